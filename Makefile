@@ -1,0 +1,61 @@
+# certanchor: `make demo` shows the main job, `make test` runs every test. Needs Go 1.26, make and openssl;
+# the race detector used by the tests also needs a C compiler.
+
+GO      ?= go
+BIN     := bin
+TOOLS   := .bin
+# Tests that start real Fabric networks run one package at a time: two cores do not carry two networks and honest deadlines.
+NETPKGS := ./test-network/... ./internal/integration/...
+UNIT     = $(shell $(GO) list ./... | grep -v -e /test-network -e /internal/integration)
+
+.PHONY: all build demo demo-fabric test test-unit test-network lint vuln fuzz bench clean help
+
+all: build
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## bin/certanchor
+	$(GO) build -trimpath -o $(BIN)/certanchor ./cmd/certanchor
+
+demo: build ## one certificate's whole life on the embedded ledger
+	$(BIN)/certanchor demo
+
+demo-fabric: build ## the same on a four-organisation Hyperledger Fabric network
+	$(BIN)/certanchor demo --engine fabric
+
+test: test-unit test-network ## all tests, the real Fabric network included
+
+test-unit:
+	$(GO) vet ./...
+	$(GO) test -race -timeout 15m $(UNIT)
+
+test-network:
+	$(GO) test -race -timeout 25m -p 1 -v $(NETPKGS)
+
+lint: $(TOOLS)/staticcheck ## gofmt, go vet, staticcheck
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(TOOLS)/staticcheck ./...
+
+vuln: $(TOOLS)/govulncheck ## known vulnerabilities (asks the Go vulnerability database)
+	$(TOOLS)/govulncheck ./...
+
+$(TOOLS)/staticcheck $(TOOLS)/govulncheck: .ci/tools/go.mod
+	@mkdir -p $(TOOLS)
+	$(GO) -C .ci/tools build -o $(abspath $(TOOLS))/ tool
+	@touch $(TOOLS)/staticcheck $(TOOLS)/govulncheck
+
+FUZZTIME ?= 30s
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	@$(GO) list ./... | while read -r pkg; do \
+	  $(GO) test -list '^Fuzz' "$$pkg" | grep '^Fuzz' | while read -r f; do \
+	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) "$$pkg" || exit 1; \
+	  done || exit 1; \
+	done
+
+bench: build ## the figures of docs/benchmarks.md, on a real Fabric network
+	$(BIN)/certanchor bench
+
+clean: ## remove what make built
+	rm -rf $(BIN) $(TOOLS)

@@ -1,0 +1,174 @@
+package ca
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
+)
+
+// state is how far a certificate has come; doc.go has the list.
+type state uint8
+
+const (
+	stateSigned state = iota + 1
+	stateAnchored
+	stateRefused
+	stateAbandoned
+)
+
+// digest is a SHA-256.
+type digest [sha256.Size]byte
+
+// entry is what memory keeps of one certificate; the certificate itself stays in the journal.
+type entry struct {
+	serial  wire.Serial
+	pos     position // of the signed record
+	request digest
+	key     digest // zero: the request had no idempotency key
+
+	// The rest changes once, from stateSigned to another state, under book.mu; resolved is closed then. Whoever has seen it
+	// closed may read without the lock.
+	state    state
+	resolved chan struct{}
+	log      wire.LogEntry
+	block    uint64
+	txID     string
+	refusal  *wire.Error
+
+	// suspect is when an attempt to submit it may last have begun, by this machine's clock. Owned by whoever owns the entry: the
+	// request that made it, then the resolver.
+	suspect time.Time
+}
+
+// book is the journal's index: every certificate by serial and by idempotency key.
+type book struct {
+	mu        sync.Mutex
+	replaying bool
+	bySerial  map[string]*entry
+	byKey     map[digest]*entry
+	loose     map[*entry]struct{} // in stateSigned, and nobody is bringing them to the ledger
+}
+
+func newBook() *book {
+	return &book{replaying: true, bySerial: map[string]*entry{}, byKey: map[digest]*entry{}, loose: map[*entry]struct{}{}}
+}
+
+// settledChan serves all entries that were resolved before this process began.
+var settledChan = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// apply takes a journal record into the index. An error means that the journal contradicts itself.
+func (b *book) apply(r *record, pos position) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.bySerial[string(r.Serial)]
+	if r.Kind == kindSigned {
+		if e != nil {
+			return fmt.Errorf("serial %x is signed twice", r.Serial)
+		}
+		return b.add(r, pos)
+	}
+	if e == nil || e.state != stateSigned {
+		return fmt.Errorf("serial %x: record of kind %d, but it is not waiting for an outcome", r.Serial, r.Kind)
+	}
+	switch r.Kind {
+	case kindAnchored:
+		if r.Log == nil {
+			return fmt.Errorf("serial %x: anchored without a place in the log", r.Serial)
+		}
+		e.state, e.log, e.block, e.txID = stateAnchored, *r.Log, r.Block, r.TxID
+	case kindRefused, kindAbandoned:
+		e.state, e.refusal = stateRefused, r.Refusal
+		if r.Kind == kindAbandoned {
+			e.state = stateAbandoned
+		}
+		// The key is free again: a repetition may succeed when the ledger's state or the network has changed.
+		if b.byKey[e.key] == e {
+			delete(b.byKey, e.key)
+		}
+	default:
+		return fmt.Errorf("serial %x: unknown kind of record %d", r.Serial, r.Kind)
+	}
+	delete(b.loose, e) // there only during replay
+	close(e.resolved)
+	e.resolved = settledChan
+	return nil
+}
+
+// add requires mu.
+func (b *book) add(r *record, pos position) error {
+	e := &entry{serial: r.Serial, pos: pos, state: stateSigned, resolved: make(chan struct{})}
+	if len(r.Request) != len(e.request) || len(r.Key) != 0 && len(r.Key) != len(e.key) || len(r.Cert) == 0 {
+		return fmt.Errorf("serial %x: incomplete", r.Serial)
+	}
+	copy(e.request[:], r.Request)
+	if copy(e.key[:], r.Key) > 0 {
+		if b.byKey[e.key] != nil {
+			return errors.New("an idempotency key is used twice")
+		}
+		b.byKey[e.key] = e
+	}
+	b.bySerial[string(r.Serial)] = e
+	if b.replaying {
+		b.loose[e] = struct{}{}
+	}
+	return nil
+}
+
+func (b *book) findSerial(s wire.Serial) *entry {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.bySerial[string(s)]
+}
+
+func (b *book) findKey(k digest) *entry {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.byKey[k]
+}
+
+// stateOf returns an entry's present state and the channel that is closed when it leaves stateSigned.
+func (b *book) stateOf(e *entry) (state, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return e.state, e.resolved
+}
+
+// replayed ends the time in which records come from the journal's file. now is when the process that wrote them may last have
+// submitted something.
+func (b *book) replayed(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.replaying = false
+	for e := range b.loose {
+		e.suspect = now
+	}
+}
+
+// release gives up an entry without an outcome; the resolver takes it.
+func (b *book) release(e *entry) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.loose[e] = struct{}{}
+}
+
+// take hands all released entries to the caller, who owns them from then on.
+func (b *book) take() []*entry {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	es := slices.Collect(maps.Keys(b.loose))
+	clear(b.loose)
+	return es
+}
+
+// unresolved counts the certificates that nobody waits for and that have no outcome yet.
+func (b *book) unresolved() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.loose)
+}

@@ -1,0 +1,220 @@
+package ca
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"strings"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/cloudflare/cfssl/config"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
+)
+
+// Limits of a certificate signing request.
+const (
+	maxCSR     = 64 << 10
+	maxRSABits = 8192
+)
+
+var (
+	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
+	oidSubjectAltName   = asn1.ObjectIdentifier{2, 5, 29, 17}
+)
+
+// invalid is a refusal of the request as it is.
+func invalid(field, value, rule string, args ...any) error {
+	return wire.Errorf(wire.InvalidArgument, field, value, rule, args...)
+}
+
+// parseCSR reads one PEM certification request (PKCS#10, RFC 2986) and checks everything about it that does not depend on the
+// profile. Errors are *wire.Error.
+func parseCSR(text string) (*x509.CertificateRequest, error) {
+	if len(text) > maxCSR {
+		return nil, invalid("csr", fmt.Sprintf("%d bytes", len(text)), "must have at most %d bytes", maxCSR)
+	}
+	der, err := csrDER(text)
+	if err != nil {
+		return nil, err
+	}
+	csr, err := x509.ParseCertificateRequest(der) // refuses trailing data
+	if err != nil {
+		if strings.Contains(err.Error(), "elliptic curve") {
+			return nil, invalid("csr.public_key", "an EC key", "%s (%v)", keyRule, err)
+		}
+		return nil, invalid("csr", fmt.Sprintf("%d bytes of DER", len(der)), "must be a PKCS#10 certification request (RFC 2986) and nothing else: %v", err)
+	}
+	if err := checkKey(csr); err != nil {
+		return nil, err
+	}
+	if err := checkProof(csr); err != nil {
+		return nil, err
+	}
+	if err := checkRequested(csr); err != nil {
+		return nil, err
+	}
+	return csr, checkNames(csr)
+}
+
+// csrDER takes the request out of its PEM wrapping (RFC 7468 section 7), which must be all there is.
+func csrDER(text string) ([]byte, error) {
+	const rule = "must be one PEM block CERTIFICATE REQUEST (RFC 7468 section 7) and nothing else"
+	trimmed := strings.TrimSpace(text)
+	if !strings.HasPrefix(trimmed, "-----BEGIN ") {
+		return nil, invalid("csr", trimmed, rule)
+	}
+	block, rest := pem.Decode([]byte(trimmed))
+	switch {
+	case block == nil:
+		return nil, invalid("csr", trimmed, rule)
+	case block.Type != "CERTIFICATE REQUEST" && block.Type != "NEW CERTIFICATE REQUEST":
+		return nil, invalid("csr", block.Type, rule)
+	case len(block.Headers) > 0:
+		return nil, invalid("csr", "PEM headers", rule)
+	case len(bytes.TrimSpace(rest)) > 0:
+		return nil, invalid("csr", fmt.Sprintf("%d bytes after the PEM block", len(rest)), rule)
+	}
+	return block.Bytes, nil
+}
+
+const keyRule = "must be RSA of 2048 to 8192 bits or ECDSA on P-256 or P-384"
+
+// checkKey: P-521 and Ed25519 are left out on purpose. Part of the software that relies on certificates (browsers among it)
+// does not take them, and a certificate that works for some is worse than a refusal.
+func checkKey(csr *x509.CertificateRequest) error {
+	const field = "csr.public_key"
+	switch key := csr.PublicKey.(type) {
+	case *rsa.PublicKey:
+		// Whole octets and the exponent: SP 800-56B section 6.4.1, which CABF's requirements repeat.
+		if n := key.N.BitLen(); n < 2048 || n > maxRSABits || n%8 != 0 {
+			return invalid(field, fmt.Sprintf("RSA %d", n), keyRule)
+		}
+		if key.E < 65537 || key.E%2 == 0 {
+			return invalid(field, fmt.Sprintf("RSA exponent %d", key.E), "must be odd and at least 65537")
+		}
+		if smallFactor(key.N) {
+			return invalid(field, "RSA modulus", "must not have small prime factors")
+		}
+	case *ecdsa.PublicKey:
+		if key.Curve != elliptic.P256() && key.Curve != elliptic.P384() {
+			return invalid(field, "ECDSA "+key.Curve.Params().Name, keyRule)
+		}
+	default:
+		return invalid(field, csr.PublicKeyAlgorithm.String(), keyRule)
+	}
+	return nil
+}
+
+// smallFactor finds a prime factor below 752, SP 800-89 section 5.3.3.
+func smallFactor(n *big.Int) bool {
+	return new(big.Int).GCD(nil, nil, n, smallPrimes).Cmp(big.NewInt(1)) != 0
+}
+
+// smallPrimes is the product of all primes below 752.
+var smallPrimes = func() *big.Int {
+	p := big.NewInt(1)
+	for i := int64(2); i < 752; i++ {
+		if n := big.NewInt(i); n.ProbablyPrime(0) { // exact below 2^64
+			p.Mul(p, n)
+		}
+	}
+	return p
+}()
+
+// checkProof verifies the request's own signature: the requester holds the private key (RFC 2986 section 3).
+func checkProof(csr *x509.CertificateRequest) error {
+	switch csr.SignatureAlgorithm {
+	case x509.SHA256WithRSA, x509.SHA384WithRSA, x509.SHA512WithRSA, x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS, x509.SHA512WithRSAPSS,
+		x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512:
+	default:
+		return invalid("csr.signature", csr.SignatureAlgorithm.String(), "must be made with SHA-256, SHA-384 or SHA-512")
+	}
+	if err := csr.CheckSignature(); err != nil {
+		return invalid("csr.signature", csr.SignatureAlgorithm.String(), "must verify with the request's own public key (RFC 2986 section 3): %v", err)
+	}
+	return nil
+}
+
+// checkRequested looks at the extensions asked for. Those about names are copied as far as the profile allows; key usages
+// come from the profile, as with most CAs; what would be dropped although it changes what the certificate is gets refused.
+func checkRequested(csr *x509.CertificateRequest) error {
+	for _, e := range csr.Extensions {
+		switch {
+		case e.Id.Equal(oidBasicConstraints):
+			var bc struct {
+				IsCA    bool `asn1:"optional"`
+				PathLen int  `asn1:"optional,default:-1"`
+			}
+			if rest, err := asn1.Unmarshal(e.Value, &bc); err != nil || len(rest) > 0 {
+				return invalid("csr.basic_constraints", "", "must be as in RFC 5280 section 4.2.1.9")
+			}
+			if bc.IsCA {
+				return invalid("csr.basic_constraints", "CA:TRUE", "CA certificates are not issued here")
+			}
+		case e.Id.Equal(oidSubjectAltName):
+			if err := checkNameKinds(e.Value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// checkNameKinds refuses kinds of names that crypto/x509 skips without a word.
+func checkNameKinds(value []byte) error {
+	const field, rule = "csr.subject_alt_name", "may hold rfc822Name, dNSName, uniformResourceIdentifier and iPAddress (RFC 5280 section 4.2.1.6)"
+	input := cryptobyte.String(value)
+	var names cryptobyte.String
+	if !input.ReadASN1(&names, cbasn1.SEQUENCE) || !input.Empty() {
+		return invalid(field, "", "must be GeneralNames (RFC 5280 section 4.2.1.6)")
+	}
+	for !names.Empty() {
+		var name cryptobyte.String
+		var tag cbasn1.Tag
+		if !names.ReadAnyASN1(&name, &tag) {
+			return invalid(field, "", "must be GeneralNames (RFC 5280 section 4.2.1.6)")
+		}
+		switch kind := int(tag &^ 0xe0); kind {
+		case 1, 2, 6, 7:
+		default:
+			return invalid(field, fmt.Sprintf("GeneralName [%d]", kind), rule)
+		}
+	}
+	return nil
+}
+
+// checkAgainst holds a request against the profile it asks for.
+func checkAgainst(csr *x509.CertificateRequest, name string, p *config.SigningProfile) error {
+	w := p.CSRWhitelist
+	for _, c := range []struct {
+		field string
+		n     int
+		taken bool
+	}{
+		{"csr.subject", len(csr.Subject.Names), w.Subject},
+		{"csr.dns_names", len(csr.DNSNames), w.DNSNames},
+		{"csr.ip_addresses", len(csr.IPAddresses), w.IPAddresses},
+		{"csr.email_addresses", len(csr.EmailAddresses), w.EmailAddresses},
+		{"csr.uris", len(csr.URIs), w.URIs},
+	} {
+		if c.n > 0 && !c.taken {
+			return invalid(c.field, fmt.Sprintf("%d names", c.n), "the profile %s does not take them over", name)
+		}
+	}
+	if _, ec := csr.PublicKey.(*ecdsa.PublicKey); ec {
+		// RFC 8813 section 3
+		if ku, _, _ := p.Usages(); ku&(x509.KeyUsageKeyEncipherment|x509.KeyUsageDataEncipherment) != 0 {
+			return invalid("profile", name, "has an encipherment usage, which a certificate with an EC key must not have (RFC 8813 section 3)")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,32 @@
+// Package ca is the bridge between a certificate authority and the ledger: it checks a request, signs it with cfssl's local
+// signer, anchors the certificate in the ledger and only then lets it out.
+//
+// # The order of steps
+//
+//	check -> sign -> journal "signed" (fsync) -> anchor on the ledger -> journal "anchored" (fsync) -> release
+//
+// The journal's first record exists before the ledger can know the certificate, so a certificate on the ledger is always one
+// that the CA can still produce; its second record is what release waits for. Killed at any point, the CA finds every
+// certificate in one of these states when it comes back:
+//
+//	not in the journal    never left memory: it does not exist
+//	signed                submitted again; the contract gives the same bytes the same place in the log, so it is there once
+//	anchored              on the ledger, retrievable by its serial and by the idempotency key of its request
+//	refused               the contract refused it; it was never released and never will be
+//	abandoned             it was certainly never submitted (ledger down); the requester was told that nothing changed
+//
+// A client whose answer got lost repeats the request with the same Idempotency-Key, or asks for the serial number that a
+// problem of unknown outcome names in "instance".
+//
+// # The directory
+//
+//	ca.pem          the CA certificate
+//	chain.pem       its issuers up to the root, issuer first; absent for a self-signed CA
+//	ca.key          its key, encrypted PKCS#8, mode 0600
+//	profiles.json   what it issues, in cfssl's configuration format
+//	clients         who may use the HTTP API: name, role and SHA-256 of the token, mode 0600
+//	operator.token  the token of the first operator, mode 0600
+//	journal         what was signed and what became of it; one process at a time holds its lock
+//
+// Init writes it whole or not at all.
+package ca

@@ -1,0 +1,209 @@
+package ca
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/caapi"
+	"github.com/certanchor/certanchor/internal/problem"
+	"github.com/certanchor/certanchor/internal/status"
+)
+
+// handler answers a request of an authenticated client.
+type handler func(w http.ResponseWriter, r *http.Request, c *client) error
+
+// Handler serves the HTTP API that package caapi describes. Every error is an RFC 9457 problem.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	route := func(path string, methods map[string]http.HandlerFunc) {
+		allow := strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			if h := methods[r.Method]; h != nil {
+				h(w, r)
+				return
+			}
+			w.Header().Set("Allow", allow)
+			problem.Write(w, s.log, problem.New(http.StatusMethodNotAllowed, string(wire.InvalidArgument), "method", r.Method, "must be "+allow))
+		})
+	}
+	route(caapi.PathCertificates, map[string]http.HandlerFunc{"POST": s.guard(actIssue, s.postCertificate)})
+	route(caapi.PathCertificates+"/{serial}", map[string]http.HandlerFunc{"GET": s.guard(actRead, s.getCertificate)})
+	route(caapi.PathRevocations, map[string]http.HandlerFunc{"POST": s.guard(actRevoke, s.postRevocation)})
+	route(caapi.PathReleases, map[string]http.HandlerFunc{"POST": s.guard(actRevoke, s.postRelease)})
+	route(caapi.PathResponders, map[string]http.HandlerFunc{"POST": s.guard(actEnrol, s.postResponder)})
+	route(caapi.PathCA, map[string]http.HandlerFunc{"GET": s.guard(actDescribe, s.getCA)})
+	route(caapi.PathHealth, map[string]http.HandlerFunc{"GET": s.getHealth})
+	route(caapi.PathReady, map[string]http.HandlerFunc{"GET": s.getReady})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		problem.Write(w, s.log, wire.Errorf(wire.NotFound, "path", r.URL.Path, "is not a resource of this API"))
+	})
+	return mux
+}
+
+// guard authenticates the client and checks that its role allows act.
+func (s *Server) guard(act action, h handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		c, err := s.clients.authenticate(r)
+		if err != nil {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="certanchor ca"`) // RFC 9110 section 11.6.1
+			problem.Write(w, s.log, err)
+			return
+		}
+		if !allowed[c.role][act] {
+			s.log.Warn("refused", "client", c.name, "role", string(c.role), "method", r.Method, "path", r.URL.Path)
+			problem.Write(w, s.log, wire.Errorf(wire.PermissionDenied, "role", string(c.role), "must be a role that may %s", act))
+			return
+		}
+		if err := h(w, r, c); err != nil {
+			problem.Write(w, s.log, err)
+		}
+	}
+}
+
+func (s *Server) postCertificate(w http.ResponseWriter, r *http.Request, c *client) error {
+	var req caapi.IssueRequest
+	if err := readFields(w, r, map[string]*string{"csr": &req.CSR, "profile": &req.Profile}); err != nil {
+		return err
+	}
+	if req.Profile == ResponderProfile {
+		return invalid("profile", req.Profile, "is issued by POST %s only", caapi.PathResponders)
+	}
+	return s.issue(w, r, c, req)
+}
+
+func (s *Server) postResponder(w http.ResponseWriter, r *http.Request, c *client) error {
+	req := caapi.IssueRequest{Profile: ResponderProfile}
+	if err := readFields(w, r, map[string]*string{"csr": &req.CSR}); err != nil {
+		return err
+	}
+	return s.issue(w, r, c, req)
+}
+
+func (s *Server) issue(w http.ResponseWriter, r *http.Request, c *client, req caapi.IssueRequest) error {
+	key, err := idempotencyKey(r)
+	if err != nil {
+		return err
+	}
+	// A requester that hangs up must not leave the question open when it can be answered.
+	got, err := s.Issue(context.WithoutCancel(r.Context()), Request{CSR: req.CSR, Profile: req.Profile, Client: c.name, IdempotencyKey: key})
+	if err != nil {
+		return err
+	}
+	s.log.Info("issued", "client", c.name, "profile", req.Profile, "serial", got.Serial, "log_index", got.Log.Index, "block", got.Block)
+	answer := s.describe(got)
+	w.Header().Set("Location", caapi.PathCertificates+"/"+answer.Serial)
+	s.step(stepReleasing)
+	return s.answer(w, http.StatusCreated, answer)
+}
+
+// idempotencyKey is any visible ASCII text of at most 255 characters.
+func idempotencyKey(r *http.Request) (string, error) {
+	values := r.Header.Values(caapi.IdempotencyKey)
+	if len(values) == 0 {
+		return "", nil
+	}
+	bad := func(c rune) bool { return c < ' ' || c > '~' }
+	if v := values[0]; len(values) > 1 || v == "" || len(v) > 255 || strings.ContainsFunc(v, bad) {
+		return "", invalid(caapi.IdempotencyKey, v, "must occur once, with 1 to 255 printable ASCII characters")
+	}
+	return values[0], nil
+}
+
+func (s *Server) getCertificate(w http.ResponseWriter, r *http.Request, _ *client) error {
+	serial, err := wire.ParseSerial(r.PathValue("serial"))
+	if err != nil {
+		return err
+	}
+	answer, err := s.Certificate(r.Context(), serial)
+	if err != nil {
+		return err
+	}
+	return s.answer(w, http.StatusOK, answer)
+}
+
+// Certificate returns a certificate with its present status. Errors: NotFound for a serial that neither the journal nor the ledger has,
+// and for a certificate that the ledger refused; an unknown outcome for one whose way to the ledger has not ended yet.
+func (s *Server) Certificate(ctx context.Context, serial wire.Serial) (*caapi.Certificate, error) {
+	answer := &caapi.Certificate{CAID: s.issuer.id.String(), Serial: serial.String(), Chain: s.chain()}
+	if e := s.book.findSerial(serial); e != nil {
+		if st, _ := s.book.stateOf(e); st == stateSigned {
+			s.kickResolver()
+			return nil, s.unknown(e, errUnresolved)
+		}
+		got, err := s.released(e)
+		if err != nil {
+			return nil, notIssued(serial) // a refused certificate never was one
+		}
+		answer = s.describe(got)
+	}
+	values, err := s.readState(ctx, wire.CAKey(s.issuer.id), wire.CertKey(s.issuer.id, serial))
+	if err != nil {
+		return nil, err
+	}
+	if values[0] == nil || values[1] == nil {
+		return nil, notIssued(serial)
+	}
+	var ca wire.CARecord
+	var rec wire.CertRecord
+	if err := wire.Decode(values[0], &ca); err != nil {
+		return nil, err
+	}
+	if err := wire.Decode(values[1], &rec); err != nil {
+		return nil, err
+	}
+	if answer.Certificate == "" && rec.Final != nil {
+		answer.LogIndex, answer.Timestamp = rec.Final.Index, rec.Final.Time.Time().Format(caapi.TimeFormat)
+	}
+	answer.Status = describeStatus(status.Evaluate(&ca, &rec))
+	return answer, nil
+}
+
+func describeStatus(st status.Status) *caapi.Status {
+	d := &caapi.Status{State: stateName(st.State), Since: st.Time.Time().Format(caapi.TimeFormat), Change: st.Change}
+	if st.State != wire.CertValid {
+		d.Reason = st.Reason.String()
+	}
+	if st.Invalidity != 0 {
+		d.InvalidityDate = st.Invalidity.Time().Format(caapi.TimeFormat)
+	}
+	return d
+}
+
+func (s *Server) describe(got *Issued) *caapi.Certificate {
+	return &caapi.Certificate{
+		Certificate: string(encodeCert(got.DER)), Chain: s.chain(), CAID: s.issuer.id.String(), Serial: got.Serial.String(),
+		LogIndex: got.Log.Index, Timestamp: got.Log.Time.Time().Format(caapi.TimeFormat), Block: got.Block, TxID: got.TxID,
+	}
+}
+
+// chain is what a certificate's holder sends along: the CA certificate and those above it.
+func (s *Server) chain() []string {
+	return append([]string{string(encodeCert(s.issuer.cert.Raw))}, s.above()...)
+}
+
+func (s *Server) above() []string {
+	pems := make([]string, len(s.issuer.chain))
+	for i, c := range s.issuer.chain {
+		pems[i] = string(encodeCert(c.Raw))
+	}
+	return pems
+}
+
+func (s *Server) answer(w http.ResponseWriter, code int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	if _, err := w.Write(body); err != nil {
+		s.log.Debug("answer not delivered", "error", err)
+	}
+	return nil
+}

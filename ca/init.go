@@ -1,0 +1,258 @@
+package ca
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/certanchor/certanchor/internal/keyfile"
+)
+
+// Files of a CA directory; doc.go says what they hold.
+const (
+	certFile     = "ca.pem"
+	chainFile    = "chain.pem"
+	keyFile      = "ca.key"
+	profilesFile = "profiles.json"
+	clientsFile  = "clients"
+	journalFile  = "journal"
+
+	// OperatorTokenFile holds the bearer token of the client "operator".
+	OperatorTokenFile = "operator.token"
+)
+
+// Limits and defaults of InitOptions.
+const (
+	DefaultValidity = 10 * 365 * 24 * time.Hour
+	minValidity     = 24 * time.Hour
+	maxValidity     = 40 * 365 * 24 * time.Hour
+
+	// caBackdate lets clocks that are behind accept the CA from its first minute; it leaves room for the backdating of
+	// the certificates under it.
+	caBackdate = time.Hour
+)
+
+// InitOptions describe a new CA.
+type InitOptions struct {
+	Dir        string            // must not exist or be empty
+	Subject    pkix.Name         // needs a common name
+	Algorithm  keyfile.Algorithm // default P256
+	Validity   time.Duration     // default DefaultValidity
+	PathLen    int               // CA certificates that may stand below this one; default 0: it issues end-entity certificates only
+	OCSPURL    string            // goes into the profiles' AIA; may be empty
+	Passphrase []byte            // of the key file, at least keyfile.MinPassphrase bytes
+	Now        func() time.Time  // default time.Now
+}
+
+// InitResult says what Init made.
+type InitResult struct {
+	Certificate   *x509.Certificate
+	OperatorToken string // path of the token file
+}
+
+// Init makes a self-signed CA in a directory of its own. It refuses a directory that holds anything, and leaves nothing
+// behind when it fails: the directory is prepared beside its place and renamed into it.
+func Init(o InitOptions) (_ *InitResult, err error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	parent := filepath.Dir(filepath.Clean(o.Dir))
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return nil, err
+	}
+	tmp, err := os.MkdirTemp(parent, ".ca-init-") // mode 0700
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(tmp))
+		}
+	}()
+	cert, err := o.populate(tmp)
+	if err != nil {
+		return nil, err
+	}
+	// rename(2) replaces an empty directory and fails on any other, so two Inits cannot both succeed.
+	if err := os.Rename(tmp, o.Dir); err != nil {
+		return nil, fmt.Errorf("couldn't put the new CA into place: %w", err)
+	}
+	if err := keyfile.SyncDir(parent); err != nil {
+		return nil, err
+	}
+	return &InitResult{Certificate: cert, OperatorToken: filepath.Join(o.Dir, OperatorTokenFile)}, nil
+}
+
+func (o *InitOptions) check() error {
+	if o.Validity == 0 {
+		o.Validity = DefaultValidity
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	var err error
+	if o.Algorithm, err = keyfile.ParseAlgorithm(string(o.Algorithm)); err != nil {
+		return err
+	}
+	if o.Dir == "" {
+		return errors.New("dir: must name a directory")
+	}
+	entries, err := os.ReadDir(o.Dir)
+	switch {
+	case err == nil && len(entries) > 0:
+		return fmt.Errorf("dir %q: must not exist or be empty; it holds %q: %w", o.Dir, entries[0].Name(), fs.ErrExist)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if o.Subject.CommonName == "" {
+		return errors.New("subject: must have a common name")
+	}
+	if err := checkSubject("subject", o.Subject); err != nil {
+		return err
+	}
+	if o.Validity < minValidity || o.Validity > maxValidity {
+		return fmt.Errorf("validity %v: must be %v to %v", o.Validity, minValidity, maxValidity)
+	}
+	if o.PathLen < 0 {
+		return fmt.Errorf("path length %d: must not be negative", o.PathLen)
+	}
+	if err := checkURL("ocsp_url", o.OCSPURL); err != nil {
+		return err
+	}
+	return keyfile.CheckNew(o.Passphrase)
+}
+
+// populate writes every file of a new CA into dir.
+func (o *InitOptions) populate(dir string) (*x509.Certificate, error) {
+	key, err := keyfile.Generate(o.Algorithm)
+	if err != nil {
+		return nil, err
+	}
+	der, err := selfSign(o, key)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	// The profiles must fit into the CA's own life, or the first request would be refused.
+	profiles := defaultProfiles(o.OCSPURL, o.Validity-caBackdate)
+	if _, err := parseProfiles(profiles); err != nil {
+		return nil, err
+	}
+	if err := keyfile.Save(filepath.Join(dir, keyFile), key, o.Passphrase); err != nil {
+		return nil, err
+	}
+	if err := keyfile.WriteNew(filepath.Join(dir, certFile), encodeCert(der), 0o644); err != nil {
+		return nil, err
+	}
+	if err := keyfile.WriteNew(filepath.Join(dir, profilesFile), profiles, 0o644); err != nil {
+		return nil, err
+	}
+	if _, err := AddClient(dir, "operator", RoleOperator); err != nil {
+		return nil, err
+	}
+	return cert, nil
+}
+
+// selfSign makes a certificate after RFC 5280 section 4.2: what a conforming CA must have and nothing else.
+func selfSign(o *InitOptions, key crypto.Signer) ([]byte, error) {
+	serial := make([]byte, 16)
+	if _, err := rand.Read(serial); err != nil {
+		return nil, err
+	}
+	serial[0] = serial[0]&0x7f | 0x40 // positive, and 16 octets long: 126 random bits
+	ski, err := keyID(key.Public())
+	if err != nil {
+		return nil, err
+	}
+	now := o.Now().UTC().Truncate(time.Second)
+	template := &x509.Certificate{
+		SerialNumber:          new(big.Int).SetBytes(serial),
+		Subject:               o.Subject,
+		NotBefore:             now.Add(-caBackdate),
+		NotAfter:              now.Add(o.Validity - time.Second), // both ends count (RFC 5280 section 4.1.2.5)
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+		MaxPathLen:            o.PathLen,
+		MaxPathLenZero:        o.PathLen == 0,
+		SubjectKeyId:          ski,
+	}
+	return x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+}
+
+// keyID is RFC 7093 section 2 method 1: the leftmost 160 bits of the SHA-256 of the subjectPublicKey.
+func keyID(pub crypto.PublicKey) ([]byte, error) {
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return nil, err
+	}
+	var spki struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(der, &spki); err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(spki.Key.Bytes)
+	return sum[:20], nil
+}
+
+// LoadKey decrypts the key of the CA in dir.
+func LoadKey(dir string, passphrase []byte) (crypto.Signer, error) {
+	return keyfile.Load(filepath.Join(dir, keyFile), passphrase)
+}
+
+// LoadCertificate reads the certificate of the CA in dir and its chain, which is empty for a self-signed one.
+func LoadCertificate(dir string) (cert *x509.Certificate, chain []*x509.Certificate, err error) {
+	certs, err := readCerts(filepath.Join(dir, certFile))
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(certs) != 1 {
+		return nil, nil, fmt.Errorf("%s: must hold one certificate, it holds %d", filepath.Join(dir, certFile), len(certs))
+	}
+	chain, err = readCerts(filepath.Join(dir, chainFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	return certs[0], chain, nil
+}
+
+func readCerts(path string) ([]*x509.Certificate, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var certs []*x509.Certificate
+	for len(bytes.TrimSpace(data)) > 0 {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil || block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("%s: must hold PEM certificates and nothing else", path)
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		certs = append(certs, cert)
+	}
+	return certs, nil
+}
+
+func encodeCert(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}

@@ -1,0 +1,209 @@
+package ca
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/caapi"
+	"github.com/certanchor/certanchor/internal/problem"
+	"github.com/certanchor/certanchor/network"
+)
+
+// Request asks for a certificate.
+type Request struct {
+	CSR            string // PEM
+	Profile        string
+	Client         string // who asks
+	IdempotencyKey string // may be empty
+}
+
+// Issued is a certificate that the ledger has.
+type Issued struct {
+	Serial wire.Serial
+	DER    []byte
+	Log    wire.LogEntry
+	Block  uint64
+	TxID   string
+}
+
+// Steps of an issuance, in order, as Config.step sees them.
+const (
+	stepChecked    = "checked"
+	stepSigned     = "signed"
+	stepJournalled = "journalled"
+	stepAnchored   = "anchored"
+	stepRecorded   = "recorded"
+	stepReleasing  = "releasing" // over HTTP: the answer is about to be written
+)
+
+// Issue carries a request through the steps in doc.go. It returns a certificate only when the ledger has it. Errors:
+// *wire.Error for a request that is at fault (from the CA's checks or the contract's), else those that problem.From sorts;
+// a *problem.Problem of unknown outcome names where to ask later.
+func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.settings.IssueTimeout)
+	defer cancel()
+	request := sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(r.Profile), r.Profile, r.CSR))
+	var key digest
+	if r.IdempotencyKey != "" {
+		key = sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(r.Client), r.Client, r.IdempotencyKey))
+		release, err := s.keys.lock(ctx, key)
+		if err != nil {
+			return nil, &network.UnavailableError{Stage: "wait for the same request", Err: err}
+		}
+		defer release()
+		if e := s.book.findKey(key); e != nil {
+			return s.repeat(ctx, e, request)
+		}
+	}
+	cert, err := s.signChecked(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	serial, err := wire.SerialOf(cert.SerialNumber)
+	if err != nil {
+		return nil, err
+	}
+	rec := &record{Kind: kindSigned, Serial: serial, Cert: cert.Raw, Client: r.Client, Profile: r.Profile, Request: request[:]}
+	if r.IdempotencyKey != "" {
+		rec.Key = key[:]
+	}
+	if err := s.note(rec); err != nil {
+		return nil, fmt.Errorf("couldn't journal the certificate, which is dropped: %w", err)
+	}
+	s.step(stepJournalled)
+	return s.bring(ctx, s.book.findSerial(serial), cert.Raw)
+}
+
+// signChecked does everything up to the signature: the request's own faults come first, whatever the ledger's condition.
+func (s *Server) signChecked(ctx context.Context, r Request) (*x509.Certificate, error) {
+	csr, err := parseCSR(r.CSR)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.issuer.profile(r.Profile)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkAgainst(csr, r.Profile, p); err != nil {
+		return nil, err
+	}
+	if err := s.mayIssue(ctx); err != nil {
+		return nil, err
+	}
+	s.step(stepChecked)
+	cert, err := s.issuer.sign(r.CSR, csr, r.Profile)
+	if err != nil {
+		return nil, err
+	}
+	s.step(stepSigned)
+	return cert, nil
+}
+
+// bring submits a journalled certificate and records the outcome.
+func (s *Server) bring(ctx context.Context, e *entry, der []byte) (*Issued, error) {
+	place, receipt, err := s.anchor.Issue(ctx, der)
+	switch {
+	case err == nil:
+		s.step(stepAnchored)
+		if err := s.recordAnchored(e, place, receipt); err != nil {
+			return nil, err
+		}
+		s.step(stepRecorded)
+		return &Issued{Serial: e.serial, DER: der, Log: place, Block: receipt.Block, TxID: receipt.TxID}, nil
+	case errors.Is(err, network.ErrUnknownOutcome):
+		e.suspect = s.now()
+		s.book.release(e)
+		s.kickResolver()
+		return nil, s.unknown(e, err)
+	}
+	// Nothing was written, now or later: no attempt of unknown outcome came before.
+	k := kindRefused
+	if errors.Is(err, network.ErrUnavailable) {
+		k = kindAbandoned
+	}
+	if nerr := s.note(&record{Kind: k, Serial: e.serial, Refusal: refusalOf(err)}); nerr != nil {
+		return nil, errors.Join(nerr, err)
+	}
+	return nil, err
+}
+
+func (s *Server) recordAnchored(e *entry, place wire.LogEntry, receipt network.Receipt) error {
+	s.reached.Store(s.now().UnixMilli())
+	err := s.note(&record{Kind: kindAnchored, Serial: e.serial, Log: &place, Block: receipt.Block, TxID: receipt.TxID})
+	if err != nil {
+		return fmt.Errorf("certificate %s is on the ledger at index %d, but the journal did not take that: %w", e.serial, place.Index, err)
+	}
+	return nil
+}
+
+// repeat answers a request whose idempotency key is in use.
+func (s *Server) repeat(ctx context.Context, e *entry, request digest) (*Issued, error) {
+	if e.request != request {
+		return nil, problem.New(http.StatusUnprocessableEntity, string(wire.InvalidArgument), caapi.IdempotencyKey, "",
+			"must not be used again for another request: an earlier one with this key had a different csr or profile")
+	}
+	return s.await(ctx, e)
+}
+
+// await returns the certificate of an entry once its outcome is known.
+func (s *Server) await(ctx context.Context, e *entry) (*Issued, error) {
+	_, resolved := s.book.stateOf(e)
+	select {
+	case <-resolved:
+	default:
+		s.kickResolver()
+		select {
+		case <-resolved:
+		case <-ctx.Done():
+			return nil, s.unknown(e, ctx.Err())
+		}
+	}
+	return s.released(e)
+}
+
+// released returns a certificate that may leave: only one in stateAnchored may.
+func (s *Server) released(e *entry) (*Issued, error) {
+	st, _ := s.book.stateOf(e)
+	if st != stateAnchored {
+		if e.refusal != nil && st == stateRefused {
+			return nil, e.refusal
+		}
+		return nil, notIssued(e.serial)
+	}
+	r, err := s.journal.read(e.pos)
+	if err != nil {
+		return nil, err
+	}
+	return &Issued{Serial: e.serial, DER: r.Cert, Log: e.log, Block: e.block, TxID: e.txID}, nil
+}
+
+func notIssued(serial wire.Serial) error {
+	return wire.Errorf(wire.NotFound, "serial", serial.String(), "must be the serial of a certificate that this CA has issued")
+}
+
+// unknown tells the requester where to ask again.
+func (s *Server) unknown(e *entry, err error) error {
+	u := &network.UnknownOutcomeError{Stage: "issue", Err: err}
+	var deep *network.UnknownOutcomeError
+	if errors.As(err, &deep) {
+		u.TxID = deep.TxID
+	}
+	p := problem.From(u)
+	p.Instance = caapi.PathCertificates + "/" + e.serial.String()
+	s.log.Warn("outcome of an issuance is unknown", "serial", e.serial, "error", err)
+	return p
+}
+
+// refusalOf is err in the form the journal keeps.
+func refusalOf(err error) *wire.Error {
+	var we *wire.Error
+	if errors.As(err, &we) {
+		return we
+	}
+	return wire.Errorf(wire.FailedPrecondition, "ledger", "", "%v", err)
+}

@@ -1,0 +1,233 @@
+package ca
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"text/template"
+	"time"
+
+	"github.com/cloudflare/cfssl/config"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
+)
+
+// ResponderProfile is the profile of delegated OCSP responder certificates. It cannot be asked for by name.
+const ResponderProfile = "ocsp-responder"
+
+// maxResponderLife is DESIGN.md invariant 9. Relying parties never ask for the status of a responder certificate
+// (id-pkix-ocsp-nocheck), so its short life is its only revocation.
+const maxResponderLife = 48 * time.Hour
+
+const usageOCSP = "ocsp signing"
+
+// defaultProfilesText is what Init writes. Notes:
+//   - No "key encipherment": RFC 8813 section 3 forbids it with EC keys, and no TLS 1.3 or ECDHE handshake needs it.
+//   - Every profile has a CSRWhitelist; without one cfssl copies whatever the requester put into the CSR.
+//   - lint_error_level "warn": a certificate that zlint finds in error is not signed; lints of the public web PKI's
+//     requirements are left out, those of the RFCs stay.
+var defaultProfilesText = template.Must(template.New("profiles").Parse(`{
+  "signing": {
+    "default": { "expiry": "{{.Year}}" },
+    "profiles": {
+      "server": {
+        "usages": ["digital signature", "server auth"],
+        "expiry": "{{.Quarter}}",{{.OCSP}}
+        "CSRWhitelist": {{.Whitelist}},
+        {{.Lint}}
+      },
+      "client": {
+        "usages": ["digital signature", "client auth"],
+        "expiry": "{{.Year}}",{{.OCSP}}
+        "CSRWhitelist": {{.Whitelist}},
+        {{.Lint}}
+      },
+      "peer": {
+        "usages": ["digital signature", "server auth", "client auth"],
+        "expiry": "{{.Quarter}}",{{.OCSP}}
+        "CSRWhitelist": {{.Whitelist}},
+        {{.Lint}}
+      },
+      "ocsp-responder": {
+        "usages": ["digital signature", "ocsp signing"],
+        "expiry": "{{.Responder}}",
+        "ocsp_no_check": true,
+        "CSRWhitelist": { "Subject": true, "PublicKeyAlgorithm": true, "PublicKey": true },
+        {{.Lint}}
+      }
+    }
+  }
+}
+`))
+
+// defaultProfiles returns profiles.json for a CA that lives for life.
+func defaultProfiles(ocspURL string, life time.Duration) []byte {
+	ocsp := ""
+	if ocspURL != "" {
+		quoted, err := json.Marshal(ocspURL)
+		if err != nil { // a string always marshals
+			panic(err)
+		}
+		ocsp = "\n        \"ocsp_url\": " + string(quoted) + ","
+	}
+	hours := func(d time.Duration) string { return fmt.Sprintf("%dh", int(min(d, life)/time.Hour)) }
+	var b bytes.Buffer
+	err := defaultProfilesText.Execute(&b, map[string]string{
+		"Year": hours(365 * 24 * time.Hour), "Quarter": hours(90 * 24 * time.Hour), "Responder": hours(maxResponderLife), "OCSP": ocsp,
+		"Whitelist": `{ "Subject": true, "PublicKeyAlgorithm": true, "PublicKey": true, "DNSNames": true, "IPAddresses": true, "EmailAddresses": true, "URIs": true }`,
+		"Lint":      `"lint_error_level": "warn", "ignored_lint_sources": ["CABF_BR", "CABF_EV", "Mozilla", "Apple", "ETSI_ESI", "Community"]`,
+	})
+	if err != nil {
+		panic(err) // the template and its data are fixed
+	}
+	return b.Bytes()
+}
+
+// loadProfiles reads profiles.json.
+func loadProfiles(path string) (*config.Signing, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	s, err := parseProfiles(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
+}
+
+// parseProfiles accepts cfssl's configuration format as far as this CA carries it out. Errors name key, value and rule: what
+// cfssl would ignore or leave to another program is refused.
+func parseProfiles(data []byte) (*config.Signing, error) {
+	// cfssl's own loader skips keys that it does not know.
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(new(config.Config)); err != nil {
+		return nil, fmt.Errorf("must be a cfssl configuration: %w", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("must hold one JSON value")
+	}
+	cfg, err := config.LoadConfig(data)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.OCSP != nil || len(cfg.AuthKeys) > 0 || len(cfg.Remotes) > 0 {
+		return nil, errors.New("ocsp, auth_keys and remotes: must not be set, this CA does not use them")
+	}
+	if len(cfg.Signing.Profiles) == 0 {
+		return nil, errors.New("signing.profiles: must not be empty")
+	}
+	for name, p := range cfg.Signing.Profiles {
+		if err := checkProfile(name, p); err != nil {
+			return nil, err
+		}
+	}
+	if err := checkProfile(ResponderProfile, cfg.Signing.Profiles[ResponderProfile]); err != nil {
+		return nil, err
+	}
+	return cfg.Signing, nil
+}
+
+func checkProfile(name string, p *config.SigningProfile) error {
+	key := "signing.profiles." + name
+	if p == nil {
+		return fmt.Errorf("%s: is missing", key)
+	}
+	bad := func(sub string, value any, rule string) error {
+		return fmt.Errorf("%s.%s %q: %s", key, sub, fmt.Sprint(value), rule)
+	}
+	_, eku, unknown := p.Usages()
+	switch {
+	case len(unknown) > 0:
+		return bad("usages", unknown[0], "is not a usage that cfssl knows")
+	case slices.Contains(p.Usage, "cert sign"), slices.Contains(p.Usage, "crl sign"), p.CAConstraint.IsCA:
+		return bad("ca_constraint", p.Usage, "CA certificates are not issued here")
+	case slices.Contains(eku, x509.ExtKeyUsageAny):
+		return bad("usages", "any", "a certificate for any purpose would also be an OCSP responder's")
+	case p.Expiry <= 0:
+		return bad("expiry", p.ExpiryString, "must be positive")
+	case p.Backdate < 0 || p.Backdate >= p.Expiry:
+		return bad("backdate", p.BackdateString, "must not be negative and less than expiry")
+	case p.CSRWhitelist == nil:
+		return bad("CSRWhitelist", "", "must be set: without it the requester decides about every field")
+	case !p.CSRWhitelist.PublicKey || !p.CSRWhitelist.PublicKeyAlgorithm:
+		return bad("CSRWhitelist", "PublicKey", "PublicKey and PublicKeyAlgorithm must be true")
+	}
+	if err := checkUnused(bad, p); err != nil {
+		return err
+	}
+	for sub, u := range map[string]string{"ocsp_url": p.OCSP, "crl_url": p.CRL} {
+		if err := checkURL(key+"."+sub, u); err != nil {
+			return err
+		}
+	}
+	for _, u := range p.IssuerURL {
+		if err := checkURL(key+".issuer_urls", u); err != nil {
+			return err
+		}
+	}
+	return checkResponderProfile(name, p, eku, bad)
+}
+
+// checkUnused refuses settings that would let something past the ledger or that this CA does not carry out.
+func checkUnused(bad func(string, any, string) error, p *config.SigningProfile) error {
+	switch {
+	case p.RemoteName != "" || p.AuthRemote.RemoteName != "":
+		return bad("remote", p.RemoteName+p.AuthRemote.RemoteName, "must not be set: this CA signs with its own key")
+	case p.AuthKeyName != "" || p.PrevAuthKeyName != "":
+		return bad("auth_key", p.AuthKeyName+p.PrevAuthKeyName, "must not be set: clients authenticate with bearer tokens")
+	case p.CopyExtensions:
+		return bad("copy_extensions", true, "must not be set: the requester would decide about extensions")
+	case len(p.AllowedExtensions) > 0:
+		return bad("allowed_extensions", p.AllowedExtensions, "must not be set: the API takes no extensions")
+	case p.ClientProvidesSerialNumbers:
+		return bad("ClientProvidesSerialNumbers", true, "must not be set: serial numbers are random")
+	case !p.NotBefore.IsZero() || !p.NotAfter.IsZero():
+		return bad("not_after", p.NotAfter, "not_before and not_after must not be set: expiry is counted from the signature on")
+	case len(p.CTLogServers) > 0:
+		return bad("ct_log_servers", p.CTLogServers, "must not be set: precertificates are not issued here")
+	case p.CertStore != "":
+		return bad("cert_store", p.CertStore, "must not be set: the journal and the ledger are the store")
+	}
+	return nil
+}
+
+// checkResponderProfile keeps the power to answer for the CA inside one short-lived profile.
+func checkResponderProfile(name string, p *config.SigningProfile, eku []x509.ExtKeyUsage, bad func(string, any, string) error) error {
+	signs := slices.Contains(eku, x509.ExtKeyUsageOCSPSigning)
+	switch {
+	case name != ResponderProfile && signs:
+		return bad("usages", usageOCSP, "only the profile "+ResponderProfile+" may have it")
+	case name != ResponderProfile && p.OCSPNoCheck:
+		return bad("ocsp_no_check", true, "only the profile "+ResponderProfile+" may have it (RFC 6960 section 4.2.2.2.1)")
+	case name != ResponderProfile:
+		return nil
+	case !signs || len(eku) != 1:
+		return bad("usages", strings.Join(p.Usage, ", "), `must include "`+usageOCSP+`" and no other extended usage (RFC 6960 section 4.2.2.2)`)
+	case !p.OCSPNoCheck:
+		return bad("ocsp_no_check", false, "must be true (RFC 6960 section 4.2.2.2.1)")
+	case p.Expiry > maxResponderLife:
+		return bad("expiry", p.ExpiryString, fmt.Sprintf("must be at most %v: a responder certificate cannot be revoked", maxResponderLife))
+	}
+	return nil
+}
+
+// checkURL accepts an empty string and absolute http and https URLs.
+func checkURL(field, raw string) error {
+	if raw == "" {
+		return nil
+	}
+	u, err := url.Parse(raw)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return wire.Errorf(wire.InvalidArgument, field, raw, "must be an absolute http or https URL")
+	}
+	return nil
+}

@@ -1,0 +1,119 @@
+package ca
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/anchor"
+	"github.com/certanchor/certanchor/network"
+)
+
+const (
+	resolveEvery    = time.Second // while something is unresolved
+	resolveParallel = 256         // certificates handed to the batcher at once
+)
+
+func (s *Server) kickResolver() {
+	select {
+	case s.resolveKick <- struct{}{}:
+	default:
+	}
+}
+
+// resolve brings certificates to an end that were signed and whose requester is gone: those an earlier process left, and those
+// whose outcome stayed unknown when the requester's time was up.
+func (s *Server) resolve(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.resolveKick:
+		case <-timer.C:
+		}
+		s.resolveRound(ctx)
+		if s.book.unresolved() > 0 {
+			timer.Reset(resolveEvery)
+		}
+	}
+}
+
+func (s *Server) resolveRound(ctx context.Context) {
+	var g errgroup.Group
+	g.SetLimit(resolveParallel)
+	for _, e := range s.book.take() {
+		g.Go(func() error {
+			if err := s.resolveOne(ctx, e); err != nil {
+				s.book.release(e)
+				if ctx.Err() == nil {
+					s.log.Warn("a certificate is still without an outcome", "serial", e.serial, "error", err)
+				}
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // the goroutines report to the log
+}
+
+// resolveOne submits an entry again. The contract gives a certificate that it has already the place it had, so an attempt that
+// succeeds settles it. A refusal settles it only when no envelope of an earlier attempt can commit any more; asked before, so
+// that it is still true when the refusal comes.
+func (s *Server) resolveOne(ctx context.Context, e *entry) error {
+	r, err := s.journal.read(e.pos)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.settings.IssueTimeout)
+	defer cancel()
+	dead, err := s.envelopesDead(ctx, e.suspect)
+	if err != nil {
+		return err
+	}
+	place, receipt, err := s.anchor.Issue(ctx, r.Cert)
+	switch {
+	case err == nil:
+		return s.recordAnchored(e, place, receipt)
+	case errors.Is(err, network.ErrUnknownOutcome):
+		e.suspect = s.now()
+	case network.IsRejected(err) && dead && !anchor.AboutCaller(err):
+		s.log.Warn("the ledger refused a certificate, it will not be released", "serial", e.serial, "error", err)
+		return s.note(&record{Kind: kindRefused, Serial: e.serial, Refusal: refusalOf(err)})
+	}
+	return err
+}
+
+// envelopesDead reports whether the ledger's clock has left behind every transaction submitted up to since: an envelope of epoch n
+// cannot commit after a Tick of epoch n+2 (DESIGN.md section 3, Time).
+func (s *Server) envelopesDead(ctx context.Context, since time.Time) (bool, error) {
+	keys := []string{wire.ConsortiumKey}
+	for class := range int64(wire.ClockKeys) {
+		keys = append(keys, wire.ClockKey(class))
+	}
+	values, err := s.readState(ctx, keys...)
+	if err != nil || values[0] == nil {
+		return false, err
+	}
+	var consortium wire.Consortium
+	if err := wire.Decode(values[0], &consortium); err != nil {
+		return false, err
+	}
+	epoch := int64(wire.MillisOf(since)) / consortium.TickInterval
+	for _, v := range values[1:] {
+		if v == nil {
+			continue
+		}
+		var clock wire.Clock
+		if err := wire.Decode(v, &clock); err != nil {
+			return false, err
+		}
+		if clock.Epoch >= epoch+2 {
+			return true, nil
+		}
+	}
+	return false, nil
+}

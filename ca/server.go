@@ -1,0 +1,154 @@
+package ca
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/anchor"
+	"github.com/certanchor/certanchor/network"
+)
+
+// Config is what a Server is made of.
+type Config struct {
+	Dir        string        // made by Init
+	Key        crypto.Signer // from LoadKey, or another keeper of the CA's key
+	Settings   Settings
+	Responders []Responder      // in this process, beside Settings.Responders
+	Now        func() time.Time // default time.Now
+	Log        *slog.Logger     // default slog.Default
+
+	// step is called with the name of each step of an issuance that has just ended. Tests die there.
+	step func(string)
+}
+
+// Server is a running CA. Its methods are safe for concurrent use.
+type Server struct {
+	settings   Settings
+	issuer     *issuer
+	clients    clients
+	responders []Responder
+	ledger     network.Ledger
+	anchor     *anchor.Log
+	journal    *journal
+	book       *book
+	keys       keyedLock
+	log        *slog.Logger
+	now        func() time.Time
+	step       func(string)
+
+	registered atomic.Bool  // seen on the trust list with this organisation as its operator; never unset
+	reached    atomic.Int64 // when the ledger last answered, Unix milliseconds
+	probed     atomic.Int64 // when a request was last let through although the ledger seemed down
+
+	resolveKick chan struct{} // capacity 1
+	stop        context.CancelFunc
+	background  sync.WaitGroup
+	closing     sync.Once
+	closeErr    error
+}
+
+// New opens the CA in cfg.Dir. ledger is a connection as an operator of the CA's organisation; it stays the caller's to close,
+// after Close. What an earlier process left without an outcome is resolved in the background, as soon as the ledger answers.
+//
+// Errors name what is wrong in the directory or the settings. A CA that is not registered yet is not an error: Ready says
+// so, and issuing is refused until it is.
+func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
+	if err := cfg.Settings.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{settings: cfg.Settings.withDefaults(), ledger: ledger, book: newBook(), log: cfg.Log, now: cfg.Now, step: cfg.step, resolveKick: make(chan struct{}, 1)}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.step == nil {
+		s.step = func(string) {}
+	}
+	if err := s.load(cfg); err != nil {
+		return nil, fmt.Errorf("CA in %s: %w", cfg.Dir, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.journal.close())
+		}
+	}()
+	opts := s.settings.anchorOptions()
+	opts.Logger = s.log
+	if s.anchor, err = anchor.New(ledger, s.issuer.id, opts); err != nil {
+		return nil, err
+	}
+	for _, u := range s.settings.Responders {
+		s.responders = append(s.responders, NewHTTPResponder(u, nil))
+	}
+	s.responders = append(s.responders, cfg.Responders...)
+
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop = cancel
+	s.background.Go(func() { s.resolve(ctx) })
+	return s, nil
+}
+
+// load reads the directory.
+func (s *Server) load(cfg Config) error {
+	cert, chain, err := LoadCertificate(cfg.Dir)
+	if err != nil {
+		return err
+	}
+	policy, err := loadProfiles(filepath.Join(cfg.Dir, profilesFile))
+	if err != nil {
+		return err
+	}
+	if cfg.Key == nil {
+		return errors.New("key: must be set")
+	}
+	if s.issuer, err = newIssuer(cert, chain, cfg.Key, policy, s.now); err != nil {
+		return err
+	}
+	for name, p := range policy.Profiles {
+		if _, _, err := s.issuer.validity(name, p); err != nil {
+			s.log.Warn("a profile cannot be used", "profile", name, "error", err)
+		}
+	}
+	if s.clients, err = loadClients(filepath.Join(cfg.Dir, clientsFile)); err != nil {
+		return err
+	}
+	if s.journal, err = openJournal(filepath.Join(cfg.Dir, journalFile), s.issuer.id, s.log, s.book.apply); err != nil {
+		return err
+	}
+	s.book.replayed(s.now())
+	return nil
+}
+
+// Close ends the CA. Requests that wait for the ledger get an error that says what they know.
+func (s *Server) Close() error {
+	s.closing.Do(func() {
+		s.stop()
+		s.anchor.Close()
+		s.background.Wait()
+		s.closeErr = s.journal.close()
+	})
+	return s.closeErr
+}
+
+// CAID names the CA on the ledger.
+func (s *Server) CAID() wire.CAID { return s.issuer.id }
+
+// note makes a record durable and takes it into the index.
+func (s *Server) note(r *record) error {
+	r.Time = s.now().UnixMilli()
+	pos, err := s.journal.append(r)
+	if err != nil {
+		return err
+	}
+	return s.book.apply(r, pos)
+}

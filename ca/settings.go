@@ -1,0 +1,71 @@
+package ca
+
+import (
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/certanchor/certanchor/internal/anchor"
+)
+
+// Settings are what an operator may tune. A zero field takes its default.
+type Settings struct {
+	// Responders are base URLs of this organisation's OCSP responders. A revocation is acknowledged when each of them has applied it.
+	Responders []string `yaml:"responders,omitempty"`
+
+	IssueTimeout  time.Duration `yaml:"issue_timeout,omitempty"`   // for a certificate to reach the ledger; default 30s
+	StatusTimeout time.Duration `yaml:"status_timeout,omitempty"`  // for a change of status to reach the ledger; default 20s
+	AckTimeout    time.Duration `yaml:"ack_timeout,omitempty"`     // for the responders to apply it after that; default 10s
+	SubmitTimeout time.Duration `yaml:"submit_timeout,omitempty"`  // for one attempt; default 20s
+	MaxQueue      int           `yaml:"max_queue,omitempty"`       // requests that may wait for the ledger; default 4096
+	MaxBatch      int           `yaml:"max_batch,omitempty"`       // certificates in one transaction; default 200
+	MaxBatchBytes int           `yaml:"max_batch_bytes,omitempty"` // and their size; default 524288
+}
+
+// maxAnswer is the longest a request may take: HTTP servers here give up writing after a minute.
+const maxAnswer = 55 * time.Second
+
+func (s Settings) withDefaults() Settings {
+	for _, d := range []struct {
+		v *time.Duration
+		d time.Duration
+	}{{&s.IssueTimeout, 30 * time.Second}, {&s.StatusTimeout, 20 * time.Second}, {&s.AckTimeout, 10 * time.Second}, {&s.SubmitTimeout, 20 * time.Second}} {
+		if *d.v == 0 {
+			*d.v = d.d
+		}
+	}
+	return s
+}
+
+// Validate refuses settings that are out of range. Errors are *wire.Error: Field is the key, with Value and Rule.
+func (s Settings) Validate() error {
+	s = s.withDefaults()
+	for _, c := range []struct {
+		key   string
+		value time.Duration
+		most  time.Duration
+	}{
+		{"issue_timeout", s.IssueTimeout, maxAnswer},
+		{"status_timeout", s.StatusTimeout, maxAnswer},
+		{"ack_timeout", s.AckTimeout, maxAnswer - s.StatusTimeout},
+		{"submit_timeout", s.SubmitTimeout, maxAnswer},
+	} {
+		if c.value < 0 || c.value > c.most {
+			return invalid(c.key, c.value.String(), "must be positive and at most %v (status_timeout and ack_timeout add up)", c.most)
+		}
+	}
+	for i, raw := range s.Responders {
+		field := fmt.Sprintf("responders[%d]", i)
+		if err := checkURL(field, raw); err != nil {
+			return err
+		}
+		if u, err := url.Parse(raw); raw == "" || err != nil || u.RawQuery != "" || u.Fragment != "" {
+			return invalid(field, raw, "must be a base URL without query and fragment")
+		}
+	}
+	return s.anchorOptions().Validate()
+}
+
+func (s Settings) anchorOptions() anchor.Options {
+	return anchor.Options{MaxBatch: s.MaxBatch, MaxBytes: s.MaxBatchBytes, MaxQueue: s.MaxQueue, SubmitTimeout: s.SubmitTimeout}
+}

@@ -1,0 +1,166 @@
+package ca
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cloudflare/cfssl/config"
+	cferr "github.com/cloudflare/cfssl/errors"
+	cflog "github.com/cloudflare/cfssl/log"
+	"github.com/cloudflare/cfssl/signer"
+	"github.com/cloudflare/cfssl/signer/local"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
+)
+
+// defaultBackdate lets clocks that are behind accept a certificate from its first minute on; cfssl's default.
+const defaultBackdate = 5 * time.Minute
+
+// issuer is the CA's key at work. Safe for concurrent use.
+type issuer struct {
+	cert   *x509.Certificate
+	chain  []*x509.Certificate // issuer of cert first; empty for a root
+	id     wire.CAID
+	policy *config.Signing
+	signer *local.Signer
+	linter *linter
+	now    func() time.Time
+}
+
+func newIssuer(cert *x509.Certificate, chain []*x509.Certificate, key crypto.Signer, policy *config.Signing, now func() time.Time) (*issuer, error) {
+	pub, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || !pub.Equal(cert.PublicKey) {
+		return nil, fmt.Errorf("the key does not belong to the CA certificate %q", cert.Subject)
+	}
+	if !cert.BasicConstraintsValid || !cert.IsCA || cert.KeyUsage&x509.KeyUsageCertSign == 0 {
+		return nil, fmt.Errorf("certificate %q: must be a CA certificate with keyCertSign (RFC 5280 section 4.2.1.9)", cert.Subject)
+	}
+	if t := now(); t.After(cert.NotAfter) {
+		return nil, fmt.Errorf("certificate %q: expired at %s", cert.Subject, cert.NotAfter.Format(time.RFC3339))
+	}
+	quietCFSSL()
+	plain := withoutLint(policy)
+	s, err := local.NewSigner(key, cert, signer.DefaultSigAlgo(key), plain)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't set up the signer: %w", err)
+	}
+	l, err := newLinter(cert, plain)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't set up the linter: %w", err)
+	}
+	return &issuer{cert: cert, chain: chain, id: wire.CAIDOf(cert.RawSubjectPublicKeyInfo), policy: policy, signer: s, linter: l, now: now}, nil
+}
+
+// profile finds a profile by name. cfssl itself would fall back to the default profile for a name it does not know.
+func (i *issuer) profile(name string) (*config.SigningProfile, error) {
+	p := i.policy.Profiles[name]
+	if p == nil {
+		return nil, invalid("profile", name, "must be one of the CA's profiles; GET /v1/ca lists them")
+	}
+	return p, nil
+}
+
+// validity returns the period of a certificate signed now. It refuses a period that would end after the CA's own instead of
+// shortening it: whoever relies on 90 days must not find out on day 60. notBefore is what backdating makes of it, and at
+// most as early as the CA's.
+func (i *issuer) validity(name string, p *config.SigningProfile) (from, to time.Time, err error) {
+	backdate := p.Backdate
+	if backdate == 0 {
+		backdate = min(defaultBackdate, p.Expiry/2)
+	}
+	now := i.now().UTC().Truncate(time.Second)
+	from = now.Add(-backdate)
+	to = from.Add(p.Expiry - time.Second) // both ends count (RFC 5280 section 4.1.2.5)
+	if from.Before(i.cert.NotBefore) {
+		from = i.cert.NotBefore.UTC()
+	}
+	if from.After(now) {
+		return from, to, wire.Errorf(wire.FailedPrecondition, "ca.not_before", from.Format(time.RFC3339), "the CA certificate is not valid yet")
+	}
+	if to.After(i.cert.NotAfter) {
+		return from, to, wire.Errorf(wire.FailedPrecondition, "profile", name,
+			"its expiry %s would end after the CA certificate, %s: renew the CA or shorten the profile's expiry", p.ExpiryString, i.cert.NotAfter.Format(time.RFC3339))
+	}
+	return from, to, nil
+}
+
+// sign makes a certificate for a request that passed the checks. The result is verified as a relying party would, so that a
+// fault of key or signer never leaves this function.
+func (i *issuer) sign(csrPEM string, csr *x509.CertificateRequest, name string) (*x509.Certificate, error) {
+	p, err := i.profile(name)
+	if err != nil {
+		return nil, err
+	}
+	from, to, err := i.validity(name, p)
+	if err != nil {
+		return nil, err
+	}
+	req := signer.SignRequest{Request: csrPEM, Profile: name, NotBefore: from, NotAfter: to}
+	if err := i.linter.check(req, p); err != nil {
+		return nil, err
+	}
+	// cfssl draws a serial number of 159 random bits.
+	out, err := i.signer.Sign(req)
+	if err != nil {
+		return nil, signError(err, name)
+	}
+	block, _ := pem.Decode(out)
+	if block == nil {
+		return nil, errors.New("the signer gave no certificate")
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("the signer gave a bad certificate: %w", err)
+	}
+	return cert, i.inspect(cert, csr)
+}
+
+func (i *issuer) inspect(cert *x509.Certificate, csr *x509.CertificateRequest) error {
+	if err := cert.CheckSignatureFrom(i.cert); err != nil {
+		return fmt.Errorf("the signer gave a bad signature: %w", err)
+	}
+	pub, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || !pub.Equal(csr.PublicKey) || cert.IsCA {
+		return errors.New("the signer gave another certificate than the one asked for")
+	}
+	if pub.Equal(i.cert.PublicKey) {
+		return invalid("csr.public_key", "the CA's own key", "must be the requester's")
+	}
+	if _, err := wire.SerialOf(cert.SerialNumber); err != nil {
+		return err
+	}
+	if len(cert.Raw) > wire.MaxCertDER {
+		return invalid("csr", fmt.Sprintf("certificate of %d bytes", len(cert.Raw)), "the certificate must have at most %d bytes", wire.MaxCertDER)
+	}
+	return nil
+}
+
+// signError finds the requester's part in cfssl's errors.
+func signError(err error, profile string) error {
+	var ce *cferr.Error
+	if errors.As(err, &ce) && ce.ErrorCode == int(cferr.PolicyError)+int(cferr.UnmatchedWhitelist) {
+		return invalid("csr", "a name", "every name must match name_whitelist of the profile %s", profile)
+	}
+	return fmt.Errorf("couldn't sign: %w", err)
+}
+
+// quietCFSSL sends cfssl's own messages, which go to a process-wide logger, to slog's debug level.
+var quietCFSSL = sync.OnceFunc(func() { cflog.SetLogger(cfsslLog{}) })
+
+type cfsslLog struct{}
+
+func (cfsslLog) log(msg string) { slog.Log(context.Background(), slog.LevelDebug, "cfssl: "+msg) }
+
+func (l cfsslLog) Debug(m string)   { l.log(m) }
+func (l cfsslLog) Info(m string)    { l.log(m) }
+func (l cfsslLog) Warning(m string) { l.log(m) }
+func (l cfsslLog) Err(m string)     { l.log(m) }
+func (l cfsslLog) Crit(m string)    { l.log(m) }
+func (l cfsslLog) Emerg(m string)   { l.log(m) }

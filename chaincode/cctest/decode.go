@@ -1,0 +1,44 @@
+package cctest
+
+import (
+	"github.com/certanchor/certanchor/chaincode/wire"
+)
+
+// Decode reads data into v, a pointer to one of wire's top-level types.
+func Decode(t TB, data []byte, v any) {
+	t.Helper()
+	var err error
+	switch v := v.(type) {
+	case *wire.Consortium:
+		err = wire.Decode(data, v)
+	case *wire.CARecord:
+		err = wire.Decode(data, v)
+	case *wire.CertRecord:
+		err = wire.Decode(data, v)
+	case *wire.LogHead:
+		err = wire.Decode(data, v)
+	case *wire.Clock:
+		err = wire.Decode(data, v)
+	case *wire.Proposal:
+		err = wire.Decode(data, v)
+	case *wire.Vote:
+		err = wire.Decode(data, v)
+	case *wire.StatusLeaf:
+		err = wire.Decode(data, v)
+	case *wire.RegisterCAResult:
+		err = wire.Decode(data, v)
+	case *wire.IssueResult:
+		err = wire.Decode(data, v)
+	case *wire.SetStatusResult:
+		err = wire.Decode(data, v)
+	case *wire.TickResult:
+		err = wire.Decode(data, v)
+	case *wire.ReadResult:
+		err = wire.Decode(data, v)
+	default:
+		t.Fatalf("%T is not one of wire's top-level types", v)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}

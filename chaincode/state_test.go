@@ -1,0 +1,148 @@
+package chaincode_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/certanchor/certanchor/chaincode"
+	"github.com/certanchor/certanchor/chaincode/cctest"
+	"github.com/certanchor/certanchor/chaincode/wire"
+)
+
+func TestStateThatThisContractDidNotWriteIsInternal(t *testing.T) {
+	ca := cctest.NewCA(t)
+	der, cert := ca.Issue(t)
+	revoke := ca.StatusArg(wire.StatusChange{Serial: cctest.Serial(t, cert), Op: wire.OpRevoke})
+	junk := []byte{0xff}
+	head := wire.Encode(&wire.LogHead{V: wire.Version, Size: 1, Root: make([]byte, 32), Range: [][]byte{make([]byte, 31)}})
+	for _, c := range []struct {
+		key, function string
+		value, arg    []byte
+		by            chaincode.Caller
+	}{
+		{wire.ConsortiumKey, wire.FnTick, junk, cctest.TickArg(), op1},
+		{wire.ConsortiumKey, wire.FnRead, junk, cctest.ReadArg("x"), op1},
+		{wire.ClockKey(0), wire.FnTick, junk, cctest.TickArg(), op1},
+		{wire.ClockKey(cctest.T0.UnixMilli() / 15000), wire.FnIssue, junk, ca.IssueArg(der), op1},
+		{wire.CAKey(ca.ID), wire.FnIssue, junk, ca.IssueArg(der), op1},
+		{wire.CAKey(ca.ID), wire.FnIssue, wire.Encode(&wire.CARecord{V: wire.Version}), ca.IssueArg(der), op1},
+		{wire.CAKey(ca.ID), wire.FnIssue, wire.Encode(&wire.CARecord{V: wire.Version, OperatingMSP: "Org1MSP", Certs: [][]byte{junk}}), ca.IssueArg(der), op1},
+		{wire.CAKey(ca.ID), wire.FnRegisterCA, junk, ca.RegisterArg("Org1MSP"), admin1},
+		{wire.LogHeadKey(ca.ID), wire.FnIssue, nil, ca.IssueArg(der), op1},
+		{wire.LogHeadKey(ca.ID), wire.FnIssue, wire.Encode(&wire.LogHead{V: wire.Version, Size: 3}), ca.IssueArg(der), op1},
+		{wire.LogHeadKey(ca.ID), wire.FnIssue, head, ca.IssueArg(der), op1},
+		{wire.CertKey(ca.ID, cctest.Serial(t, cert)), wire.FnIssue, junk, ca.IssueArg(der), op1},
+		{wire.CertKey(ca.ID, cctest.Serial(t, cert)), wire.FnSetStatus, junk, revoke, op1},
+	} {
+		t.Run(c.function+" "+c.key[:5], func(t *testing.T) {
+			l := founded(t)
+			l.Register(t, ca, "Org1MSP")
+			l.Set(c.key, c.value)
+			refused(t, l, c.by, c.function, c.arg, wire.Internal, "state", "")
+		})
+	}
+}
+
+// brokenState fails its n-th operation.
+type brokenState struct {
+	chaincode.State
+	n int
+}
+
+var errDisk = errors.New("disk on fire")
+
+func (s *brokenState) fail() bool { s.n--; return s.n < 0 }
+
+func (s *brokenState) Get(key string) ([]byte, error) {
+	if s.fail() {
+		return nil, errDisk
+	}
+	return s.State.Get(key)
+}
+
+func (s *brokenState) GetMany(keys []string) ([][]byte, error) {
+	if s.fail() {
+		return nil, errDisk
+	}
+	values, err := s.State.GetMany(keys)
+	if s.fail() { // fewer values than keys
+		return values[1:], err
+	}
+	return values, err
+}
+
+func (s *brokenState) Put(key string, value []byte) error {
+	if s.fail() {
+		return errDisk
+	}
+	return s.State.Put(key, value)
+}
+
+func (s *brokenState) Delete(key string) error {
+	if s.fail() {
+		return errDisk
+	}
+	return s.State.Delete(key)
+}
+
+// Whatever operation of the state fails, the caller learns that it was the state, and gets no answer.
+func TestEveryFailureOfTheStateIsInternal(t *testing.T) {
+	l, ca := withCA(t)
+	der, cert := ca.Issue(t)
+	l.Must(t, op1, wire.FnIssue, ca.IssueArg(der))
+	more, _ := ca.Issue(t)
+	other := cctest.NewCA(t)
+	l.Must(t, admin1, wire.FnRegisterCA, other.RegisterArg("Org2MSP"))
+	l.Must(t, admin2, wire.FnRegisterCA, other.RegisterArg("Org2MSP"))
+	contract, err := chaincode.New(consortium)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		function string
+		by       chaincode.Caller
+		arg      []byte
+	}{
+		{wire.FnInit, admin1, l.InitArg()},
+		{wire.FnRegisterCA, admin1, cctest.NewCA(t).RegisterArg("Org2MSP")}, // a first vote
+		{wire.FnRegisterCA, admin3, other.RegisterArg("Org2MSP")},           // the deciding one
+		{wire.FnIssue, op1, ca.IssueArg(der, more)},
+		{wire.FnSetStatus, op1, ca.StatusArg(wire.StatusChange{Serial: cctest.Serial(t, cert), Op: wire.OpRevoke})},
+		{wire.FnTick, op1, cctest.TickArg()},
+		{wire.FnRead, op1, cctest.ReadArg("x")},
+	} {
+		failures := 0
+		for n := 0; ; n++ {
+			st := &brokenState{l.Store.Simulate(), n}
+			result, err := contract.Invoke(st, chaincode.Tx{ID: "x", Time: l.Now, Caller: c.by}, c.function, c.arg)
+			if err == nil {
+				break
+			}
+			failures++
+			var e *wire.Error
+			if !errors.As(err, &e) || e.Code != wire.Internal || result != nil {
+				t.Errorf("%s with operation %d failing returned %x, %v", c.function, n, result, err)
+			}
+		}
+		if failures == 0 {
+			t.Errorf("%s never used the state", c.function)
+		}
+	}
+}
+
+// panicking is a state that a bug hides in.
+type panicking struct{ chaincode.State }
+
+func (panicking) Get(string) ([]byte, error) { panic("bug") }
+
+func TestAPanicDoesNotEscape(t *testing.T) {
+	contract, err := chaincode.New(consortium)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = contract.Invoke(panicking{}, chaincode.Tx{Time: cctest.T0}, wire.FnTick, cctest.TickArg())
+	var e *wire.Error
+	if !errors.As(err, &e) || e.Code != wire.Internal {
+		t.Errorf("Invoke returned %v", err)
+	}
+}

@@ -1,0 +1,36 @@
+//go:build deps
+
+package deps
+
+import (
+	_ "github.com/ThalesGroup/crypto11"
+	_ "github.com/cloudflare/cfssl/signer/local"
+	_ "github.com/cockroachdb/pebble/v2"
+	_ "github.com/fxamacker/cbor/v2"
+	_ "github.com/google/certificate-transparency-go/x509"
+	_ "github.com/hyperledger/fabric-admin-sdk/pkg/chaincode"
+	_ "github.com/hyperledger/fabric-admin-sdk/pkg/channel"
+	_ "github.com/hyperledger/fabric-admin-sdk/pkg/identity"
+	_ "github.com/hyperledger/fabric-chaincode-go/v2/shim"
+	_ "github.com/hyperledger/fabric-protos-go-apiv2/common"
+	_ "google.golang.org/grpc"
+	_ "google.golang.org/protobuf/proto"
+	_ "github.com/goccy/go-yaml"
+	_ "golang.org/x/term"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/mod/sumdb/note"
+	_ "github.com/transparency-dev/formats/proof"
+_ "github.com/hyperledger/fabric-contract-api-go/v2/contractapi"
+	_ "github.com/hyperledger/fabric-gateway/pkg/client"
+	_ "github.com/klauspost/compress/zstd"
+	_ "github.com/prometheus/client_golang/prometheus"
+	_ "github.com/spf13/cobra"
+	_ "github.com/transparency-dev/formats/log"
+	_ "github.com/transparency-dev/merkle/compact"
+	_ "github.com/youmark/pkcs8"
+	_ "github.com/zmap/zlint/v3"
+	_ "go.etcd.io/bbolt"
+	_ "golang.org/x/crypto/ocsp"
+	_ "golang.org/x/mod/sumdb/tlog"
+	_ "pgregory.net/rapid"
+)

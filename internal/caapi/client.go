@@ -1,0 +1,229 @@
+// Package caapi is the HTTP API of the CA bridge: its types and paths, and a client for it.
+package caapi
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/problem"
+)
+
+const (
+	maxAnswer   = 1 << 20
+	retryPause  = time.Second
+	httpTimeout = time.Minute // a server answers within less
+)
+
+// Client talks to one CA. It is safe for concurrent use.
+type Client struct {
+	base  string
+	token string
+	http  *http.Client
+}
+
+// Config says how to reach a CA.
+type Config struct {
+	URL       string       // base URL, http or https
+	Token     string       // bearer token; empty for what needs none, or when TokenFile is set
+	TokenFile string       // file that holds it, readable by its owner only
+	HTTP      *http.Client // default: one with a timeout of a minute
+}
+
+// New returns a client. Errors name the URL or the token file that cannot be used.
+func New(cfg Config) (*Client, error) {
+	u, err := url.Parse(cfg.URL)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return nil, wire.Errorf(wire.InvalidArgument, "url", cfg.URL, "must be an absolute http or https URL without query and fragment")
+	}
+	c := &Client{base: strings.TrimSuffix(cfg.URL, "/"), token: cfg.Token, http: cfg.HTTP}
+	if cfg.TokenFile != "" {
+		if c.token, err = readToken(cfg.TokenFile); err != nil {
+			return nil, err
+		}
+	}
+	if c.http == nil {
+		c.http = &http.Client{Timeout: httpTimeout}
+	}
+	return c, nil
+}
+
+// readToken reads a token file, which only its owner may read.
+func readToken(path string) (string, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if perm := st.Mode().Perm(); perm&0o077 != 0 {
+		return "", fmt.Errorf("token file %s: mode %04o lets others read it, must be 0600 or stricter", path, perm)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	token := strings.TrimSpace(string(data))
+	if token == "" || strings.ContainsAny(token, " \t\r\n") {
+		return "", fmt.Errorf("token file %s: must hold one token", path)
+	}
+	return token, nil
+}
+
+// Issue asks for a certificate. Under idempotencyKey, or a random one if that is empty, it repeats the request until ctx ends
+// when the answer got lost or the outcome is unknown; the server issues one certificate only. Errors: *problem.Problem when the
+// server said why, else a transport error.
+func (c *Client) Issue(ctx context.Context, r IssueRequest, idempotencyKey string) (*Certificate, error) {
+	return c.issue(ctx, PathCertificates, r, idempotencyKey)
+}
+
+// EnrollResponder asks for the certificate of a delegated OCSP responder with a DER request and returns it in DER, once it is on
+// the ledger. caID is the CA that is meant; another one's certificate is an error.
+func (c *Client) EnrollResponder(ctx context.Context, caID wire.CAID, csr []byte) ([]byte, error) {
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr})
+	got, err := c.issue(ctx, PathResponders, IssueRequest{CSR: string(text)}, "")
+	if err != nil {
+		return nil, err
+	}
+	if got.CAID != caID.String() {
+		return nil, fmt.Errorf("%s is the CA %s, not %s", c.base, got.CAID, caID)
+	}
+	block, _ := pem.Decode([]byte(got.Certificate))
+	if block == nil {
+		return nil, fmt.Errorf("%s answered without a certificate", c.base)
+	}
+	return block.Bytes, nil
+}
+
+func (c *Client) issue(ctx context.Context, path string, r IssueRequest, key string) (*Certificate, error) {
+	if key == "" {
+		key = rand.Text()
+	}
+	header := http.Header{IdempotencyKey: {key}}
+	for {
+		var cert Certificate
+		_, err := c.do(ctx, http.MethodPost, path, header, r, &cert)
+		if err == nil {
+			return &cert, nil
+		}
+		var p *problem.Problem
+		if errors.As(err, &p) && p.Code != problem.CodeUnknownOutcome {
+			return nil, err
+		}
+		timer := time.NewTimer(retryPause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, err
+		case <-timer.C:
+		}
+	}
+}
+
+// Get returns a certificate and its status.
+func (c *Client) Get(ctx context.Context, serial string) (*Certificate, error) {
+	var cert Certificate
+	_, err := c.do(ctx, http.MethodGet, PathCertificates+"/"+url.PathEscape(serial), nil, nil, &cert)
+	return &cert, err
+}
+
+// Revoke revokes or holds a certificate. acknowledged is true when every responder of the CA's organisation has applied it; it
+// is committed on the ledger in any case when err is nil.
+func (c *Client) Revoke(ctx context.Context, r RevokeRequest) (change *StatusChange, acknowledged bool, err error) {
+	return c.change(ctx, PathRevocations, r)
+}
+
+// Release ends a hold, in the same way.
+func (c *Client) Release(ctx context.Context, serial string) (change *StatusChange, acknowledged bool, err error) {
+	return c.change(ctx, PathReleases, ReleaseRequest{Serial: serial})
+}
+
+func (c *Client) change(ctx context.Context, path string, body any) (*StatusChange, bool, error) {
+	var change StatusChange
+	code, err := c.do(ctx, http.MethodPost, path, nil, body, &change)
+	return &change, err == nil && code == http.StatusOK, err
+}
+
+// CA describes the CA.
+func (c *Client) CA(ctx context.Context) (*CA, error) {
+	var ca CA
+	_, err := c.do(ctx, http.MethodGet, PathCA, nil, nil, &ca)
+	return &ca, err
+}
+
+// Ready tells whether the CA can issue now. A CA that cannot is not an error.
+func (c *Client) Ready(ctx context.Context) (*Ready, error) {
+	var ready Ready
+	code, body, err := c.roundTrip(ctx, http.MethodGet, PathReady, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	if code != http.StatusOK && code != http.StatusServiceUnavailable {
+		return nil, fmt.Errorf("GET %s%s: status %d", c.base, PathReady, code)
+	}
+	return &ready, json.Unmarshal(body, &ready)
+}
+
+// do makes one request and decodes its answer into out.
+func (c *Client) do(ctx context.Context, method, path string, header http.Header, in, out any) (int, error) {
+	code, body, err := c.roundTrip(ctx, method, path, header, in)
+	if err != nil {
+		return 0, err
+	}
+	if code/100 != 2 {
+		return code, asProblem(method, c.base+path, code, body)
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		return code, fmt.Errorf("%s %s%s: the answer is not understood: %w", method, c.base, path, err)
+	}
+	return code, nil
+}
+
+func (c *Client) roundTrip(ctx context.Context, method, path string, header http.Header, in any) (int, []byte, error) {
+	var payload io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return 0, nil, err
+		}
+		payload = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, payload)
+	if err != nil {
+		return 0, nil, err
+	}
+	for k, v := range header {
+		req.Header[http.CanonicalHeaderKey(k)] = v
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	return resp.StatusCode, body, errors.Join(err, resp.Body.Close())
+}
+
+// asProblem reads an RFC 9457 answer. What is not one, from a proxy for example, becomes one.
+func asProblem(method, target string, code int, body []byte) error {
+	var p problem.Problem
+	if err := json.Unmarshal(body, &p); err == nil && p.Status == code && p.Detail != "" {
+		return &p
+	}
+	return &problem.Problem{Type: "about:blank", Title: http.StatusText(code), Status: code, Code: string(wire.Internal),
+		Detail: fmt.Sprintf("%s %s: status %d without an explanation", method, target, code)}
+}

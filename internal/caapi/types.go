@@ -1,0 +1,112 @@
+package caapi
+
+// Paths of the API.
+const (
+	PathCertificates = "/v1/certificates"
+	PathRevocations  = "/v1/revocations"
+	PathReleases     = "/v1/releases"
+	PathResponders   = "/v1/responders"
+	PathCA           = "/v1/ca"
+	PathHealth       = "/healthz"
+	PathReady        = "/readyz"
+)
+
+// IdempotencyKey is the header that names an issuance: a repetition with the same key and the same request gets the same
+// certificate, however the first attempt ended.
+const IdempotencyKey = "Idempotency-Key"
+
+// TimeFormat is RFC 3339 in UTC with milliseconds, the ledger's resolution.
+const TimeFormat = "2006-01-02T15:04:05.000Z07:00"
+
+// IssueRequest asks for a certificate (POST PathCertificates) or, without a profile, for that of a delegated OCSP responder
+// (POST PathResponders).
+type IssueRequest struct {
+	CSR     string `json:"csr"` // PEM, PKCS#10
+	Profile string `json:"profile,omitempty"`
+}
+
+// Certificate is an issued certificate and where it stands on the ledger.
+type Certificate struct {
+	Certificate string   `json:"certificate,omitempty"` // PEM; absent for one that another issued under this CA
+	Chain       []string `json:"chain"`                 // PEM, issuer first
+	CAID        string   `json:"ca_id"`
+	Serial      string   `json:"serial"` // lower-case hexadecimal
+	LogIndex    uint64   `json:"log_index"`
+	Timestamp   string   `json:"timestamp"` // of the log entry
+
+	// Block is one at which the ledger holds the certificate; after a crash it may be that of the repeated transaction.
+	Block uint64 `json:"block"`
+	TxID  string `json:"tx_id"`
+
+	Status *Status `json:"status,omitempty"` // GET only
+}
+
+// Status is what the ledger says about a certificate now.
+type Status struct {
+	State          string `json:"state"`                     // valid, held or revoked
+	Reason         string `json:"reason,omitempty"`          // of a hold or revocation, RFC 5280's name
+	Since          string `json:"since"`                     // when the state took effect
+	InvalidityDate string `json:"invalidity_date,omitempty"` // RFC 5280 section 5.3.2
+	Change         uint64 `json:"change"`                    // number of changes so far
+}
+
+// RevokeRequest revokes a certificate, or holds it if the reason is certificateHold (POST PathRevocations).
+type RevokeRequest struct {
+	Serial         string `json:"serial"`
+	Reason         string `json:"reason"`
+	InvalidityDate string `json:"invalidity_date,omitempty"` // RFC 3339
+}
+
+// ReleaseRequest ends a hold (POST PathReleases).
+type ReleaseRequest struct {
+	Serial string `json:"serial"`
+}
+
+// StatusChange is the answer to both. With status 200 every responder has applied the change; with 202 it is committed, and
+// those with Applied false have not confirmed it.
+type StatusChange struct {
+	Serial         string      `json:"serial"`
+	State          string      `json:"state"`
+	Reason         string      `json:"reason,omitempty"`
+	RevocationTime string      `json:"revocation_time,omitempty"` // since when it is held or revoked
+	Change         uint64      `json:"change"`
+	Changed        bool        `json:"changed"` // false: it was so already
+	Block          uint64      `json:"block"`
+	TxID           string      `json:"tx_id"`
+	Responders     []Responder `json:"responders"`
+	Detail         string      `json:"detail,omitempty"` // with 202: who has not confirmed
+}
+
+// Responder tells whether one of the organisation's OCSP responders has applied a change.
+type Responder struct {
+	URL     string `json:"url"`
+	Applied bool   `json:"applied"`
+	Error   string `json:"error,omitempty"`
+}
+
+// CA describes the certificate authority (GET PathCA).
+type CA struct {
+	CAID        string    `json:"ca_id"`
+	Certificate string    `json:"certificate"` // PEM
+	Chain       []string  `json:"chain"`       // PEM, the CA's issuer first; empty for a root
+	Profiles    []Profile `json:"profiles"`
+}
+
+// Profile is what a certificate of one kind contains.
+type Profile struct {
+	Name    string   `json:"name"`
+	Usages  []string `json:"usages"`
+	Expiry  string   `json:"expiry"`
+	OCSPURL string   `json:"ocsp_url,omitempty"`
+}
+
+// Ready is the answer of PathReady.
+type Ready struct {
+	Ready        bool   `json:"ready"`
+	MSPID        string `json:"msp_id"`
+	OperatingMSP string `json:"operating_msp,omitempty"` // as the ledger has it
+	Registered   bool   `json:"registered"`
+	Height       uint64 `json:"height"`
+	Unresolved   int    `json:"unresolved"`       // certificates signed whose outcome on the ledger is not known yet
+	Detail       string `json:"detail,omitempty"` // why it is not ready
+}

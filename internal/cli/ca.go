@@ -1,0 +1,192 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/certanchor/certanchor/ca"
+	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/config"
+	"github.com/certanchor/certanchor/internal/keyfile"
+	"github.com/certanchor/certanchor/internal/node"
+)
+
+func newCACommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "ca", Short: "make, register and run a certificate authority"}
+	cmd.AddCommand(newCAInitCommand(), newCAClientCommand(), newCARegisterCommand(), newCAServeCommand())
+	return cmd
+}
+
+// passphraseFlags say where the CA key's passphrase comes from; without either it is asked for.
+func passphraseFlags(cmd *cobra.Command, s *keyfile.Source) {
+	cmd.Flags().StringVar(&s.File, "passphrase-file", "", "file whose first line is the CA key's passphrase, readable by its owner only")
+	cmd.Flags().StringVar(&s.Env, "passphrase-env", "", "environment variable that holds the CA key's passphrase")
+	cmd.MarkFlagsMutuallyExclusive("passphrase-file", "passphrase-env")
+}
+
+// orPrompt asks on the terminal when no other source was named.
+func orPrompt(s keyfile.Source) keyfile.Source {
+	s.Prompt = s.File == "" && s.Env == ""
+	return s
+}
+
+func newCAInitCommand() *cobra.Command {
+	var (
+		o          ca.InitOptions
+		subject    string
+		algorithm  string
+		passphrase keyfile.Source
+		asJSON     bool
+	)
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "make a CA: key, self-signed certificate, profiles and an operator's token",
+		Long: `Makes a certificate authority in a directory of its own. The key is encrypted under a passphrase (PKCS#8, PBES2). A failure
+leaves nothing behind, and a directory that holds anything is refused.`,
+		Example: `  certanchor ca init --dir pki/ca --subject "CN=Example CA,O=Example" --passphrase-file pass \
+    --ocsp-url http://ocsp.example.org/ocsp`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if o.Subject, err = parseSubject(subject); err != nil {
+				return err
+			}
+			if o.Algorithm, err = keyfile.ParseAlgorithm(algorithm); err != nil {
+				return fmt.Errorf("%w: --key: %w", errUsage, err)
+			}
+			if o.Passphrase, err = orPrompt(passphrase).NewPassphrase("the new CA key"); err != nil {
+				return err
+			}
+			res, err := ca.Init(o)
+			if err != nil {
+				return err
+			}
+			id := wire.CAIDOf(res.Certificate.RawSubjectPublicKeyInfo).String()
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), map[string]string{
+					"ca_id": id, "certificate": filepath.Join(o.Dir, "ca.pem"), "operator_token": res.OperatorToken,
+					"not_after": res.Certificate.NotAfter.Format(time.RFC3339),
+				})
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "CA %s\n  certificate     %s, until %s\n  CA ID           %s\n  operator token  %s\n",
+				res.Certificate.Subject, filepath.Join(o.Dir, "ca.pem"), res.Certificate.NotAfter.Format(time.DateOnly), id, res.OperatorToken)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Dir, "dir", "", "directory to make (required)")
+	f.StringVar(&subject, "subject", "", `distinguished name, such as "CN=Example CA,O=Example" (required)`)
+	f.StringVar(&algorithm, "key", "p256", "key: p256, p384 or rsa3072")
+	f.DurationVar(&o.Validity, "validity", ca.DefaultValidity, "how long the CA certificate is valid")
+	f.IntVar(&o.PathLen, "path-len", 0, "CA certificates that may stand below this one")
+	f.StringVar(&o.OCSPURL, "ocsp-url", "http://"+config.DefaultOCSPListen+"/ocsp", "OCSP URL that goes into issued certificates; empty: none")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	passphraseFlags(cmd, &passphrase)
+	mustRequire(cmd, "dir", "subject")
+	return cmd
+}
+
+func newCAClientCommand() *cobra.Command {
+	var dir, role string
+	cmd := &cobra.Command{
+		Use:   "client NAME",
+		Short: "let another client use the CA's HTTP API",
+		Long: `Makes a bearer token for a new client and writes it to DIR/NAME.token. A running CA knows the client after its next start.
+Roles: operator (everything), requester (issue, read), responder (get an OCSP responder certificate), auditor (read).`,
+		Example: `  certanchor ca client org2 --dir pki/ca --role responder`,
+		Args:    oneArg("the client's name"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file, err := ca.AddClient(dir, args[0], ca.Role(role))
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), file)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "the CA's directory (required)")
+	cmd.Flags().StringVar(&role, "role", string(ca.RoleRequester), "operator, requester, responder or auditor")
+	mustRequire(cmd, "dir")
+	return cmd
+}
+
+func newCARegisterCommand() *cobra.Command {
+	var (
+		configFile, certFile, msp string
+		asJSON                    bool
+	)
+	cmd := &cobra.Command{
+		Use:   "register",
+		Short: "assent, as one organisation's administrator, to a CA being trusted",
+		Long: `Submits a CA certificate to the ledger. It is on the trust list as soon as a majority of organisations has submitted the same
+bytes, so every organisation's administrator runs this with the same file. The ledger section of the configuration must name an
+identity with the role administrator.`,
+		Example: `  certanchor ca register --config admin.yaml --ca-cert ca.pem --operating-msp Org1MSP`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			conf, err := config.Load(configFile)
+			if err != nil {
+				return err
+			}
+			res, err := registerCA(cmd.Context(), conf, certFile, msp)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), map[string]any{"ca_id": res.CAID.String(), "registered": res.Registered, "votes": res.Votes, "needed": res.Needed})
+			}
+			if res.Registered {
+				fmt.Fprintf(cmd.OutOrStdout(), "CA %s is on the trust list, operated by %s\n", res.CAID, msp)
+				return nil
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "CA %s has %d of %d votes: %v\n", res.CAID, len(res.Votes), res.Needed, res.Votes)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&configFile, "config", "", "YAML configuration with the administrator's ledger section (required)")
+	f.StringVar(&certFile, "ca-cert", "", "the CA's certificate, PEM, followed by its chain if it is not a root (required)")
+	f.StringVar(&msp, "operating-msp", "", "MSP ID of the organisation that may issue and revoke (required)")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	mustRequire(cmd, "config", "ca-cert", "operating-msp")
+	return cmd
+}
+
+func registerCA(ctx context.Context, conf *config.File, certFile, msp string) (res wire.RegisterCAResult, err error) {
+	certs, err := readCertificates(certFile)
+	if err != nil {
+		return res, err
+	}
+	conn, err := node.OpenLedger(ctx, conf, wire.RoleAdministrator)
+	if err != nil {
+		return res, err
+	}
+	defer func() { err = closing(err, conn) }()
+	return ca.Register(ctx, conn, certs[0], certs[1:], msp)
+}
+
+func newCAServeCommand() *cobra.Command {
+	var configFile string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "run the CA bridge: take requests, sign, anchor in the ledger, release",
+		Long: `Runs the CA's HTTP API. No certificate leaves it before it is on the ledger. After a crash it first finishes what its journal
+holds. See docs/configuration.md for the ledger and ca sections.`,
+		Example: `  certanchor ca serve --config ca.yaml`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			conf, err := config.Load(configFile)
+			if err != nil {
+				return err
+			}
+			return node.ServeCA(cmd.Context(), conf)
+		},
+	}
+	cmd.Flags().StringVar(&configFile, "config", "", "YAML configuration (required)")
+	mustRequire(cmd, "config")
+	return cmd
+}

@@ -1,0 +1,91 @@
+package cli
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/certanchor/certanchor/internal/config"
+	"github.com/certanchor/certanchor/internal/keyfile"
+	"github.com/certanchor/certanchor/internal/node"
+	ocspbridge "github.com/certanchor/certanchor/ocsp-bridge"
+)
+
+func newServeCommand() *cobra.Command {
+	var (
+		configFile, dir, caListen, ocspListen string
+		passphrase                            keyfile.Source
+	)
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "run ledger, CA and OCSP responder of one organisation in one process",
+		Long: `Runs everything one organisation needs on one machine: the embedded ledger, the CA bridge and the OCSP bridge.
+
+With --dir, the CA is in DIR/ca (made by certanchor ca init), the ledger in DIR/ledger and the OCSP bridge's state in
+DIR/ocsp-bridge; the last two are made at the first start. With --config, a YAML file says it all.`,
+		Example: `  certanchor ca init --dir pki/ca --subject "CN=Example CA"
+  certanchor serve --dir pki
+  certanchor serve --config certanchor.yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if (dir == "") == (configFile == "") {
+				return fmt.Errorf("%w: give either --dir or --config", errUsage)
+			}
+			if configFile == "" {
+				return node.ServeAll(cmd.Context(), fromDir(dir, caListen, ocspListen, orPrompt(passphrase)))
+			}
+			conf, err := config.Load(configFile)
+			if err != nil {
+				return err
+			}
+			return node.ServeAll(cmd.Context(), conf)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&dir, "dir", "", "directory of everything")
+	f.StringVar(&configFile, "config", "", "YAML configuration with the sections ledger, ca and ocsp_bridge")
+	f.StringVar(&caListen, "ca-listen", config.DefaultCAListen, "with --dir: host:port of the CA's API")
+	f.StringVar(&ocspListen, "ocsp-listen", config.DefaultOCSPListen, "with --dir: host:port of the OCSP responder and the logs")
+	passphraseFlags(cmd, &passphrase)
+	return cmd
+}
+
+// fromDir is the configuration that serve --dir stands for.
+func fromDir(dir, caListen, ocspListen string, passphrase keyfile.Source) *config.File {
+	return &config.File{
+		Path:       "--dir " + dir,
+		Ledger:     config.Ledger{Engine: config.EngineEmbedded, Embedded: &config.Embedded{Dir: filepath.Join(dir, "ledger")}},
+		CA:         &config.CA{Dir: filepath.Join(dir, "ca"), Listen: caListen, Passphrase: passphrase},
+		OCSPBridge: &config.OCSPBridge{Dir: filepath.Join(dir, "ocsp-bridge"), Listen: ocspListen, Settings: ocspbridge.DefaultSettings()},
+	}
+}
+
+func newOCSPBridgeCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "ocsp-bridge", Short: "answer OCSP and serve the logs from the ledger"}
+	cmd.AddCommand(newOCSPBridgeServeCommand())
+	return cmd
+}
+
+func newOCSPBridgeServeCommand() *cobra.Command {
+	var configFile string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "run one organisation's OCSP bridge",
+		Long: `Follows the ledger through the organisation's own peer, answers OCSP for every CA that certifies this responder, and serves
+checkpoints and inclusion proofs of the issuance logs. It refuses to answer (tryLater) while its view of the ledger is stale.
+See docs/configuration.md for the ledger and ocsp_bridge sections.`,
+		Example: `  certanchor ocsp-bridge serve --config org2.yaml`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			conf, err := config.Load(configFile)
+			if err != nil {
+				return err
+			}
+			return node.ServeOCSPBridge(cmd.Context(), conf)
+		},
+	}
+	cmd.Flags().StringVar(&configFile, "config", "", "YAML configuration (required)")
+	mustRequire(cmd, "config")
+	return cmd
+}

@@ -1,0 +1,138 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+const whole = `
+ledger:
+  engine: fabric
+  fabric:
+    endpoint: 127.0.0.1:7051
+    tls_ca: tls.pem
+    msp_id: Org1MSP
+    cert: cert.pem
+    key: /abs/key.pem
+    channel: certanchor
+    chaincode: certanchor
+ca:
+  dir: ca
+  passphrase: {file: pass}
+  responders: ["http://127.0.0.1:8889"]
+  ack_timeout: 4s
+ocsp_bridge:
+  dir: bridge
+  listen: 127.0.0.1:9999
+  not_issued: unknown
+  enrol:
+    - {issuer: ca.pem, url: "http://127.0.0.1:8888", token_file: org2.token}
+`
+
+func TestConfigurationIsReadWithDefaultsAndPathsBesideIt(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "c.yaml")
+	if err := os.WriteFile(path, []byte(whole), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := f.NeedCA()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bridge, err := f.NeedOCSPBridge()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Ledger.Check(path); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ what, got, want string }{
+		{"fabric.tls_ca", f.Ledger.Fabric.TLSCA, filepath.Join(dir, "tls.pem")},
+		{"fabric.key", f.Ledger.Fabric.Key, "/abs/key.pem"},
+		{"ca.dir", ca.Dir, filepath.Join(dir, "ca")},
+		{"ca.listen", ca.Listen, DefaultCAListen},
+		{"ca.passphrase.file", ca.Passphrase.File, filepath.Join(dir, "pass")},
+		{"ca.ack_timeout", ca.AckTimeout.String(), (4 * time.Second).String()},
+		{"ocsp_bridge.listen", bridge.Listen, "127.0.0.1:9999"},
+		{"ocsp_bridge.not_issued", bridge.NotIssued, "unknown"},
+		{"ocsp_bridge.max_age", bridge.MaxAge.String(), (5 * time.Second).String()},
+		{"ocsp_bridge.enrol.token_file", bridge.Enrol[0].TokenFile, filepath.Join(dir, "org2.token")},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s is %q, want %q", c.what, c.got, c.want)
+		}
+	}
+}
+
+func TestBadConfigurationNamesKeyValueAndRule(t *testing.T) {
+	check := func(f *File) error {
+		if err := f.Ledger.Check(f.Path); err != nil {
+			return err
+		}
+		if f.CA != nil {
+			if _, err := f.NeedCA(); err != nil {
+				return err
+			}
+		}
+		_, err := f.NeedOCSPBridge()
+		return err
+	}
+	for name, c := range map[string]struct{ yaml, key, want string }{
+		"unknown key":            {strings.Replace(whole, "dir: ca", "dirr: ca", 1), "dirr", "not a key"},
+		"unknown key in bridge":  {strings.Replace(whole, "not_issued", "notissued", 1), "notissued", "not a key"},
+		"unknown key at the top": {whole + "\nclient: {}\n", "client", "not a key"},
+		"wrong type":             {strings.Replace(whole, "ack_timeout: 4s", "ack_timeout: soon", 1), "", "soon"},
+		"wrong type, list":       {strings.Replace(whole, `responders: ["http://127.0.0.1:8889"]`, "responders: 7", 1), "responders", "int was used"},
+		"duplicate key":          {strings.Replace(whole, "dir: bridge", "dir: bridge\n  dir: b2", 1), "", "already defined"},
+		"not YAML":               {"ledger: [", "", ""},
+		"two documents":          {whole + "\n---\nledger: {}\n", "document", "one YAML document"},
+		"unknown engine":         {strings.Replace(whole, "engine: fabric", "engine: sql", 1), "ledger.engine", "embedded or fabric"},
+		"engine without section": {strings.Replace(whole, "engine: fabric", "engine: embedded", 1), "ledger.embedded", "either dir"},
+		"no passphrase source":   {strings.Replace(whole, "passphrase: {file: pass}", "passphrase: {}", 1), "ca.passphrase", "exactly one"},
+		"rule of a setting":      {strings.Replace(whole, "not_issued: unknown", "not_issued: maybe", 1), "ocsp_bridge", "not_issued"},
+		"incomplete enrolment":   {strings.Replace(whole, "issuer: ca.pem, ", "", 1), "ocsp_bridge.enrol", "issuer"},
+		"no bridge section":      {whole[:strings.Index(whole, "ocsp_bridge")], "ocsp_bridge", "missing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, err := Parse("c.yaml", []byte(c.yaml))
+			if err == nil {
+				err = check(f)
+			}
+			var e *Error
+			if !errors.As(err, &e) {
+				t.Fatalf("got %v, want an *Error", err)
+			}
+			if !strings.Contains(e.Key, c.key) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "c.yaml") {
+				t.Errorf("got %v; want key %q and %q", err, c.key, c.want)
+			}
+		})
+	}
+}
+
+func TestMissingFileIsNamed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "absent.yaml")
+	var e *Error
+	if _, err := Load(path); !errors.As(err, &e) || e.Value != path {
+		t.Errorf("got %v", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(whole))
+	f.Add([]byte("ledger: {engine: embedded, embedded: {dir: x}}"))
+	f.Add([]byte("a: &a [*a]"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file, err := Parse("f.yaml", data)
+		if (file == nil) == (err == nil) {
+			t.Fatalf("got %v and %v", file, err)
+		}
+	})
+}

@@ -1,0 +1,301 @@
+// Package deploy runs certanchor's services as processes on one machine, on either ledger: what the demo shows, the
+// integration tests break and the benchmarks measure.
+package deploy
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/goccy/go-yaml"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/certanchor/certanchor/ca"
+	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/caapi"
+	"github.com/certanchor/certanchor/internal/config"
+	"github.com/certanchor/certanchor/internal/keyfile"
+	"github.com/certanchor/certanchor/network"
+	"github.com/certanchor/certanchor/network/fabric"
+	ocspbridge "github.com/certanchor/certanchor/ocsp-bridge"
+	testnetwork "github.com/certanchor/certanchor/test-network"
+)
+
+// Names of the services. Bridges are named by BridgeName.
+const (
+	AllService = "certanchor" // the embedded ledger, CA and OCSP bridge in one process
+	CAService  = "org1.ca"
+)
+
+// BridgeName is the service that is an organisation's OCSP bridge on Fabric.
+func BridgeName(org int) string { return testnetwork.OrgName(org) + ".ocsp-bridge" }
+
+// Options of a deployment.
+type Options struct {
+	Dir        string // of everything but the Fabric network; made when absent
+	Executable string // the certanchor program; empty: the running one
+	Subject    string // common name of the CA; default "certanchor demo CA"
+	Algorithm  keyfile.Algorithm
+	// OCSP is merged into the bridges' settings; the zero value is the default settings.
+	OCSP ocspbridge.Settings
+}
+
+// Org is one organisation's services.
+type Org struct {
+	Number int
+	MSPID  string
+	URL    string // of its OCSP bridge
+}
+
+// OCSPURL is where the organisation answers OCSP.
+func (o Org) OCSPURL() string { return o.URL + "/ocsp" }
+
+// Deployment is a CA, operated by the first organisation, with an OCSP bridge at every organisation.
+type Deployment struct {
+	*Services
+	Dir     string
+	Channel string
+	CADir   string
+	CAURL   string
+	CACert  *x509.Certificate
+	Orgs    []Org // the first operates the CA; there is one on the embedded ledger
+	Network *testnetwork.Network
+}
+
+// CACertFile is the CA's certificate, PEM.
+func (d *Deployment) CACertFile() string { return filepath.Join(d.CADir, "ca.pem") }
+
+// TokenFile is the token of the CA's operator.
+func (d *Deployment) TokenFile() string { return filepath.Join(d.CADir, ca.OperatorTokenFile) }
+
+// CAID names the CA on the ledger.
+func (d *Deployment) CAID() wire.CAID { return wire.CAIDOf(d.CACert.RawSubjectPublicKeyInfo) }
+
+// Client is the CA's operator.
+func (d *Deployment) Client() (*caapi.Client, error) {
+	return caapi.New(caapi.Config{URL: d.CAURL, TokenFile: d.TokenFile()})
+}
+
+// Ledger connects to the Fabric network as an identity of an organisation.
+func (d *Deployment) Ledger(ctx context.Context, org int, identity string) (network.Ledger, error) {
+	return fabric.Open(ctx, d.Network.Connection(org, identity))
+}
+
+func prepare(o *Options) (*Deployment, error) {
+	var err error
+	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
+		return nil, err
+	}
+	if o.Executable == "" {
+		if o.Executable, err = os.Executable(); err != nil {
+			return nil, err
+		}
+	}
+	if o.Subject == "" {
+		o.Subject = "certanchor demo CA"
+	}
+	if o.OCSP == (ocspbridge.Settings{}) {
+		o.OCSP = ocspbridge.DefaultSettings()
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	services, err := openServices(o.Dir, o.Executable)
+	if err != nil {
+		return nil, err
+	}
+	if len(services.list) > 0 {
+		return nil, fmt.Errorf("%s: holds a deployment already; stop it and remove the directory, or choose another", o.Dir)
+	}
+	return &Deployment{Services: services, Dir: o.Dir, CADir: filepath.Join(o.Dir, "ca")}, nil
+}
+
+// initCA makes the CA.
+func (d *Deployment) initCA(o *Options, ocspURL string) error {
+	passphrase := make([]byte, 16)
+	if _, err := rand.Read(passphrase); err != nil {
+		return err
+	}
+	text := hex.EncodeToString(passphrase)
+	if err := os.WriteFile(d.passphraseFile(), []byte(text+"\n"), 0o600); err != nil {
+		return err
+	}
+	res, err := ca.Init(ca.InitOptions{
+		Dir: d.CADir, Subject: pkix.Name{CommonName: o.Subject, Organization: []string{"certanchor"}},
+		Algorithm: o.Algorithm, OCSPURL: ocspURL, Passphrase: []byte(text),
+	})
+	if err != nil {
+		return err
+	}
+	d.CACert = res.Certificate
+	return nil
+}
+
+func (d *Deployment) passphraseFile() string { return filepath.Join(d.Dir, "passphrase") }
+
+func (d *Deployment) caSection(listen string) *config.CA {
+	return &config.CA{Dir: d.CADir, Listen: listen, Passphrase: keyfile.Source{File: d.passphraseFile()}}
+}
+
+// Embedded makes a CA and starts one process that serves everything on an embedded ledger. On failure nothing keeps running.
+func Embedded(ctx context.Context, o Options) (*Deployment, error) {
+	d, err := prepare(&o)
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := freeAddresses(2)
+	if err != nil {
+		return nil, err
+	}
+	d.CAURL, d.Channel = "http://"+addrs[0], "certanchor"
+	d.Orgs = []Org{{Number: 1, MSPID: testnetwork.MSPID(1), URL: "http://" + addrs[1]}}
+	if err := d.initCA(&o, d.Orgs[0].OCSPURL()); err != nil {
+		return nil, err
+	}
+	conf := &config.File{
+		Ledger: config.Ledger{Engine: config.EngineEmbedded, Embedded: &config.Embedded{
+			Dir: filepath.Join(d.Dir, "ledger"), MSPID: testnetwork.MSPID(1), Channel: d.Channel,
+		}},
+		CA:         d.caSection(addrs[0]),
+		OCSPBridge: &config.OCSPBridge{Dir: filepath.Join(d.Dir, "ocsp-bridge"), Listen: addrs[1], Settings: o.OCSP},
+	}
+	file, err := d.writeConfig(AllService, conf)
+	if err != nil {
+		return nil, err
+	}
+	d.add(AllService, []string{d.CAURL + "/readyz", d.Orgs[0].URL + "/readyz"}, "serve", "--config", file)
+	return d, d.startAll(ctx)
+}
+
+// OnFabric makes a CA for org1, has a majority of organisations register it, and starts org1's CA bridge and every
+// organisation's OCSP bridge. On failure none of them keeps running; the network does.
+func OnFabric(ctx context.Context, net *testnetwork.Network, o Options) (*Deployment, error) {
+	d, err := prepare(&o)
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := freeAddresses(net.Orgs() + 1)
+	if err != nil {
+		return nil, err
+	}
+	d.Network, d.Channel, d.CAURL = net, testnetwork.Channel, "http://"+addrs[0]
+	for i := range net.Orgs() {
+		d.Orgs = append(d.Orgs, Org{Number: i + 1, MSPID: testnetwork.MSPID(i + 1), URL: "http://" + addrs[i+1]})
+	}
+	if err := d.initCA(&o, d.Orgs[0].OCSPURL()); err != nil {
+		return nil, err
+	}
+	if err := d.register(ctx); err != nil {
+		return nil, err
+	}
+	if err := d.configureCA(addrs[0]); err != nil {
+		return nil, err
+	}
+	for _, org := range d.Orgs {
+		if err := d.configureBridge(org, &o); err != nil {
+			return nil, err
+		}
+	}
+	return d, d.startAll(ctx)
+}
+
+// register has as many organisations' administrators assent to the CA as it takes.
+func (d *Deployment) register(ctx context.Context) error {
+	for _, org := range d.Orgs[:len(d.Orgs)/2+1] {
+		admin, err := d.Ledger(ctx, org.Number, testnetwork.Admin)
+		if err != nil {
+			return err
+		}
+		_, err = ca.Register(ctx, admin, d.CACert.Raw, nil, d.Orgs[0].MSPID)
+		if err = errors.Join(err, admin.Close()); err != nil {
+			return fmt.Errorf("registering the CA for %s: %w", org.MSPID, err)
+		}
+	}
+	return nil
+}
+
+func (d *Deployment) configureCA(listen string) error {
+	section := d.caSection(listen)
+	section.Responders = []string{d.Orgs[0].URL}
+	file, err := d.writeConfig(CAService, &config.File{Ledger: d.fabricLedger(1), CA: section})
+	if err != nil {
+		return err
+	}
+	d.add(CAService, []string{d.CAURL + "/readyz"}, "ca", "serve", "--config", file)
+	return nil
+}
+
+func (d *Deployment) configureBridge(org Org, o *Options) error {
+	name := BridgeName(org.Number)
+	token, err := ca.AddClient(d.CADir, name, ca.RoleResponder)
+	if err != nil {
+		return err
+	}
+	file, err := d.writeConfig(name, &config.File{
+		Ledger: d.fabricLedger(org.Number),
+		OCSPBridge: &config.OCSPBridge{
+			Dir: filepath.Join(d.Dir, name), Listen: org.URL[len("http://"):], Settings: o.OCSP,
+			Enrol: []config.Enrolment{{Issuer: d.CACertFile(), URL: d.CAURL, TokenFile: token}},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	d.add(name, []string{org.URL + "/readyz"}, "ocsp-bridge", "serve", "--config", file)
+	return nil
+}
+
+func (d *Deployment) fabricLedger(org int) config.Ledger {
+	c := d.Network.Connection(org, testnetwork.Operator)
+	return config.Ledger{Engine: config.EngineFabric, Fabric: &c}
+}
+
+func (d *Deployment) writeConfig(name string, conf *config.File) (string, error) {
+	data, err := yaml.Marshal(conf)
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(d.Dir, name+".yaml")
+	return file, os.WriteFile(file, data, 0o600)
+}
+
+// startAll launches every service and waits until all can be used.
+func (d *Deployment) startAll(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.StopAll(context.WithoutCancel(ctx)))
+		}
+	}()
+	for _, name := range d.Names() {
+		if err := d.Launch(name); err != nil {
+			return err
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, name := range d.Names() {
+		group.Go(func() error { return d.AwaitReady(ctx, name) })
+	}
+	return group.Wait()
+}
+
+// Stop ends the services that another process left running in dir.
+func Stop(ctx context.Context, dir string) error {
+	s, err := openServices(dir, "")
+	if err != nil {
+		return err
+	}
+	if len(s.list) == 0 {
+		return fmt.Errorf("%s: holds no deployment: %w", dir, fs.ErrNotExist)
+	}
+	if err := s.StopAll(ctx); err != nil {
+		return err
+	}
+	return os.Remove(s.file())
+}

@@ -1,0 +1,107 @@
+// Package httpserve runs HTTP servers with the limits and the shutdown that every service here wants.
+package httpserve
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Limits of every server.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 30 * time.Second
+	writeTimeout      = 60 * time.Second // longer than the longest poll a handler grants
+	idleTimeout       = 2 * time.Minute
+	maxHeaderBytes    = 16 << 10
+	shutdownGrace     = 10 * time.Second
+)
+
+// TLS names a server's certificate chain and key, PEM files.
+type TLS struct {
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// Server is a listening HTTP server.
+type Server struct {
+	name     string
+	listener net.Listener
+	server   *http.Server
+}
+
+// Listen opens the address. Without TLS it must be a loopback address: tokens and certificates do not cross a network in
+// the clear. The error of a taken address names the service and the address.
+func Listen(name, address string, t *TLS, handler http.Handler) (*Server, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("%s: listen %q: must be host:port: %w", name, address, err)
+	}
+	if t == nil && !loopback(host) {
+		return nil, fmt.Errorf("%s: listen %q: must be a loopback address, or tls.cert and tls.key must be set", name, address)
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if t != nil {
+		cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: tls.cert %q, tls.key %q: %w", name, t.Cert, t.Key, err), l.Close())
+		}
+		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
+	}
+	return &Server{name: name, listener: l, server: &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}}, nil
+}
+
+// Addr is the address it listens on, with the port the system chose when port 0 was asked for.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// Run serves until ctx ends, then lets running requests finish for at most ten seconds.
+func (s *Server) Run(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() { done <- s.server.Serve(s.listener) }()
+	slog.Info("listening", "service", s.name, "address", s.Addr())
+	select {
+	case err := <-done:
+		return fmt.Errorf("%s: %w", s.name, err)
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+	defer cancel()
+	err := s.server.Shutdown(grace)
+	if err != nil {
+		err = errors.Join(err, s.server.Close())
+	}
+	if serveErr := <-done; !errors.Is(serveErr, http.ErrServerClosed) {
+		err = errors.Join(err, serveErr)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: shutdown: %w", s.name, err)
+	}
+	return nil
+}
+
+// Close releases the listener of a server that was never run.
+func (s *Server) Close() error { return s.listener.Close() }
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,65 @@
+// Package node builds running services from configuration.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/config"
+	"github.com/certanchor/certanchor/network"
+	"github.com/certanchor/certanchor/network/embedded"
+	"github.com/certanchor/certanchor/network/fabric"
+)
+
+// OpenLedger connects to the configured ledger. role is what an embedded connection acts as when the configuration does not
+// say; a Fabric identity carries its role in its certificate.
+func OpenLedger(ctx context.Context, conf *config.File, role string) (network.Ledger, error) {
+	if err := conf.Ledger.Check(conf.Path); err != nil {
+		return nil, err
+	}
+	if conf.Ledger.Engine == config.EngineFabric {
+		return fabric.Open(ctx, *conf.Ledger.Fabric)
+	}
+	e := conf.Ledger.Embedded
+	if e.Role != "" {
+		role = e.Role
+	}
+	if err := checkRole(conf.Path, role); err != nil {
+		return nil, err
+	}
+	if e.Socket != "" {
+		return embedded.Dial(ctx, embedded.DialOptions{Socket: e.Socket, Role: role})
+	}
+	n, err := openEmbedded(e)
+	if err != nil {
+		return nil, err
+	}
+	return &owned{Ledger: n.Connect(role), node: n}, nil
+}
+
+func openEmbedded(e *config.Embedded) (*embedded.Node, error) {
+	n, err := embedded.Open(embedded.Options{Dir: e.Dir, Channel: e.Channel, MSPID: e.MSPID, TickInterval: e.TickInterval})
+	if err != nil {
+		return nil, fmt.Errorf("ledger.embedded: %w", err)
+	}
+	return n, nil
+}
+
+func checkRole(file, role string) error {
+	switch role {
+	case wire.RoleOperator, wire.RoleAuditor, wire.RoleAdministrator:
+		return nil
+	}
+	return &config.Error{File: file, Key: "ledger.embedded.role", Value: role, Rule: "must be operator, auditor or administrator"}
+}
+
+// owned is a connection whose process also holds the ledger's store.
+type owned struct {
+	network.Ledger
+	node *embedded.Node
+}
+
+// Close closes the store too.
+func (o *owned) Close() error { return errors.Join(o.Ledger.Close(), o.node.Close()) }

@@ -1,0 +1,71 @@
+// Package fabric is the Hyperledger Fabric engine of package network: transactions are endorsed and submitted through the
+// gateway of the organisation's own peer (fabric-gateway), reads are executed on that peer, and commits are learnt from its
+// block stream.
+//
+// What is trusted: the organisation's own peer, for the validity flags of blocks and for its answers to reads. Orderers sign
+// only a block's header, so nothing here makes another organisation's peer as good.
+//
+// Reading order: config.go, ledger.go (the connection), query.go (reads), submit.go and errors.go (writes, and what each
+// failure means), commits.go (how an outcome is learnt), stream.go and blocks.go (the block stream), parse.go.
+package fabric
+
+import (
+	"fmt"
+	"net"
+	"time"
+)
+
+// Config names the organisation's own peer and the identity to act as. Paths are to PEM files.
+type Config struct {
+	Endpoint   string `yaml:"endpoint" json:"endpoint"`       // host:port of the peer
+	ServerName string `yaml:"server_name" json:"server_name"` // name expected in the peer's TLS certificate; empty: the host of Endpoint
+	TLSCA      string `yaml:"tls_ca" json:"tls_ca"`           // roots for the peer's TLS certificate
+	MSPID      string `yaml:"msp_id" json:"msp_id"`
+	Cert       string `yaml:"cert" json:"cert"` // signing certificate of the client identity
+	Key        string `yaml:"key" json:"key"`   // its private key, PKCS#8
+	Channel    string `yaml:"channel" json:"channel"`
+	Chaincode  string `yaml:"chaincode" json:"chaincode"`
+
+	// Timeout ends calls whose context has no deadline; 0 means DefaultTimeout.
+	Timeout time.Duration `yaml:"timeout" json:"timeout"`
+	// Keepalive is how long the connection may be silent before the peer is asked whether it is alive; 0 means
+	// DefaultKeepalive, which is also the least that gRPC allows. The peer's peer.keepalive.minInterval must not be longer.
+	Keepalive time.Duration `yaml:"keepalive" json:"keepalive"`
+}
+
+// Defaults of Config.
+const (
+	DefaultTimeout   = 30 * time.Second
+	DefaultKeepalive = 10 * time.Second
+)
+
+// complete fills in the defaults and checks what is left. Its errors name the field, the value and the rule.
+func (c Config) complete() (Config, error) {
+	host, _, err := net.SplitHostPort(c.Endpoint)
+	if err != nil || host == "" {
+		return c, fmt.Errorf("endpoint: %q, must be host:port of the organisation's own peer", c.Endpoint)
+	}
+	for _, f := range []struct{ name, value string }{
+		{"tls_ca", c.TLSCA}, {"msp_id", c.MSPID}, {"cert", c.Cert}, {"key", c.Key}, {"channel", c.Channel}, {"chaincode", c.Chaincode},
+	} {
+		if f.value == "" {
+			return c, fmt.Errorf("%s: empty, must be set", f.name)
+		}
+	}
+	if c.ServerName == "" {
+		c.ServerName = host
+	}
+	if c.Timeout == 0 {
+		c.Timeout = DefaultTimeout
+	}
+	if c.Keepalive == 0 {
+		c.Keepalive = DefaultKeepalive
+	}
+	if c.Timeout < 0 {
+		return c, fmt.Errorf("timeout: %v, must be positive", c.Timeout)
+	}
+	if c.Keepalive < DefaultKeepalive {
+		return c, fmt.Errorf("keepalive: %v, must be at least %v", c.Keepalive, DefaultKeepalive)
+	}
+	return c, nil
+}

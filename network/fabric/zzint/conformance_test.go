@@ -1,0 +1,279 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/certanchor/certanchor/chaincode"
+	"github.com/certanchor/certanchor/chaincode/cctest"
+	ccfabric "github.com/certanchor/certanchor/chaincode/fabric"
+	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/network"
+	"github.com/certanchor/certanchor/network/fabric"
+	"github.com/certanchor/certanchor/network/networktest"
+	testnetwork "github.com/certanchor/certanchor/test-network"
+)
+
+// TestFabricLedger holds network/fabric to the contract of package network, on a network of its own: the suite needs a ledger
+// that nobody else submits to.
+func TestFabricLedger(t *testing.T) {
+	n := ledgerNetwork(t)
+	f := &fabricLedger{Network: n, proxy: networktest.NewProxy(t, "tcp", "127.0.0.1:0", n.Connection(1, testnetwork.Operator).Endpoint)}
+	t.Run("Conformance", func(t *testing.T) { networktest.Run(t, f.engine()) })
+	t.Run("HeldEnvelopeDoesNotCommitAfterTwoTicks", f.testHeldEnvelope)
+	t.Run("OutcomeIsUnknownUntilTheBlocksSay", f.testUnknownOutcome)
+	t.Run("TamperedChaincodeCannotCommit", f.testTampered)
+}
+
+type fabricLedger struct {
+	*testnetwork.Network
+	proxy *networktest.Proxy
+}
+
+// identities by the role they carry.
+var identities = map[string]string{
+	wire.RoleOperator: testnetwork.Operator, wire.RoleAuditor: testnetwork.Auditor, wire.RoleAdministrator: testnetwork.Admin,
+}
+
+// connect opens a connection of an organisation, through its peer or through whatever stands before it.
+func (f *fabricLedger) connect(t testing.TB, org int, role, endpoint string) *fabric.Ledger {
+	t.Helper()
+	cfg := f.Connection(org, identities[role])
+	if endpoint != "" {
+		cfg.Endpoint = endpoint
+	}
+	l, err := fabric.Open(t.Context(), cfg, fabric.WithLogger(slog.New(slog.DiscardHandler)))
+	must(t, err)
+	return l
+}
+
+// lend is connect for a whole test.
+func (f *fabricLedger) lend(t *testing.T, org int, role, endpoint string) *fabric.Ledger {
+	t.Helper()
+	l := f.connect(t, org, role, endpoint)
+	t.Cleanup(func() { must(t, l.Close()) })
+	return l
+}
+
+func (f *fabricLedger) administrators(t testing.TB) []network.Ledger {
+	var admins []network.Ledger
+	for org := 1; org <= f.Orgs()/2+1; org++ {
+		admins = append(admins, f.connect(t, org, wire.RoleAdministrator, ""))
+	}
+	return admins
+}
+
+func (f *fabricLedger) engine() networktest.Engine {
+	const peer = "org1.peer"
+	do := func(action func(context.Context, string) error) func(testing.TB) {
+		return func(t testing.TB) { must(t, action(t.Context(), peer)) }
+	}
+	return networktest.Engine{
+		Connect:        func(t testing.TB, role string) network.Ledger { return f.connect(t, 1, role, f.proxy.Addr()) },
+		Administrators: f.administrators,
+		Patience:       30 * time.Second,
+		Proxy:          f.proxy,
+		Direct:         func(t testing.TB, role string) network.Ledger { return f.connect(t, 1, role, "") },
+		Kill:           do(f.Kill),
+		Start:          do(f.Start),
+		Freeze:         do(f.Freeze),
+		Thaw:           do(f.Thaw),
+	}
+}
+
+// register puts a new CA of org1 on the trust list.
+func (f *fabricLedger) register(t *testing.T) *cctest.CA {
+	t.Helper()
+	ca := cctest.NewCA(t)
+	for _, admin := range f.administrators(t) {
+		insist(t, admin, wire.FnRegisterCA, ca.RegisterArg(testnetwork.MSPID(1)))
+		must(t, admin.Close())
+	}
+	return ca
+}
+
+func (f *fabricLedger) testHeldEnvelope(t *testing.T) {
+	ca, operator := f.register(t), f.lend(t, 1, wire.RoleOperator, "")
+	prompt, _ := ca.Issue(t)
+	envelope := endorse(t, operator, ca.IssueArg(prompt))
+	if _, err := operator.SubmitEnvelope(t.Context(), envelope); err != nil {
+		t.Fatalf("an envelope that is submitted at once: %v", err)
+	}
+	held, cert := ca.Issue(t)
+	envelope = endorse(t, operator, ca.IssueArg(held))
+	for range 3 { // it may have been endorsed after the first one's epoch began
+		insistUntil(t, operator, wire.FnTick, cctest.TickArg())
+	}
+	_, err := operator.SubmitEnvelope(t.Context(), envelope)
+	var conflict *network.ConflictError
+	if !errors.As(err, &conflict) || conflict.Code != "MVCC_READ_CONFLICT" || conflict.Block == 0 {
+		t.Errorf("an envelope that was held back past two ticks: %v, want MVCC_READ_CONFLICT", err)
+	}
+	if v := read(t, operator, wire.CertKey(ca.ID, cctest.Serial(t, cert))); v != nil {
+		t.Error("it recorded its certificate")
+	}
+}
+
+func (f *fabricLedger) testUnknownOutcome(t *testing.T) {
+	ca, direct := f.register(t), f.lend(t, 1, wire.RoleOperator, "")
+	proxied := f.lend(t, 1, wire.RoleOperator, f.proxy.Addr())
+	first, _ := ca.Issue(t)
+	insist(t, proxied, wire.FnIssue, ca.IssueArg(first)) // its streams are open now
+	for _, c := range []struct {
+		name  string
+		after func(cancel context.CancelFunc)
+		known bool
+	}{
+		{"the answer never comes", func(cancel context.CancelFunc) { cancel() }, false},
+		{"the answer is lost, the connection comes back", func(context.CancelFunc) { f.proxy.Cut(); f.proxy.Release() }, true},
+	} {
+		der, cert := ca.Issue(t)
+		envelope := endorse(t, proxied, ca.IssueArg(der))
+		f.proxy.Hold()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		var (
+			receipt network.Receipt
+			err     error
+			wg      sync.WaitGroup
+		)
+		wg.Go(func() { receipt, err = proxied.SubmitEnvelope(ctx, envelope) })
+		eventually(t, "it commits", func() bool {
+			return read(t, direct, wire.CertKey(ca.ID, cctest.Serial(t, cert))) != nil
+		})
+		c.after(cancel)
+		wg.Wait()
+		cancel()
+		f.proxy.Release()
+		if c.known && err != nil || !c.known && !(errors.Is(err, network.ErrUnknownOutcome) && errors.Is(err, context.Canceled)) {
+			t.Errorf("%s: %+v, %v", c.name, receipt, err)
+		}
+		again := insist(t, proxied, wire.FnIssue, ca.IssueArg(der))
+		if string(again.Result) != string(envelope.Result) {
+			t.Errorf("%s: submitted again it answers %x, endorsed was %x", c.name, again.Result, envelope.Result)
+		}
+	}
+}
+
+func (f *fabricLedger) testTampered(t *testing.T) {
+	const org = 4
+	must(t, f.RestartChaincode(t.Context(), org, os.Args[0], tamperedChaincode))
+	t.Cleanup(func() { must(t, f.RestartChaincode(context.Background(), org)) })
+	hostile := f.lend(t, org, wire.RoleAdministrator, "")
+	planted := cctest.NewCA(t)
+	_, err := hostile.Submit(t.Context(), wire.FnRegisterCA, planted.RegisterArg(testnetwork.MSPID(org)))
+	var conflict *network.ConflictError
+	if !errors.As(err, &conflict) || conflict.Block != 0 || conflict.Detail == "" {
+		t.Errorf("what the tampered chaincode made of a transaction: %v, want a ConflictError that tells what endorsers said", err)
+	}
+	operator := f.lend(t, 1, wire.RoleOperator, "")
+	if v := read(t, operator, wire.CAKey(planted.ID)); v != nil {
+		t.Errorf("it planted %x", v)
+	}
+	ca := f.register(t)
+	for range 5 { // the gateway picks endorsers at random
+		der, cert := ca.Issue(t)
+		insist(t, operator, wire.FnIssue, ca.IssueArg(der))
+		var rec wire.CertRecord
+		must(t, wire.Decode(read(t, operator, wire.CertKey(ca.ID, cctest.Serial(t, cert))), &rec))
+	}
+}
+
+// tamperedChaincode is the argument that makes this test binary an organisation's chaincode server that lies.
+const tamperedChaincode = "tampered-chaincode"
+
+func init() {
+	if len(os.Args) < 2 || os.Args[1] != tamperedChaincode {
+		return
+	}
+	if err := serveTampered(os.Args[4:]); err != nil { // after "chaincode serve"
+		slog.Error("tampered chaincode", "error", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// serveTampered is certanchor chaincode serve with a contract that changes everything it writes.
+func serveTampered(args []string) error {
+	var cfg ccfabric.ServerConfig
+	flags := flag.NewFlagSet(tamperedChaincode, flag.ContinueOnError)
+	flags.StringVar(&cfg.Address, "address", "", "")
+	flags.StringVar(&cfg.PackageID, "package-id", "", "")
+	tlsCert, tlsKey, clientCA := flags.String("tls-cert", "", ""), flags.String("tls-key", "", ""), flags.String("client-ca", "", "")
+	consortium, tick := flags.String("consortium", "", ""), flags.Duration("tick-interval", 0, "")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	contract, err := chaincode.New(chaincode.Config{MSPs: strings.Split(*consortium, ","), TickInterval: *tick})
+	if err != nil {
+		return err
+	}
+	cfg.Executor, cfg.Log = tampered{contract}, slog.Default()
+	for _, f := range []struct {
+		path    string
+		content *[]byte
+	}{{*tlsCert, &cfg.TLSCert}, {*tlsKey, &cfg.TLSKey}, {*clientCA, &cfg.ClientCA}} {
+		if *f.content, err = os.ReadFile(f.path); err != nil {
+			return err
+		}
+	}
+	return ccfabric.Serve(context.Background(), cfg)
+}
+
+type tampered struct{ *chaincode.Contract }
+
+func (c tampered) Invoke(st chaincode.State, tx chaincode.Tx, function string, arg []byte) ([]byte, error) {
+	return c.Contract.Invoke(tamperedState{st}, tx, function, arg)
+}
+
+type tamperedState struct{ chaincode.State }
+
+func (s tamperedState) Put(key string, value []byte) error {
+	return s.State.Put(key, append(value, 0))
+}
+
+func endorse(t *testing.T, l *fabric.Ledger, arg []byte) *fabric.Envelope {
+	t.Helper()
+	e, err := l.Endorse(t.Context(), wire.FnIssue, arg)
+	must(t, err)
+	return e
+}
+
+// insist submits the same bytes until they committed.
+func insist(t *testing.T, l network.Ledger, function string, arg []byte) network.Receipt {
+	t.Helper()
+	return submit(t, l, function, arg, network.IsRejected)
+}
+
+// insistUntil is insist for what the contract refuses until its time has come.
+func insistUntil(t *testing.T, l network.Ledger, function string, arg []byte) network.Receipt {
+	t.Helper()
+	return submit(t, l, function, arg, func(error) bool { return false })
+}
+
+func submit(t *testing.T, l network.Ledger, function string, arg []byte, hopeless func(error) bool) (r network.Receipt) {
+	t.Helper()
+	eventually(t, function, func() bool {
+		var err error
+		if r, err = l.Submit(t.Context(), function, arg); err != nil && hopeless(err) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+	return r
+}
+
+func read(t *testing.T, l network.Ledger, key string) []byte {
+	t.Helper()
+	answer, err := l.Evaluate(t.Context(), wire.FnRead, cctest.ReadArg(key))
+	must(t, err)
+	var r wire.ReadResult
+	must(t, wire.Decode(answer, &r))
+	return r.Values[0]
+}

@@ -1,0 +1,87 @@
+package ocspbridge
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/certanchor/certanchor/ocsp-bridge/internal/index"
+)
+
+// Readiness is the state of a bridge's view.
+type Readiness struct {
+	Ready      bool              `json:"ready"`
+	Reason     string            `json:"reason,omitempty"` // why not
+	Height     uint64            `json:"height"`           // blocks applied
+	PeerHeight *uint64           `json:"peer_height"`      // blocks on the peer, null if it does not tell
+	ViewTime   *time.Time        `json:"view_time"`        // null before the first transaction
+	ViewAgeMS  *int64            `json:"view_age_ms"`
+	Responders map[string]string `json:"responders,omitempty"` // CA ID to why there is no usable responder certificate
+}
+
+const heightPatience = time.Second
+
+// Ready asks the peer's height, for a second at most, and reports the state of the view. It is ready when the view is whole
+// and fresh and there is a usable responder certificate for every CA that one is configured for.
+func (b *Bridge) Ready() Readiness {
+	ctx, cancel := context.WithTimeout(context.Background(), heightPatience)
+	defer cancel()
+	peer, peerErr := b.ledger.Height(ctx)
+	v, now := b.index.View(), b.cfg.Now()
+	r := Readiness{Height: v.Height, Responders: b.responders.Problems(v.CAs(), now)}
+	if peerErr == nil {
+		r.PeerHeight = &peer
+	}
+	if v.Time != 0 {
+		t, age := v.Time.Time(), viewAge(v, now).Milliseconds()
+		r.ViewTime, r.ViewAgeMS = &t, &age
+	}
+	if _, err := b.fresh(v, now); err != nil {
+		r.Reason = err.Error()
+	} else if n := len(r.Responders); n > 0 {
+		r.Reason = fmt.Sprintf("no usable responder certificate for %d of the CAs", n)
+	}
+	r.Ready = r.Reason == ""
+	return r
+}
+
+// fresh tells whether answers may be given from v at now, and until when the ones given now hold. The error says why not.
+func (b *Bridge) fresh(v *index.View, now time.Time) (limits, error) {
+	if err := b.haltReason(); err != nil {
+		return limits{}, fmt.Errorf("halted: %w", err)
+	}
+	l := b.limits.Load()
+	if l == nil || v.Time == 0 {
+		return limits{}, fmt.Errorf("the ledger is not founded as far as this bridge has read it")
+	}
+	switch required := b.required.Load(); {
+	case required == unknownHeight:
+		return *l, fmt.Errorf("the peer has not told its height since the block stream was last started")
+	case v.Height < uint64(required):
+		return *l, fmt.Errorf("catching up: %d of %d blocks", v.Height, required)
+	case !b.confirmed.Load():
+		return *l, fmt.Errorf("the peer, which told a height of %d, has not delivered block %d, the newest that this bridge has applied", required, v.Height-1)
+	}
+	if behind := v.Time.Time().Sub(now); behind > b.cfg.Settings.ClockTolerance {
+		return *l, fmt.Errorf("the local clock is %s behind the ledger's: ages cannot be told", behind)
+	}
+	if age := viewAge(v, now); age > l.staleness {
+		return *l, fmt.Errorf("the newest transaction is %s old, more than %s: the ledger may have moved on unseen", age.Truncate(time.Millisecond), l.staleness)
+	}
+	return *l, nil
+}
+
+// viewAge is how long ago the ledger said something, as the less favourable of two clocks has it: the wall clock against the
+// transaction's own time, and the monotonic clock since the transaction was seen, which a wall clock set back does not move.
+func viewAge(v *index.View, now time.Time) time.Duration {
+	return max(now.Sub(v.Time.Time()), now.Sub(v.Seen), 0)
+}
+
+// thisUpdate is the time the view's statements are known to be right: the ledger's, but never in the local future.
+func thisUpdate(v *index.View, now time.Time) time.Time {
+	t := v.Time.Time()
+	if t.After(now) {
+		t = now
+	}
+	return t.UTC().Truncate(time.Second)
+}

@@ -1,0 +1,171 @@
+package responder
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/ocspwire"
+	"github.com/certanchor/certanchor/ocsp-bridge/internal/index"
+)
+
+// Enroller asks a CA for a delegated responder certificate.
+type Enroller interface {
+	// EnrollResponder returns a certificate for the DER PKCS #10 request, in DER or PEM, once it is on the ledger. It may
+	// be called again after any error.
+	EnrollResponder(ctx context.Context, caID wire.CAID, csr []byte) (cert []byte, err error)
+}
+
+// KeyPair names PEM files with a responder certificate and its PKCS #8 key.
+type KeyPair struct {
+	CertFile string `yaml:"cert"`
+	KeyFile  string `yaml:"key"`
+}
+
+// Config of a Manager.
+type Config struct {
+	Dir       string // for keys and certificates
+	MSPID     string // goes into the request's subject
+	Index     *index.Index
+	Enrollers func(wire.CAID) Enroller // nil for a CA: this responder does not ask it
+	Files     []KeyPair
+	Now       func() time.Time
+	After     func(time.Duration) <-chan time.Time
+	Log       *slog.Logger
+}
+
+// Manager holds the responder identities. Its methods are safe for concurrent use.
+type Manager struct {
+	cfg   Config
+	files []*Identity // as configured; each serves the CA that issued it
+
+	mu  sync.RWMutex
+	cas map[wire.CAID]*caState // CAs with an enroller
+}
+
+// caState is one CA's identity. key and pending are owned by the CA's rotation goroutine.
+type caState struct {
+	id      wire.CAID
+	key     crypto.Signer
+	pending *Identity // obtained, not yet seen on the ledger
+	since   time.Time // when pending was obtained
+	fails   int       // attempts in a row that came to nothing
+	current atomic.Pointer[Identity]
+	problem atomic.Pointer[string] // why there is no usable certificate, for people
+}
+
+// Identity is a key with its responder certificate.
+type Identity struct {
+	Key  crypto.Signer
+	Cert *x509.Certificate
+	ID   ocspwire.ResponderID // by key
+}
+
+func newIdentity(key crypto.Signer, cert *x509.Certificate) (*Identity, error) {
+	if err := checkOwn(cert, key); err != nil {
+		return nil, err
+	}
+	id, err := ocspwire.ByKey(cert)
+	return &Identity{Key: key, Cert: cert, ID: id}, err
+}
+
+// New reads the configured files and refuses those that cannot be a responder's.
+func New(cfg Config) (*Manager, error) {
+	m := &Manager{cfg: cfg, cas: map[wire.CAID]*caState{}}
+	for _, f := range cfg.Files {
+		key, err := loadKey(f.KeyFile)
+		if err != nil {
+			return nil, err
+		}
+		cert, err := loadCert(f.CertFile)
+		if err != nil {
+			return nil, err
+		}
+		id, err := newIdentity(key, cert)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.CertFile, err)
+		}
+		// Everything about the certificate but who issued it and whether it is on the ledger is known now.
+		if err := ocspwire.CheckMarks(cert); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.CertFile, err)
+		}
+		m.files = append(m.files, id)
+	}
+	return m, nil
+}
+
+// Signer returns the identity that may sign for a CA now: its certificate is valid, issued by the CA, and on the ledger
+// with the status valid. The error says why there is none.
+func (m *Manager) Signer(ca *index.CA, now time.Time) (*Identity, error) {
+	reason := fmt.Errorf("CA %s: no responder certificate is configured", ca.ID)
+	for _, id := range m.files {
+		if checkIssuer(id.Cert, ca.Certs, id.Cert.NotBefore) != nil {
+			continue // another CA's
+		}
+		if reason = m.usable(ca, id, now); reason == nil {
+			return id, nil
+		}
+	}
+	m.mu.RLock()
+	st := m.cas[ca.ID]
+	m.mu.RUnlock()
+	if st == nil {
+		return nil, reason
+	}
+	if id := st.current.Load(); id != nil {
+		if reason = m.usable(ca, id, now); reason == nil {
+			return id, nil
+		}
+		return nil, reason
+	}
+	if p := st.problem.Load(); p != nil {
+		return nil, fmt.Errorf("CA %s: %s", ca.ID, *p)
+	}
+	return nil, fmt.Errorf("CA %s: no responder certificate yet", ca.ID)
+}
+
+// Problems returns, for each CA this responder is configured to answer for and cannot now, why.
+func (m *Manager) Problems(cas []*index.CA, now time.Time) map[string]string {
+	out := map[string]string{}
+	for _, ca := range cas {
+		if !m.configured(ca) {
+			continue
+		}
+		if _, err := m.Signer(ca, now); err != nil {
+			out[ca.ID.String()] = err.Error()
+		}
+	}
+	return out
+}
+
+func (m *Manager) configured(ca *index.CA) bool {
+	for _, id := range m.files {
+		if checkIssuer(id.Cert, ca.Certs, id.Cert.NotBefore) == nil {
+			return true
+		}
+	}
+	return m.cfg.Enrollers != nil && m.cfg.Enrollers(ca.ID) != nil
+}
+
+// usable checks what time or a transaction can change about an accepted identity.
+func (m *Manager) usable(ca *index.CA, id *Identity, now time.Time) error {
+	if now.Before(id.Cert.NotBefore) || now.After(id.Cert.NotAfter) {
+		return fmt.Errorf("responder certificate %x is valid from %s to %s only", id.Cert.SerialNumber, id.Cert.NotBefore, id.Cert.NotAfter)
+	}
+	return m.onLedger(ca.ID, id.Cert)
+}
+
+func (m *Manager) certPath(id wire.CAID) string {
+	return filepath.Join(m.cfg.Dir, id.String()+".crt")
+}
+
+func (m *Manager) keyPath(id wire.CAID) string {
+	return filepath.Join(m.cfg.Dir, id.String()+".key")
+}

@@ -1,0 +1,477 @@
+package ocspbridge_test
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/certanchor/certanchor/chaincode/cctest"
+	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/ocspwire"
+	"github.com/certanchor/certanchor/network"
+	"github.com/certanchor/certanchor/network/embedded"
+	ocspbridge "github.com/certanchor/certanchor/ocsp-bridge"
+)
+
+const (
+	mspID    = "Org1MSP"
+	channel  = "testchannel"
+	deadline = 30 * time.Second // of a condition that must come true; none is expected to take a second
+)
+
+// clock is a clock that tests move.
+type clock struct {
+	mu     sync.Mutex
+	now    time.Time
+	timers []timer
+}
+
+type timer struct {
+	at time.Time
+	ch chan time.Time
+}
+
+// newClock stands at the present, in the ledger's resolution.
+func newClock() *clock { return &clock{now: time.Now().Round(0).Truncate(time.Millisecond)} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) After(d time.Duration) <-chan time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ch := make(chan time.Time, 1)
+	if d <= 0 {
+		ch <- c.now
+		return ch
+	}
+	c.timers = append(c.timers, timer{c.now.Add(d), ch})
+	return ch
+}
+
+func (c *clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+	var later []timer
+	for _, t := range c.timers {
+		if t.at.After(c.now) {
+			later = append(later, t)
+		} else {
+			t.ch <- c.now
+		}
+	}
+	c.timers = later
+}
+
+// world is a founded ledger with one registered CA.
+type world struct {
+	t     *testing.T
+	clock *clock
+	node  *embedded.Node
+	dir   string
+	ca    *cctest.CA
+	conn  network.Ledger // operator
+}
+
+const tick = 15 * time.Second
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, clock: newClock(), dir: t.TempDir(), ca: cctest.NewCA(t)}
+	w.open()
+	t.Cleanup(func() { w.close() })
+	admin := w.node.Connect(wire.RoleAdministrator)
+	if _, err := admin.Submit(t.Context(), wire.FnRegisterCA, w.ca.RegisterArg(mspID)); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// open opens the ledger, as a process that (re)starts does.
+func (w *world) open() {
+	w.t.Helper()
+	node, err := embedded.Open(embedded.Options{
+		Dir: filepath.Join(w.dir, "ledger"), MSPID: mspID, Channel: channel, TickInterval: tick, Now: w.clock.Now, Log: quiet(),
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.node, w.conn = node, node.Connect(wire.RoleOperator)
+}
+
+func (w *world) close() {
+	if err := w.node.Close(); err != nil {
+		w.t.Error(err)
+	}
+}
+
+func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+// issue records n new certificates and returns them.
+func (w *world) issue(n int) []*x509.Certificate {
+	w.t.Helper()
+	var (
+		certs []*x509.Certificate
+		ders  [][]byte
+	)
+	for range n {
+		der, cert := w.ca.Issue(w.t)
+		ders, certs = append(ders, der), append(certs, cert)
+	}
+	w.submit(wire.FnIssue, w.ca.IssueArg(ders...))
+	return certs
+}
+
+func (w *world) revoke(cert *x509.Certificate, reason wire.Reason) network.Receipt {
+	w.t.Helper()
+	return w.change(wire.StatusChange{Serial: cctest.Serial(w.t, cert), Op: wire.OpRevoke, Reason: reason})
+}
+
+func (w *world) change(c wire.StatusChange) network.Receipt {
+	w.t.Helper()
+	return w.submit(wire.FnSetStatus, w.ca.StatusArg(c))
+}
+
+func (w *world) submit(function string, arg []byte) network.Receipt {
+	w.t.Helper()
+	r, err := w.conn.Submit(w.t.Context(), function, arg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+// tick moves the ledger's clock, which must be in an epoch without a tick.
+func (w *world) tick() network.Receipt { return w.submit(wire.FnTick, cctest.TickArg()) }
+
+// enroller is the CA's side of enrolment: it signs and records.
+type enroller struct {
+	w     *world
+	life  time.Duration
+	tweak func(*x509.Certificate)
+
+	mu    sync.Mutex
+	fail  error
+	calls int
+	certs []*x509.Certificate
+}
+
+func (e *enroller) EnrollResponder(ctx context.Context, _ wire.CAID, csrDER []byte) ([]byte, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.calls++
+	if e.fail != nil {
+		return nil, e.fail
+	}
+	csr, err := x509.ParseCertificateRequest(csrDER)
+	if err != nil {
+		return nil, err
+	}
+	if err := csr.CheckSignature(); err != nil {
+		return nil, err
+	}
+	der, cert, err := e.w.responderCert(csr.PublicKey, e.life, e.tweak)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := e.w.conn.Submit(ctx, wire.FnIssue, e.w.ca.IssueArg(der)); err != nil {
+		return nil, err
+	}
+	e.certs = append(e.certs, cert)
+	return der, nil
+}
+
+func (e *enroller) set(fail error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.fail = fail
+}
+
+func (w *world) responderCert(pub crypto.PublicKey, life time.Duration, tweak func(*x509.Certificate)) ([]byte, *x509.Certificate, error) {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		return nil, nil, err
+	}
+	template := &x509.Certificate{SerialNumber: serial, KeyUsage: x509.KeyUsageDigitalSignature}
+	template.Subject.CommonName = "OCSP responder"
+	cctest.Responder(w.clock.Now().Add(-time.Minute), life)(template)
+	if tweak != nil {
+		tweak(template)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, w.ca.Cert, pub, w.ca.Key)
+	if err != nil {
+		return nil, nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	return der, cert, err
+}
+
+// faulty is a real ledger behind a line that tests can cut.
+type faulty struct {
+	network.Ledger
+	ahead uint64 // what Height adds to the truth
+
+	mu   sync.Mutex
+	mend chan struct{} // nil while the line is whole; closed when it is mended
+}
+
+func cutLine(l network.Ledger) *faulty {
+	f := &faulty{Ledger: l}
+	f.set(true)
+	return f
+}
+
+// set cuts the line, so that blocks are held back and nothing gets an answer, or mends it.
+func (f *faulty) set(cut bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case cut && f.mend == nil:
+		f.mend = make(chan struct{})
+	case !cut && f.mend != nil:
+		close(f.mend)
+		f.mend = nil
+	}
+}
+
+// broken returns a channel to wait for while the line is cut, nil when it is whole.
+func (f *faulty) broken() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.mend
+}
+
+var errCut = &network.UnavailableError{Stage: "test", Err: errors.New("line is cut")}
+
+func (f *faulty) Blocks(ctx context.Context, from uint64, fn func(*network.Block) error) error {
+	return f.Ledger.Blocks(ctx, from, func(b *network.Block) error {
+		if mend := f.broken(); mend != nil {
+			select {
+			case <-mend:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return fn(b)
+	})
+}
+
+func (f *faulty) Height(ctx context.Context) (uint64, error) {
+	if f.broken() != nil {
+		return 0, errCut
+	}
+	h, err := f.Ledger.Height(ctx)
+	return h + f.ahead, err
+}
+
+func (f *faulty) Submit(ctx context.Context, function string, arg []byte) (network.Receipt, error) {
+	if f.broken() != nil {
+		return network.Receipt{}, errCut
+	}
+	return f.Ledger.Submit(ctx, function, arg)
+}
+
+// bridge is a running Bridge with its HTTP server.
+type bridge struct {
+	*ocspbridge.Bridge
+	w    *world
+	url  string
+	enr  *enroller
+	line *faulty
+	stop func() error // ends Run, the server and the bridge; returns Run's error
+}
+
+// start starts a bridge in its own directory under the world's.
+func (w *world) start(name string, tweak func(*ocspbridge.Config)) *bridge {
+	w.t.Helper()
+	return w.startOn(name, &faulty{Ledger: w.conn}, tweak)
+}
+
+func (w *world) startOn(name string, line *faulty, tweak func(*ocspbridge.Config)) *bridge {
+	w.t.Helper()
+	b := &bridge{w: w, enr: &enroller{w: w, life: 24 * time.Hour}, line: line}
+	cfg := ocspbridge.Config{
+		Dir: filepath.Join(w.dir, name), NoTicker: true, Log: quiet(), Now: w.clock.Now, After: w.clock.After,
+		Enrollers: func(id wire.CAID) ocspbridge.Enroller {
+			if id != w.ca.ID {
+				return nil
+			}
+			return b.enr
+		},
+	}
+	if tweak != nil {
+		tweak(&cfg)
+	}
+	var err error
+	if b.Bridge, err = ocspbridge.New(w.t.Context(), cfg, b.line); err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- b.Run(ctx) }()
+	server := httptest.NewServer(b.Handler())
+	b.url = server.URL
+	b.stop = sync.OnceValue(func() error {
+		cancel()
+		err := <-ran
+		server.Close()
+		return errors.Join(err, b.Close())
+	})
+	w.t.Cleanup(func() { _ = b.stop() })
+	return b
+}
+
+// ready waits until the bridge is.
+func (b *bridge) ready() *bridge {
+	b.w.t.Helper()
+	b.until("ready", func() (bool, string) { r := b.Ready(); return r.Ready, r.Reason })
+	return b
+}
+
+// until polls a condition until it holds.
+func (b *bridge) until(what string, cond func() (bool, string)) {
+	b.w.t.Helper()
+	limit := time.Now().Add(deadline)
+	for {
+		ok, state := cond()
+		if ok {
+			return
+		}
+		if time.Now().After(limit) {
+			b.w.t.Fatalf("%s: not within %s; last: %s", what, deadline, state)
+		}
+		time.Sleep(time.Millisecond) // between two looks at the condition
+	}
+}
+
+func (b *bridge) applied(r network.Receipt) {
+	b.w.t.Helper()
+	ctx, cancel := context.WithTimeout(b.w.t.Context(), deadline)
+	defer cancel()
+	if err := b.WaitApplied(ctx, r.Block); err != nil {
+		b.w.t.Fatal(err)
+	}
+}
+
+// request builds an OCSP request.
+func request(t testing.TB, issuer *x509.Certificate, nonce []byte, certs ...*x509.Certificate) []byte {
+	t.Helper()
+	req := &ocspwire.Request{Nonce: nonce}
+	for _, c := range certs {
+		id, err := ocspwire.NewCertID(crypto.SHA1, issuer, c.SerialNumber)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Items = append(req.Items, ocspwire.RequestItem{ID: id})
+	}
+	der, err := req.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// post sends an OCSP request and returns the raw answer.
+func (b *bridge) post(der []byte) (*http.Response, []byte) {
+	b.w.t.Helper()
+	resp, err := http.Post(b.url+"/ocsp", "application/ocsp-request", bytes.NewReader(der))
+	if err != nil {
+		b.w.t.Fatal(err)
+	}
+	return resp, readAll(b.w.t, resp)
+}
+
+func readAll(t testing.TB, resp *http.Response) []byte {
+	t.Helper()
+	body, err := io.ReadAll(resp.Body)
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+// ask returns what the bridge says about cert: a verified status, or the response status.
+func (b *bridge) ask(cert *x509.Certificate) string {
+	b.w.t.Helper()
+	single, status := b.askAll(cert)
+	if single == nil {
+		return status.String()
+	}
+	return single.Status.String()
+}
+
+// askAll returns the verified status of cert, nil if the response is an error.
+func (b *bridge) askAll(cert *x509.Certificate) (*ocspwire.SingleResponse, ocspwire.ResponseStatus) {
+	b.w.t.Helper()
+	_, der := b.post(request(b.w.t, b.w.ca.Cert, nil, cert))
+	status, resp, err := ocspwire.ParseResponse(der)
+	if err != nil {
+		b.w.t.Fatal(err)
+	}
+	if status != ocspwire.Successful {
+		return nil, status
+	}
+	id, err := ocspwire.NewCertID(crypto.SHA1, b.w.ca.Cert, cert.SerialNumber)
+	if err != nil {
+		b.w.t.Fatal(err)
+	}
+	single, _, err := resp.Verify(ocspwire.VerifyOptions{Issuer: b.w.ca.Cert, ID: id, Now: b.w.clock.Now(), Skew: time.Second})
+	if err != nil {
+		b.w.t.Fatal(err)
+	}
+	return single, status
+}
+
+// single returns the first status in the answer to a request, unverified, or the response status.
+func (b *bridge) single(req []byte) string {
+	b.w.t.Helper()
+	_, der := b.post(req)
+	status, resp, err := ocspwire.ParseResponse(der)
+	if err != nil {
+		b.w.t.Fatal(err)
+	}
+	if status != ocspwire.Successful {
+		return status.String()
+	}
+	return resp.Responses[0].Status.String()
+}
+
+func (b *bridge) want(cert *x509.Certificate, want string) {
+	b.w.t.Helper()
+	if got := b.ask(cert); got != want {
+		b.w.t.Errorf("the bridge says %q, want %q", got, want)
+	}
+}
+
+// get fetches a path; JSON is decoded into v unless it is nil.
+func (b *bridge) get(path string, v any) (int, []byte) {
+	b.w.t.Helper()
+	resp, err := http.Get(b.url + path)
+	if err != nil {
+		b.w.t.Fatal(err)
+	}
+	body := readAll(b.w.t, resp)
+	if v != nil {
+		if err := json.Unmarshal(body, v); err != nil {
+			b.w.t.Fatalf("%s: %v: %s", path, err, body)
+		}
+	}
+	return resp.StatusCode, body
+}
