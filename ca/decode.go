@@ -17,8 +17,8 @@ import (
 	"github.com/certanchor/certanchor/internal/problem"
 )
 
-// maxBody leaves room for a request of maxCSR bytes with its line ends escaped.
-const maxBody = 2 * maxCSR
+// maxBody leaves room for a request of maxCSR bytes with many of them escaped, so that a larger one is refused by name.
+const maxBody = 4 * maxCSR
 
 // readFields reads the body of a request: one JSON object whose values are strings. fields says which names there may be and where
 // their values go; a name stands for a required field unless it ends with "?".

@@ -98,6 +98,9 @@ func (i *issuer) sign(csrPEM string, csr *x509.CertificateRequest, name string) 
 	if err != nil {
 		return nil, err
 	}
+	if err := i.notSelf(csr); err != nil {
+		return nil, err
+	}
 	from, to, err := i.validity(name, p)
 	if err != nil {
 		return nil, err
@@ -122,6 +125,17 @@ func (i *issuer) sign(csrPEM string, csr *x509.CertificateRequest, name string) 
 	return cert, i.inspect(cert, csr)
 }
 
+// notSelf keeps name and key of the CA to the CA: a certificate with one of them would look like another one of the CA's own.
+func (i *issuer) notSelf(csr *x509.CertificateRequest) error {
+	if csr.Subject.String() == i.cert.Subject.String() {
+		return invalid("csr.subject", csr.Subject.String(), "must not be the CA's own name")
+	}
+	if pub, ok := i.cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || pub.Equal(csr.PublicKey) {
+		return invalid("csr.public_key", "the CA's key", "must be the requester's own")
+	}
+	return nil
+}
+
 func (i *issuer) inspect(cert *x509.Certificate, csr *x509.CertificateRequest) error {
 	if err := cert.CheckSignatureFrom(i.cert); err != nil {
 		return fmt.Errorf("the signer gave a bad signature: %w", err)
@@ -129,9 +143,6 @@ func (i *issuer) inspect(cert *x509.Certificate, csr *x509.CertificateRequest) e
 	pub, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !pub.Equal(csr.PublicKey) || cert.IsCA {
 		return errors.New("the signer gave another certificate than the one asked for")
-	}
-	if pub.Equal(i.cert.PublicKey) {
-		return invalid("csr.public_key", "the CA's own key", "must be the requester's")
 	}
 	if _, err := wire.SerialOf(cert.SerialNumber); err != nil {
 		return err

@@ -74,7 +74,7 @@ func revoke(rec *wire.CertRecord, c *wire.StatusChange, effective wire.Millis) b
 	}
 	// X.509 reasonCode: a hold that becomes a revocation keeps the date of the hold. Nothing that was signed under the
 	// hold may become acceptable again by it.
-	if true {
+	if rec.State == wire.CertValid {
 		rec.StatusTime = effective
 	}
 	rec.State, rec.Reason, rec.Invalidity = wire.CertRevoked, c.Reason, c.Invalidity

@@ -161,6 +161,25 @@ func (w *world) submit(function string, arg []byte) network.Receipt {
 // tick moves the ledger's clock, which must be in an epoch without a tick.
 func (w *world) tick() network.Receipt { return w.submit(wire.FnTick, cctest.TickArg()) }
 
+// tickIfDue ticks unless the epoch has its tick.
+func (w *world) tickIfDue() {
+	w.t.Helper()
+	if _, err := w.conn.Submit(w.t.Context(), wire.FnTick, cctest.TickArg()); err != nil && !network.IsRejected(err) {
+		w.t.Fatal(err)
+	}
+}
+
+// enrollFunc answers requests for responder certificates without recording anything.
+type enrollFunc func(*x509.CertificateRequest) ([]byte, error)
+
+func (f enrollFunc) EnrollResponder(_ context.Context, _ wire.CAID, der []byte) ([]byte, error) {
+	csr, err := x509.ParseCertificateRequest(der)
+	if err != nil {
+		return nil, err
+	}
+	return f(csr)
+}
+
 // enroller is the CA's side of enrolment: it signs and records.
 type enroller struct {
 	w     *world

@@ -3,6 +3,7 @@ package testnetwork
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -134,7 +135,12 @@ func (n *Network) commitDefinition(ctx context.Context, admin *administration) e
 // attemptTimeout bounds one attempt of a retried call.
 const attemptTimeout = 15 * time.Second
 
-// retry calls fn until it succeeds or ctx ends, and then returns fn's last error as well.
+// permanent is an error that trying again would not mend.
+type permanent struct{ error }
+
+func (p permanent) Unwrap() error { return p.error }
+
+// retry calls fn until it succeeds, fails for good or ctx ends, and then returns fn's last error as well.
 func retry(ctx context.Context, fn func(context.Context) error) error {
 	tick := time.NewTicker(4 * pollEvery)
 	defer tick.Stop()
@@ -142,8 +148,8 @@ func retry(ctx context.Context, fn func(context.Context) error) error {
 		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
 		err := fn(attempt)
 		cancel()
-		if err == nil {
-			return nil
+		if err == nil || errors.As(err, new(permanent)) {
+			return err
 		}
 		select {
 		case <-ctx.Done():

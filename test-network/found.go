@@ -2,6 +2,7 @@ package testnetwork
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
@@ -17,6 +18,9 @@ func (n *Network) found(ctx context.Context) error {
 	err := n.asAdmin(ctx, 1, func(ledger network.Ledger) error {
 		return retry(ctx, func(ctx context.Context) (err error) {
 			receipt, err = ledger.Submit(ctx, wire.FnInit, arg)
+			if refusal := (*wire.Error)(nil); errors.As(err, &refusal) {
+				return permanent{err}
+			}
 			return err
 		})
 	})

@@ -86,7 +86,7 @@ func (s *story) setUp(ctx context.Context) error {
 		})
 	}
 	err := s.report.do(ctx, "start four organisations' Fabric nodes, first commit", func(ctx context.Context) (_ string, err error) {
-		s.net, err = testnetwork.Up(ctx, testnetwork.Options{Dir: filepath.Join(s.dir, networkDir), Executable: s.o.Executable, Progress: s.o.Out})
+		s.net, err = testnetwork.Up(ctx, testnetwork.Options{Dir: filepath.Join(s.dir, networkDir), Executable: s.o.Executable, BasePort: testnetwork.AnyPort, Progress: s.o.Out})
 		if err != nil {
 			return "", err
 		}

@@ -1,30 +1,27 @@
-package integration
+package fabric_test
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"log/slog"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/certanchor/certanchor/chaincode"
 	"github.com/certanchor/certanchor/chaincode/cctest"
-	ccfabric "github.com/certanchor/certanchor/chaincode/fabric"
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/network"
 	"github.com/certanchor/certanchor/network/fabric"
 	"github.com/certanchor/certanchor/network/networktest"
 	testnetwork "github.com/certanchor/certanchor/test-network"
+	"github.com/certanchor/certanchor/test-network/nettest"
 )
 
 // TestFabricLedger holds network/fabric to the contract of package network, on a network of its own: the suite needs a ledger
 // that nobody else submits to.
 func TestFabricLedger(t *testing.T) {
-	n := ledgerNetwork(t)
+	n := nettest.Start(t, testnetwork.Options{TickInterval: time.Second})
 	f := &fabricLedger{Network: n, proxy: networktest.NewProxy(t, "tcp", "127.0.0.1:0", n.Connection(1, testnetwork.Operator).Endpoint)}
 	t.Run("Conformance", func(t *testing.T) { networktest.Run(t, f.engine()) })
 	t.Run("HeldEnvelopeDoesNotCommitAfterTwoTicks", f.testHeldEnvelope)
@@ -185,57 +182,27 @@ func (f *fabricLedger) testTampered(t *testing.T) {
 	}
 }
 
-// tamperedChaincode is the argument that makes this test binary an organisation's chaincode server that lies.
-const tamperedChaincode = "tampered-chaincode"
-
-func init() {
-	if len(os.Args) < 2 || os.Args[1] != tamperedChaincode {
-		return
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := serveTampered(os.Args[4:]); err != nil { // after "chaincode serve"
-		slog.Error("tampered chaincode", "error", err)
-		os.Exit(1)
-	}
-	os.Exit(0)
 }
 
-// serveTampered is certanchor chaincode serve with a contract that changes everything it writes.
-func serveTampered(args []string) error {
-	var cfg ccfabric.ServerConfig
-	flags := flag.NewFlagSet(tamperedChaincode, flag.ContinueOnError)
-	flags.StringVar(&cfg.Address, "address", "", "")
-	flags.StringVar(&cfg.PackageID, "package-id", "", "")
-	tlsCert, tlsKey, clientCA := flags.String("tls-cert", "", ""), flags.String("tls-key", "", ""), flags.String("client-ca", "", "")
-	consortium, tick := flags.String("consortium", "", ""), flags.Duration("tick-interval", 0, "")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
-	contract, err := chaincode.New(chaincode.Config{MSPs: strings.Split(*consortium, ","), TickInterval: *tick})
-	if err != nil {
-		return err
-	}
-	cfg.Executor, cfg.Log = tampered{contract}, slog.Default()
-	for _, f := range []struct {
-		path    string
-		content *[]byte
-	}{{*tlsCert, &cfg.TLSCert}, {*tlsKey, &cfg.TLSKey}, {*clientCA, &cfg.ClientCA}} {
-		if *f.content, err = os.ReadFile(f.path); err != nil {
-			return err
+// eventually waits for a condition that nothing announces.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for !holds() {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			t.Fatalf("waited a minute in vain: %s", what)
 		}
 	}
-	return ccfabric.Serve(context.Background(), cfg)
-}
-
-type tampered struct{ *chaincode.Contract }
-
-func (c tampered) Invoke(st chaincode.State, tx chaincode.Tx, function string, arg []byte) ([]byte, error) {
-	return c.Contract.Invoke(tamperedState{st}, tx, function, arg)
-}
-
-type tamperedState struct{ chaincode.State }
-
-func (s tamperedState) Put(key string, value []byte) error {
-	return s.State.Put(key, append(value, 0))
 }
 
 func endorse(t *testing.T, l *fabric.Ledger, arg []byte) *fabric.Envelope {
