@@ -101,6 +101,26 @@ func TestBridgeCutOffFromLedgerStopsSayingGood(t *testing.T) {
 	b.until("revoked", func() (bool, string) { s := b.ask(cert); return s == "revoked", s })
 }
 
+func TestBrokenStreamSilencesAtOnceUntilThePeersHeightIsReached(t *testing.T) {
+	w := newWorld(t)
+	b := w.startOn("bridge", &faulty{Ledger: w.conn, drops: true}, nil).ready()
+	cert := w.issue(1)[0]
+	b.until("good", func() (bool, string) { s := b.ask(cert); return s == "good", s })
+
+	b.line.set(true)
+	w.revoke(cert, wire.KeyCompromise) // this block ends the stream, and no time passes
+	b.until("silent", func() (bool, string) { s := b.ask(cert); return s == "tryLater", s })
+	b.line.set(false)
+	b.until("revoked", func() (bool, string) {
+		w.clock.Advance(10 * time.Millisecond) // lets the retry come due
+		s := b.ask(cert)
+		if s == "good" {
+			t.Fatal("good after the stream broke at the revocation")
+		}
+		return s == "revoked", s
+	})
+}
+
 func TestClockSetBackDoesNotMakeAnOldViewFresh(t *testing.T) {
 	w := newWorld(t)
 	b := w.start("bridge", nil).ready()

@@ -171,31 +171,15 @@ func TestResponderFromFiles(t *testing.T) {
 	}
 	dir := t.TempDir()
 	pair := ocspbridge.KeyPair{CertFile: filepath.Join(dir, "crt"), KeyFile: filepath.Join(dir, "key")}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write := func(tweak func(*x509.Certificate)) []byte {
-		der, _, err := w.responderCert(key.Public(), time.Hour, tweak)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for path, block := range map[string]*pem.Block{pair.CertFile: {Type: "CERTIFICATE", Bytes: der}, pair.KeyFile: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
-			if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return der
-	}
 	use := func(c *ocspbridge.Config) { c.Enrollers, c.Responders = nil, []ocspbridge.KeyPair{pair} }
 
-	write(func(c *x509.Certificate) { c.ExtraExtensions = nil })
+	w.writeResponder(key, pair, func(c *x509.Certificate) { c.ExtraExtensions = nil })
 	cfg := ocspbridge.Config{Dir: t.TempDir(), Log: quiet()}
 	use(&cfg)
 	if _, err := ocspbridge.New(t.Context(), cfg, w.conn); err == nil || !strings.Contains(err.Error(), "id-pkix-ocsp-nocheck") {
 		t.Errorf("error is %v", err)
 	}
-	der := write(nil)
+	der := w.writeResponder(key, pair, nil)
 	b := w.start("bridge", use)
 	b.until("reported", func() (bool, string) {
 		r := b.Ready().Responders[w.ca.ID.String()]
@@ -203,4 +187,23 @@ func TestResponderFromFiles(t *testing.T) {
 	})
 	b.applied(w.submit(wire.FnIssue, w.ca.IssueArg(der)))
 	b.ready().want(cert, "good")
+}
+
+// writeResponder writes a responder certificate for key, and key, and returns the certificate.
+func (w *world) writeResponder(key *ecdsa.PrivateKey, pair ocspbridge.KeyPair, tweak func(*x509.Certificate)) []byte {
+	w.t.Helper()
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	der, _, err := w.responderCert(key.Public(), time.Hour, tweak)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for path, block := range map[string]*pem.Block{pair.CertFile: {Type: "CERTIFICATE", Bytes: der}, pair.KeyFile: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	return der
 }

@@ -32,57 +32,9 @@ const (
 	deadline = 30 * time.Second // of a condition that must come true; none is expected to take a second
 )
 
-// clock is a clock that tests move.
-type clock struct {
-	mu     sync.Mutex
-	now    time.Time
-	timers []timer
-}
-
-type timer struct {
-	at time.Time
-	ch chan time.Time
-}
-
-// newClock stands at the present, in the ledger's resolution.
-func newClock() *clock { return &clock{now: time.Now().Round(0).Truncate(time.Millisecond)} }
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) After(d time.Duration) <-chan time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	ch := make(chan time.Time, 1)
-	if d <= 0 {
-		ch <- c.now
-		return ch
-	}
-	c.timers = append(c.timers, timer{c.now.Add(d), ch})
-	return ch
-}
-
-func (c *clock) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-	var later []timer
-	for _, t := range c.timers {
-		if t.at.After(c.now) {
-			later = append(later, t)
-		} else {
-			t.ch <- c.now
-		}
-	}
-	c.timers = later
-}
-
 // world is a founded ledger with one registered CA.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	clock *clock
 	node  *embedded.Node
 	dir   string
@@ -92,9 +44,14 @@ type world struct {
 
 const tick = 15 * time.Second
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, clock: newClock(), dir: t.TempDir(), ca: cctest.NewCA(t)}
+	return newWorldOf(t, cctest.NewCA(t))
+}
+
+func newWorldOf(t testing.TB, ca *cctest.CA) *world {
+	t.Helper()
+	w := &world{t: t, clock: newClock(), dir: t.TempDir(), ca: ca}
 	w.open()
 	t.Cleanup(func() { w.close() })
 	admin := w.node.Connect(wire.RoleAdministrator)
@@ -127,6 +84,12 @@ func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)
 // issue records n new certificates and returns them.
 func (w *world) issue(n int) []*x509.Certificate {
 	w.t.Helper()
+	certs, _ := w.issueIn(n)
+	return certs
+}
+
+func (w *world) issueIn(n int) ([]*x509.Certificate, network.Receipt) {
+	w.t.Helper()
 	var (
 		certs []*x509.Certificate
 		ders  [][]byte
@@ -135,8 +98,7 @@ func (w *world) issue(n int) []*x509.Certificate {
 		der, cert := w.ca.Issue(w.t)
 		ders, certs = append(ders, der), append(certs, cert)
 	}
-	w.submit(wire.FnIssue, w.ca.IssueArg(ders...))
-	return certs
+	return certs, w.submit(wire.FnIssue, w.ca.IssueArg(ders...))
 }
 
 func (w *world) revoke(cert *x509.Certificate, reason wire.Reason) network.Receipt {
@@ -240,71 +202,6 @@ func (w *world) responderCert(pub crypto.PublicKey, life time.Duration, tweak fu
 	}
 	cert, err := x509.ParseCertificate(der)
 	return der, cert, err
-}
-
-// faulty is a real ledger behind a line that tests can cut.
-type faulty struct {
-	network.Ledger
-	ahead uint64 // what Height adds to the truth
-
-	mu   sync.Mutex
-	mend chan struct{} // nil while the line is whole; closed when it is mended
-}
-
-func cutLine(l network.Ledger) *faulty {
-	f := &faulty{Ledger: l}
-	f.set(true)
-	return f
-}
-
-// set cuts the line, so that blocks are held back and nothing gets an answer, or mends it.
-func (f *faulty) set(cut bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	switch {
-	case cut && f.mend == nil:
-		f.mend = make(chan struct{})
-	case !cut && f.mend != nil:
-		close(f.mend)
-		f.mend = nil
-	}
-}
-
-// broken returns a channel to wait for while the line is cut, nil when it is whole.
-func (f *faulty) broken() <-chan struct{} {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.mend
-}
-
-var errCut = &network.UnavailableError{Stage: "test", Err: errors.New("line is cut")}
-
-func (f *faulty) Blocks(ctx context.Context, from uint64, fn func(*network.Block) error) error {
-	return f.Ledger.Blocks(ctx, from, func(b *network.Block) error {
-		if mend := f.broken(); mend != nil {
-			select {
-			case <-mend:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		return fn(b)
-	})
-}
-
-func (f *faulty) Height(ctx context.Context) (uint64, error) {
-	if f.broken() != nil {
-		return 0, errCut
-	}
-	h, err := f.Ledger.Height(ctx)
-	return h + f.ahead, err
-}
-
-func (f *faulty) Submit(ctx context.Context, function string, arg []byte) (network.Receipt, error) {
-	if f.broken() != nil {
-		return network.Receipt{}, errCut
-	}
-	return f.Ledger.Submit(ctx, function, arg)
 }
 
 // bridge is a running Bridge with its HTTP server.

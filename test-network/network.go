@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,34 +118,42 @@ func (n *Network) parse(node string) (int, Role, error) {
 
 // Down stops every node and returns when all are gone; data, keys and logs stay. A network that is down already is no error.
 func (n *Network) Down(ctx context.Context) error {
-	lock, err := filelock.Lock(ctx, n.lockFile())
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrBusy, err)
-	}
-	defer lock.Unlock()
-	return n.stopAll(ctx)
+	return n.alone(ctx, func() error { return n.stopAll(ctx) })
 }
 
-// Purge is Down and then removes the directory.
+// Purge is Down and then removes the directory. A directory that is gone already is no error.
 func (n *Network) Purge(ctx context.Context) error {
-	lock, err := filelock.Lock(ctx, n.lockFile())
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrBusy, err)
+	if _, err := os.Stat(n.dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	defer lock.Unlock()
-	if err := n.ours(); err != nil {
-		return err
-	}
-	if err := n.stopAll(ctx); err != nil {
-		return err
-	}
-	// network.json goes last: what a purge that fails half-way leaves is still known to be a network's.
-	for _, part := range []string{"data", "run", "config", "orgs", "logs"} {
-		if err := os.RemoveAll(n.path(part)); err != nil {
+	return n.alone(ctx, func() error {
+		if err := n.ours(); err != nil {
 			return err
 		}
+		if err := n.stopAll(ctx); err != nil {
+			return err
+		}
+		// network.json goes last: what a purge that fails half-way leaves is still known to be a network's.
+		for _, part := range []string{"data", "run", "config", "orgs", "logs"} {
+			if err := os.RemoveAll(n.path(part)); err != nil {
+				return err
+			}
+		}
+		return os.RemoveAll(n.dir)
+	})
+}
+
+// alone runs fn while no other command works on the network or any of its nodes.
+func (n *Network) alone(ctx context.Context, fn func() error) error {
+	lock, err := filelock.Lock(ctx, n.lockFile())
+	if errors.Is(err, filelock.ErrLocked) {
+		return fmt.Errorf("%w: %w", ErrBusy, err)
 	}
-	return os.RemoveAll(n.dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	return fn()
 }
 
 // each calls fn for all nodes at once and returns the first error.

@@ -55,22 +55,14 @@ func node(t *testing.T, n *testnetwork.Network, name string) testnetwork.NodeSta
 	return s.Nodes[i]
 }
 
-// level is nil when every node is healthy and all ledgers have the same height.
-func level(t *testing.T, n *testnetwork.Network) error {
+// level waits until every node is healthy and all ledgers have the same height.
+func level(t *testing.T, n *testnetwork.Network) {
 	t.Helper()
-	var height uint64
-	for _, node := range status(t, n).Nodes {
-		switch {
-		case !node.Healthy:
-			return errors.New(node.Name + " is not healthy: " + node.Problem)
-		case node.Role == testnetwork.RoleChaincode:
-		case height == 0:
-			height = node.Height
-		case node.Height != height:
-			return errors.New(node.Name + " has another height than the others")
-		}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := n.AwaitLevel(ctx); err != nil {
+		t.Fatal(err)
 	}
-	return nil
 }
 
 // processesOf returns the ids of all processes whose command line or environment names dir, whoever started them.
@@ -107,7 +99,7 @@ func TestNetworkLife(t *testing.T) {
 	}
 
 	t.Run("every node is healthy and level", func(t *testing.T) {
-		eventually(t, 10*time.Second, "level", func() error { return level(t, reopened) })
+		level(t, reopened)
 		if nodes := status(t, n).Nodes; len(nodes) != 12 {
 			t.Errorf("%d nodes, want 12", len(nodes))
 		}
@@ -142,7 +134,7 @@ func TestNetworkLife(t *testing.T) {
 				t.Errorf("starting %s again: %v", name, err)
 			}
 		}
-		eventually(t, 20*time.Second, "level", func() error { return level(t, n) })
+		level(t, n)
 	})
 	t.Run("a stopped node is stopped, a restarted one runs", func(t *testing.T) {
 		if err := n.Stop(ctx, "org1.peer"); err != nil {
@@ -154,7 +146,7 @@ func TestNetworkLife(t *testing.T) {
 		if err := errors.Join(n.Stop(ctx, "org1.peer"), n.Restart(ctx, "org1.peer"), n.Restart(ctx, "org1.orderer")); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 20*time.Second, "level", func() error { return level(t, n) })
+		level(t, n)
 	})
 	t.Run("a frozen node answers nothing and holds nobody up", func(t *testing.T) {
 		before := node(t, n, "org4.peer").PID
@@ -174,7 +166,7 @@ func TestNetworkLife(t *testing.T) {
 		if err := errors.Join(n.Thaw(ctx, "org4.peer"), n.Thaw(ctx, "org4.peer")); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 20*time.Second, "level", func() error { return level(t, n) })
+		level(t, n)
 		if after := node(t, n, "org4.peer").PID; after != before {
 			t.Errorf("process %d became %d", before, after)
 		}
@@ -224,12 +216,13 @@ func TestNetworkLife(t *testing.T) {
 func TestOtherShapes(t *testing.T) {
 	for _, options := range []testnetwork.Options{
 		{Orgs: 1, Consensus: testnetwork.BFT},
+		{Orgs: 2, Consensus: testnetwork.BFT},
 		{Orgs: 1, Consensus: testnetwork.Raft},
 		{Orgs: 3, Consensus: testnetwork.Raft},
 	} {
 		t.Run(options.Consensus+strconv.Itoa(options.Orgs), func(t *testing.T) {
 			n := nettest.Start(t, options)
-			eventually(t, 10*time.Second, "level", func() error { return level(t, n) })
+			level(t, n)
 			if _, err := n.Leader(t.Context()); err != nil {
 				t.Error(err)
 			}

@@ -2,6 +2,7 @@ package testnetwork
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -85,13 +86,16 @@ func (n *Network) locked(ctx context.Context, node string, fn func() error) erro
 		return err
 	}
 	whole, err := filelock.RLock(ctx, n.lockFile())
+	if errors.Is(err, filelock.ErrLocked) {
+		err = fmt.Errorf("%w: %w", ErrBusy, err)
+	}
 	if err != nil {
-		return fmt.Errorf("%s: %w: %w", node, ErrBusy, err)
+		return fmt.Errorf("%s: %w", node, err)
 	}
 	defer whole.Unlock()
 	own, err := filelock.Lock(ctx, n.runLock(node))
 	if err != nil {
-		return fmt.Errorf("%s: another command is working on it: %w", node, err)
+		return fmt.Errorf("%s: %w", node, err)
 	}
 	defer own.Unlock()
 	return fn()
@@ -220,13 +224,17 @@ func (n *Network) spec(node string, chaincodeCommand []string) (proc.Spec, error
 		spec.Command = append(slices.Clone(command), n.chaincodeArguments(org, id)...)
 	}
 	if role != RoleChaincode {
-		spec.Env = append(spec.Env, "FABRIC_CFG_PATH="+spec.Dir, "FABRIC_LOGGING_SPEC="+loggingSpec)
+		spec.Env = append(spec.Env, "FABRIC_CFG_PATH="+spec.Dir, "FABRIC_LOGGING_SPEC="+loggingSpec, "FABRIC_LOGGING_FORMAT="+loggingFormat)
 	}
 	return spec, nil
 }
 
-// loggingSpec leaves out what Fabric says about every transaction.
-const loggingSpec = "info:grpc=error:gossip=warning:comm.grpc.server=warning:gateway=warning:endorser=warning:lockbasedtxmgr=warning:kvledger=warning:committer.txvalidator=warning"
+// What Fabric logs: without what it says about every transaction and connection, and without colours.
+const (
+	loggingSpec = "info:grpc=error:gossip=warning:comm.grpc.server=warning:gateway=warning:endorser=warning" +
+		":lockbasedtxmgr=warning:kvledger=warning:committer.txvalidator=warning"
+	loggingFormat = "%{time:2006-01-02T15:04:05.000Z07:00} %{level:.4s} [%{module}] %{shortfunc} -> %{message}"
+)
 
 // chaincodeArguments follow the program: see certanchor chaincode serve.
 func (n *Network) chaincodeArguments(org int, packageID string) []string {

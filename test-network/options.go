@@ -34,7 +34,8 @@ const (
 type Options struct {
 	// Dir holds everything. Required; made when absent, and refused when it holds something that is not a network.
 	Dir string
-	// Orgs is the number of organisations, 1 to MaxOrgs; 0 means DefaultOrgs.
+	// Orgs is the number of organisations, 1 to MaxOrgs; 0 means DefaultOrgs. With fewer than four, BFT bears no orderer
+	// that is hostile or away; raft bears one that is away from three on.
 	Orgs int
 	// Consensus is BFT or Raft; empty means BFT.
 	Consensus string

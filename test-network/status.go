@@ -82,6 +82,39 @@ func (n *Network) Status(ctx context.Context) (Status, error) {
 	return status, nil
 }
 
+// AwaitLevel returns when every node is healthy and all ledgers have the same height, or with ctx's error and what is amiss.
+//
+// An orderer whose ledger is level need not take part in BFT consensus again yet: it finds out what it missed from the next
+// proposals. Until then the others have no spare, so a test that is about to freeze another one commits a transaction or two
+// first and waits for level once more.
+func (n *Network) AwaitLevel(ctx context.Context) error {
+	return retry(ctx, func(ctx context.Context) error {
+		status, err := n.Status(ctx)
+		if err != nil {
+			return permanent{err}
+		}
+		return status.level()
+	})
+}
+
+// level says which node is not healthy or has another height than the rest.
+func (s Status) level() error {
+	var first *NodeStatus
+	for i := range s.Nodes {
+		node := &s.Nodes[i]
+		switch {
+		case !node.Healthy:
+			return fmt.Errorf("%s is not healthy: %s", node.Name, node.Problem)
+		case node.Role == RoleChaincode:
+		case first == nil:
+			first = node
+		case node.Height != first.Height:
+			return fmt.Errorf("%s has %d blocks, %s has %d", first.Name, first.Height, node.Name, node.Height)
+		}
+	}
+	return nil
+}
+
 // Leader is the name of the orderer that leads, as most of those that answer saw it when they last committed a block. It
 // returns an error when too few agree.
 func (n *Network) Leader(ctx context.Context) (string, error) {

@@ -72,7 +72,7 @@ If up fails or is interrupted, it leaves no process behind.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.IntVar(&options.Orgs, "orgs", testnetwork.DefaultOrgs, fmt.Sprintf("number of organisations, 1 to %d", testnetwork.MaxOrgs))
+	flags.IntVar(&options.Orgs, "orgs", testnetwork.DefaultOrgs, fmt.Sprintf("number of organisations, 1 to %d; bft survives a bad orderer from 4 on", testnetwork.MaxOrgs))
 	flags.StringVar(&options.Consensus, "consensus", testnetwork.BFT, "how orderers agree: bft or raft")
 	flags.IntVar(&options.BasePort, "base-port", testnetwork.DefaultBasePort, "first port, ten are set aside for each organisation; 0 picks a free block")
 	flags.DurationVar(&options.TickInterval, "tick-interval", testnetwork.DefaultTickInterval, "how far apart bridges tick the ledger's clock")

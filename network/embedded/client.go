@@ -41,8 +41,8 @@ type remote struct {
 	info ledgerInfo
 	http *http.Client
 
-	ctx   context.Context // ends at Close, with network.ErrClosed as its cause
-	close context.CancelCauseFunc
+	ctx   context.Context // ends at Close
+	close context.CancelFunc
 }
 
 var _ network.Ledger = (*remote)(nil)
@@ -64,7 +64,7 @@ func Dial(ctx context.Context, o DialOptions) (network.Ledger, error) {
 		MaxIdleConnsPerHost: 64,
 		DisableCompression:  true,
 	}}}
-	r.ctx, r.close = context.WithCancelCause(context.Background())
+	r.ctx, r.close = context.WithCancel(context.Background())
 	info, err := r.ask(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("ledger socket %s: %w", o.Socket, err)
@@ -84,14 +84,14 @@ func (r *remote) call(ctx context.Context) (context.Context, context.CancelFunc)
 }
 
 func (r *remote) untilClosed(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(r.ctx, func() { cancel(network.ErrClosed) })
-	return ctx, func() { stop(); cancel(nil) }
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(r.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // because adds to err that the connection was closed, which net/http tells only as a cancelled context.
-func because(ctx context.Context, err error) error {
-	if errors.Is(context.Cause(ctx), network.ErrClosed) {
+func (r *remote) because(err error) error {
+	if r.ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", network.ErrClosed, err)
 	}
 	return err
@@ -99,6 +99,9 @@ func because(ctx context.Context, err error) error {
 
 // exchange sends one request and returns the whole answer. sent is false only if the server cannot have seen any of it.
 func (r *remote) exchange(ctx context.Context, method, path string, body []byte) (answer []byte, status int, sent bool, err error) {
+	if r.ctx.Err() != nil {
+		return nil, 0, false, network.ErrClosed
+	}
 	var connected atomic.Bool
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
 	q, err := http.NewRequestWithContext(traced, method, "http://ledger"+path, bytes.NewReader(body))
@@ -108,7 +111,7 @@ func (r *remote) exchange(ctx context.Context, method, path string, body []byte)
 	q.Header.Set("Content-Type", contentType)
 	p, err := r.http.Do(q)
 	if err != nil {
-		return nil, 0, connected.Load(), because(ctx, err)
+		return nil, 0, connected.Load(), r.because(err)
 	}
 	defer p.Body.Close()
 	answer, err = io.ReadAll(io.LimitReader(p.Body, maxAnswer+1))
@@ -119,7 +122,7 @@ func (r *remote) exchange(ctx context.Context, method, path string, body []byte)
 		err = fmt.Errorf("answer %s, which is not from a ledger", p.Status)
 	}
 	if err != nil {
-		return nil, 0, true, because(ctx, err)
+		return nil, 0, true, r.because(err)
 	}
 	return answer, p.StatusCode, true, nil
 }
@@ -215,6 +218,9 @@ func (r *remote) Height(ctx context.Context) (uint64, error) {
 
 // Blocks implements network.Ledger.
 func (r *remote) Blocks(ctx context.Context, from uint64, fn func(*network.Block) error) error {
+	if r.ctx.Err() != nil {
+		return &network.UnavailableError{Stage: "read blocks", Err: network.ErrClosed}
+	}
 	inner, cancel := r.untilClosed(ctx)
 	defer cancel()
 	s := &follower{remote: r, next: from, fn: fn}
@@ -292,7 +298,7 @@ func (r *remote) Channel() string { return r.info.Channel }
 
 // Close implements network.Ledger.
 func (r *remote) Close() error {
-	r.close(network.ErrClosed)
+	r.close()
 	r.http.CloseIdleConnections()
 	return nil
 }

@@ -102,10 +102,18 @@ func (n *Node) letGo() error {
 	return err
 }
 
-// guarded runs f in a goroutine of its own, which the store may end.
+// guarded runs f in a goroutine of its own, which the store may end, by panic too: it does so when the disk fails at a moment
+// after which nothing is known about it.
 func (n *Node) guarded(f func() error) error {
 	result := make(chan error, 1)
-	go func() { result <- f() }()
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				n.fail(fmt.Errorf("store: %v", p))
+			}
+		}()
+		result <- f()
+	}()
 	select {
 	case err := <-result:
 		return err

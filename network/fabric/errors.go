@@ -24,9 +24,9 @@ const (
 	textNoOrderers = "no orderer nodes available"
 )
 
-// endorseError sorts a failed endorsement. The gateway executes a proposal on the own organisation's peer first and asks
-// others only when it succeeded there. So a refusal by the own organisation is the contract's answer; one by another
-// organisation means that its state, or its chaincode, is not the same: it may be a block behind.
+// endorseError sorts a failed endorsement. The own organisation's peer is always among the endorsers, and what it knows is what
+// the caller knows. So a refusal by the own organisation is the contract's answer; a refusal by others only means that their
+// state, or their chaincode, is not the same: they may be a block behind.
 func (l *Ledger) endorseError(ctx context.Context, function, txID string, err error) error {
 	var failed *client.EndorseError
 	if ctx.Err() != nil || !errors.As(err, &failed) {

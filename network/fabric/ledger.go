@@ -26,17 +26,18 @@ const maxMessage = 100 << 20
 
 // Ledger is a connection to one channel through one peer. It implements network.Ledger.
 type Ledger struct {
-	cfg      Config
-	log      *slog.Logger
-	conn     *grpc.ClientConn
-	gateway  *client.Gateway
-	network  *client.Network
-	contract *client.Contract
-	qscc     *client.Contract // Fabric's system chaincode for questions about the ledger itself
-	endorser peer.EndorserClient
-	deliver  peer.DeliverClient
-	sign     identity.Sign
-	commits  *commits
+	cfg       Config
+	log       *slog.Logger
+	conn      *grpc.ClientConn
+	gateway   *client.Gateway
+	network   *client.Network
+	contract  *client.Contract
+	qscc      *client.Contract // Fabric's system chaincode for questions about the ledger itself
+	endorser  peer.EndorserClient
+	deliver   peer.DeliverClient
+	sign      identity.Sign
+	commits   *commits
+	endorsers *endorserChoice
 
 	ctx   context.Context // ends at Close
 	close context.CancelFunc
@@ -73,15 +74,16 @@ func Open(ctx context.Context, cfg Config, options ...Option) (*Ledger, error) {
 		return nil, errors.Join(fmt.Errorf("fabric ledger: connect gateway: %w", err), conn.Close())
 	}
 	l := &Ledger{
-		cfg:      cfg,
-		log:      slog.Default(),
-		conn:     conn,
-		gateway:  gw,
-		network:  gw.GetNetwork(cfg.Channel),
-		endorser: peer.NewEndorserClient(conn),
-		deliver:  peer.NewDeliverClient(conn),
-		sign:     sign,
-		commits:  newCommits(),
+		cfg:       cfg,
+		log:       slog.Default(),
+		conn:      conn,
+		gateway:   gw,
+		network:   gw.GetNetwork(cfg.Channel),
+		endorser:  peer.NewEndorserClient(conn),
+		deliver:   peer.NewDeliverClient(conn),
+		sign:      sign,
+		commits:   newCommits(),
+		endorsers: newEndorserChoice(cfg.MSPID),
 	}
 	l.contract = l.network.GetContract(cfg.Chaincode)
 	l.qscc = l.network.GetContract("qscc")

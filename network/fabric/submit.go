@@ -62,8 +62,13 @@ func (l *Ledger) Endorse(ctx context.Context, function string, arg []byte) (*Env
 	}
 }
 
-func (l *Ledger) endorseOnce(ctx context.Context, function string, arg []byte) (*Envelope, error) {
-	proposal, err := l.contract.NewProposal(function, client.WithBytesArguments(arg))
+// endorseBy has one set of organisations endorse, nil for those that the gateway picks.
+func (l *Ledger) endorseBy(ctx context.Context, function string, arg []byte, set []string) (*Envelope, error) {
+	options := []client.ProposalOption{client.WithBytesArguments(arg)}
+	if len(set) > 0 {
+		options = append(options, client.WithEndorsingOrganizations(set...))
+	}
+	proposal, err := l.contract.NewProposal(function, options...)
 	if err != nil {
 		return nil, l.unavailable(ctx, "endorse "+function, fmt.Errorf("build proposal: %w", err))
 	}

@@ -63,4 +63,3 @@ type tamperedState struct{ chaincode.State }
 func (s tamperedState) Put(key string, value []byte) error {
 	return s.State.Put(key, append(value, 0))
 }
-

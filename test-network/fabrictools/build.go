@@ -187,6 +187,9 @@ func run(ctx context.Context, dir string, step func(string, ...any), name string
 	// A workspace or vendoring of the caller's would change what is built.
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=")
 	cmd.Stdout, cmd.Stderr = &output, &output
+	// On an interrupt the go command ends its compilers before itself; killed, it would leave them behind.
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 5 * time.Second
 	if err := cmd.Start(); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package responder
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -44,7 +45,7 @@ type Config struct {
 // Manager holds the responder identities. Its methods are safe for concurrent use.
 type Manager struct {
 	cfg   Config
-	files []*Identity // as configured; each serves the CA that issued it
+	files []*fileIdentity
 
 	mu  sync.RWMutex
 	cas map[wire.CAID]*caState // CAs with an enroller
@@ -59,6 +60,26 @@ type caState struct {
 	fails   int       // attempts in a row that came to nothing
 	current atomic.Pointer[Identity]
 	problem atomic.Pointer[string] // why there is no usable certificate, for people
+}
+
+// fileIdentity is a configured identity; it serves the CA that issued it.
+type fileIdentity struct {
+	*Identity
+	issuer atomic.Pointer[index.CA] // the trust list entry that it was last verified under; nil: none yet
+}
+
+// serves reports whether ca issued the certificate. The signature is verified once for each version of the trust list entry.
+func (f *fileIdentity) serves(ca *index.CA) bool {
+	if f.issuer.Load() == ca {
+		return true
+	}
+	for _, c := range ca.Certs {
+		if bytes.Equal(c.RawSubject, f.Cert.RawIssuer) && ocspwire.CheckDelegate(f.Cert, c, f.Cert.NotBefore, 0) == nil {
+			f.issuer.Store(ca)
+			return true
+		}
+	}
+	return false
 }
 
 // Identity is a key with its responder certificate.
@@ -96,7 +117,7 @@ func New(cfg Config) (*Manager, error) {
 		if err := ocspwire.CheckMarks(cert); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.CertFile, err)
 		}
-		m.files = append(m.files, id)
+		m.files = append(m.files, &fileIdentity{Identity: id})
 	}
 	return m, nil
 }
@@ -105,12 +126,12 @@ func New(cfg Config) (*Manager, error) {
 // with the status valid. The error says why there is none.
 func (m *Manager) Signer(ca *index.CA, now time.Time) (*Identity, error) {
 	reason := fmt.Errorf("CA %s: no responder certificate is configured", ca.ID)
-	for _, id := range m.files {
-		if checkIssuer(id.Cert, ca.Certs, id.Cert.NotBefore) != nil {
-			continue // another CA's
+	for _, f := range m.files {
+		if !f.serves(ca) {
+			continue
 		}
-		if reason = m.usable(ca, id, now); reason == nil {
-			return id, nil
+		if reason = m.usable(ca, f.Identity, now); reason == nil {
+			return f.Identity, nil
 		}
 	}
 	m.mu.RLock()
@@ -146,8 +167,8 @@ func (m *Manager) Problems(cas []*index.CA, now time.Time) map[string]string {
 }
 
 func (m *Manager) configured(ca *index.CA) bool {
-	for _, id := range m.files {
-		if checkIssuer(id.Cert, ca.Certs, id.Cert.NotBefore) == nil {
+	for _, f := range m.files {
+		if f.serves(ca) {
 			return true
 		}
 	}

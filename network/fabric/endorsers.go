@@ -1,0 +1,195 @@
+package fabric
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/network"
+)
+
+// The gateway picks endorsers without regard to which of them answer: one frozen peer or chaincode server among the
+// organisations stalls every transaction that it is picked for until the gateway's timeout. So this side picks: the own
+// organisation and as many others as make a majority, which is the channel's endorsement policy. When they take long, it asks
+// again with each of the others replaced in turn, takes the first complete set, and avoids for a while whoever was not in it.
+// The organisations asked at once execute in parallel, which the gateway's own way does not do.
+const (
+	// hedgeAfter is what a small transaction may take to be endorsed before others are asked, hedgePerKB what each kB adds.
+	hedgeAfter = 700 * time.Millisecond
+	hedgePerKB = time.Millisecond
+
+	firstAvoidance = 5 * time.Second // doubled at each recurrence
+	lastAvoidance  = time.Minute
+)
+
+// endorserChoice remembers which organisations answer.
+type endorserChoice struct {
+	own string
+
+	mu      sync.Mutex           // guards what follows
+	others  []string             // MSP IDs of the other organisations; nil: not known yet
+	need    int                  // how many of them make a majority with the own one
+	turn    int                  // rotates who is asked, to spread the work
+	avoided map[string]avoidance // organisations that kept others waiting
+}
+
+type avoidance struct {
+	until time.Time
+	last  time.Duration
+}
+
+func newEndorserChoice(own string) *endorserChoice {
+	return &endorserChoice{own: own, avoided: map[string]avoidance{}}
+}
+
+// know takes the membership from the ledger.
+func (c *endorserChoice) know(consortium *wire.Consortium) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.others = slices.DeleteFunc(slices.Clone(consortium.MSPs), func(id string) bool { return id == c.own })
+	c.need = min(consortium.Majority()-1, len(c.others))
+}
+
+func (c *endorserChoice) known() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.others != nil
+}
+
+// sets returns whom to ask first, and whom instead when that takes long: the same with one of the others replaced. nil means
+// that the membership is not known and the gateway has to pick.
+func (c *endorserChoice) sets(now time.Time) (first []string, instead [][]string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.others == nil {
+		return nil, nil
+	}
+	if c.need == 0 {
+		return []string{c.own}, nil
+	}
+	c.turn++
+	order := slices.Concat(c.others[c.turn%len(c.others):], c.others[:c.turn%len(c.others)])
+	slices.SortStableFunc(order, func(a, b string) int {
+		return boolInt(c.avoided[a].until.After(now)) - boolInt(c.avoided[b].until.After(now))
+	})
+	chosen, spare := order[:c.need], order[c.need:]
+	first = append([]string{c.own}, chosen...)
+	if len(spare) == 0 {
+		return first, nil
+	}
+	for i := range chosen {
+		set := slices.Clone(first)
+		set[i+1] = spare[i%len(spare)]
+		instead = append(instead, set)
+	}
+	return first, instead
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// answered notes that done was complete before slow was.
+func (c *endorserChoice) answered(done, slow []string, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range slow {
+		if slices.Contains(done, id) {
+			continue
+		}
+		a := c.avoided[id]
+		a.last = min(max(2*a.last, firstAvoidance), lastAvoidance)
+		a.until = now.Add(a.last)
+		c.avoided[id] = a
+	}
+	for _, id := range done {
+		if a, ok := c.avoided[id]; ok && !a.until.After(now) {
+			delete(c.avoided, id) // it was tried again, and answers
+		}
+	}
+}
+
+// learnMembership reads the consortium's membership once. Before the ledger is founded there is none, and the gateway picks.
+func (l *Ledger) learnMembership(ctx context.Context) {
+	if l.endorsers.known() {
+		return
+	}
+	raw, err := l.Evaluate(ctx, wire.FnRead, wire.Encode(&wire.ReadArg{V: wire.Version, Keys: []string{wire.ConsortiumKey}}))
+	if err != nil {
+		return // whatever it is, endorsing will say
+	}
+	var res wire.ReadResult
+	var consortium wire.Consortium
+	if wire.Decode(raw, &res) == nil && len(res.Values) == 1 && res.Values[0] != nil && wire.Decode(res.Values[0], &consortium) == nil {
+		l.endorsers.know(&consortium)
+	}
+}
+
+// attempt is one set of endorsers' answer.
+type attempt struct {
+	set      []string
+	envelope *Envelope
+	err      error
+}
+
+// endorseOnce has a transaction endorsed by the first set of organisations that agree on it. Every set gets a proposal of its
+// own: peers refuse to execute one twice at once. At most one of them is submitted, so the others never come to be.
+func (l *Ledger) endorseOnce(ctx context.Context, function string, arg []byte) (*Envelope, error) {
+	l.learnMembership(ctx)
+	first, instead := l.endorsers.sets(time.Now())
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // the slower sets are not needed any more
+	answers := make(chan attempt, 1+len(instead))
+	ask := func(set []string) {
+		go func() {
+			envelope, err := l.endorseBy(ctx, function, arg, set)
+			answers <- attempt{set, envelope, err}
+		}()
+	}
+	ask(first)
+	running := 1
+	askOthers := func() {
+		for _, set := range instead {
+			ask(set)
+		}
+		running += len(instead)
+		instead = nil
+	}
+	hedge := time.NewTimer(hedgeAfter + time.Duration(len(arg)>>10)*hedgePerKB)
+	defer hedge.Stop()
+	var slow []string // who keeps the others waiting, or cannot be reached
+	var firstErr error
+	for {
+		select {
+		case <-hedge.C:
+			slow = first
+			askOthers()
+		case a := <-answers:
+			running--
+			if a.err == nil {
+				l.endorsers.answered(a.set, slow, time.Now())
+				return a.envelope, nil
+			}
+			if network.IsRejected(a.err) {
+				return nil, a.err // by the own organisation, whose word counts
+			}
+			if firstErr == nil {
+				firstErr = a.err
+			}
+			// Organisations disagree for milliseconds whenever one is a block behind; that is no reason to avoid it.
+			if !errors.Is(a.err, network.ErrConflict) && slices.Equal(a.set, first) {
+				slow = first
+			}
+			askOthers()
+			if running == 0 {
+				return nil, firstErr
+			}
+		}
+	}
+}
