@@ -46,6 +46,10 @@ const (
 )
 
 // Config is this endorser's own view of the consortium. Init compares its argument with it.
+//
+// Between organisations that do not trust one another, TickInterval must not be less than the error that peers tolerate in
+// claimed times (Fabric's peer.authentication.timewindow): with a shorter one, an organisation could tick so far ahead that it
+// closes the epoch in which the others are.
 type Config struct {
 	MSPs         []string      // 1 to MaxMSPs MSP IDs, in any order
 	TickInterval time.Duration // whole milliseconds, MinTickInterval to MaxTickInterval
@@ -101,8 +105,8 @@ func ReadOnly(function string) bool { return function == wire.FnRead }
 func (c *Contract) Invoke(st State, tx Tx, function string, arg []byte) (result []byte, err error) {
 	defer func() {
 		// A bug in a parser must not let one transaction kill every organisation's endorser.
-		if recover() != nil {
-			result, err = nil, wire.Errorf(wire.Internal, "function", function, "the contract panicked; this is a bug")
+		if r := recover(); r != nil {
+			result, err = nil, wire.Errorf(wire.Internal, "function", function, "the contract panicked, which is a bug: %v", r)
 		}
 	}()
 	t, err := newTransaction(st, tx)

@@ -33,14 +33,15 @@ type Ledger interface {
 	// A cancelled or expired ctx gives ErrUnavailable or ErrUnknownOutcome, wrapping ctx.Err().
 	Submit(ctx context.Context, function string, arg []byte) (Receipt, error)
 
-	// Evaluate runs a read-only function on this organisation's own peer and returns its answer.
-	// Errors: *RejectedError or *UnavailableError.
+	// Evaluate runs a read-only function on this organisation's own peer and returns its answer. What another function would
+	// write is dropped. Errors: *RejectedError or *UnavailableError.
 	Evaluate(ctx context.Context, function string, arg []byte) ([]byte, error)
 
-	// Blocks calls fn for every block from number from on (0 is the first), in order, without gap or repeat, waiting for
-	// new ones, until ctx ends or fn fails; it returns ctx.Err() or fn's error. A lost connection is not an error: the
-	// stream resumes at the next block by itself, and *UnavailableError is returned only when the ledger cannot serve
-	// block from at all (for example a peer that joined by snapshot).
+	// Blocks calls fn for every block from number from on (0 is the first; it may be one that is still to come), in order,
+	// without gap or repeat, waiting for new ones, until ctx ends or fn fails; it returns ctx.Err() or fn's error. Blocks
+	// form a chain by PrevHash. A lost connection is not an error: the stream resumes at the next block by itself.
+	// *UnavailableError is returned when that cannot help: the ledger does not have the block (a peer that joined by
+	// snapshot), refuses to serve it, has another chain or a damaged one, or this connection was closed.
 	Blocks(ctx context.Context, from uint64, fn func(*Block) error) error
 
 	// Height returns the number of blocks on this organisation's own peer (the next block's number), asked now, not
@@ -80,7 +81,7 @@ type Tx struct {
 	MSPID    string    // organisation of the submitting identity
 	Valid    bool      // false: no effect; Writes must be ignored
 	Code     string    // validation code, "VALID" or the reason
-	Function string
+	Function string  // empty when another chaincode called the contract (Fabric only); Arg and Result are then unknown
 	Arg      []byte
 	Result   []byte  // the contract's answer, as endorsed
 	Writes   []Write // in key order

@@ -21,10 +21,10 @@ const (
 func (b *Bridge) follow(ctx context.Context) error {
 	pause := firstPause
 	for {
-		b.required.Store(unknownHeight)
-		b.confirmed.Store(false)
 		before := b.index.View().Height
 		err := b.stream(ctx)
+		b.required.Store(unknownHeight)
+		b.confirmed.Store(false)
 		if ctx.Err() != nil {
 			return nil
 		}

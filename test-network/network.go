@@ -118,10 +118,12 @@ func (n *Network) parse(node string) (int, Role, error) {
 
 // Down stops every node and returns when all are gone; data, keys and logs stay. A network that is down already is no error.
 func (n *Network) Down(ctx context.Context) error {
-	return n.alone(ctx, func() error { return n.stopAll(ctx) })
+	return n.alone(ctx, func() error {
+		return n.all(func(node string) error { return n.stop(ctx, node) })
+	})
 }
 
-// Purge is Down and then removes the directory. A directory that is gone already is no error.
+// Purge kills every node and removes the directory. A directory that is gone already is no error.
 func (n *Network) Purge(ctx context.Context) error {
 	if _, err := os.Stat(n.dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -130,7 +132,8 @@ func (n *Network) Purge(ctx context.Context) error {
 		if err := n.ours(); err != nil {
 			return err
 		}
-		if err := n.stopAll(ctx); err != nil {
+		// What they would still write is removed anyway.
+		if err := n.all(func(node string) error { return n.kill(ctx, node) }); err != nil {
 			return err
 		}
 		// network.json goes last: what a purge that fails half-way leaves is still known to be a network's.
@@ -174,11 +177,11 @@ func (n *Network) eachOrg(ctx context.Context, fn func(ctx context.Context, org 
 	return group.Wait()
 }
 
-// stopAll does not stop at the first node that fails to.
-func (n *Network) stopAll(ctx context.Context) error {
+// all is each for work that must be tried on every node even when it fails on one.
+func (n *Network) all(fn func(node string) error) error {
 	var group errgroup.Group
 	for _, node := range n.Nodes() {
-		group.Go(func() error { return n.stop(ctx, node) })
+		group.Go(func() error { return fn(node) })
 	}
 	return group.Wait()
 }

@@ -60,6 +60,8 @@ func level(t *testing.T, n *testnetwork.Network) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
+	started := time.Now()
+	defer func() { t.Logf("level after %v", time.Since(started).Round(time.Millisecond)) }()
 	if err := n.AwaitLevel(ctx); err != nil {
 		t.Fatal(err)
 	}

@@ -36,13 +36,7 @@ func (n *Network) Stop(ctx context.Context, node string) error {
 
 // Kill ends a node at once (SIGKILL) and returns when it is gone. A node that does not run is no error.
 func (n *Network) Kill(ctx context.Context, node string) error {
-	return n.locked(ctx, node, func() error {
-		run, err := n.loadRun(node)
-		if err != nil {
-			return err
-		}
-		return run.Kill(ctx)
-	})
+	return n.locked(ctx, node, func() error { return n.kill(ctx, node) })
 }
 
 // Freeze suspends a node (SIGSTOP): it keeps its ports and connections and answers nothing. Freezing a frozen node is no error.
@@ -171,6 +165,18 @@ func (n *Network) stop(ctx context.Context, node string) error {
 		return nil
 	}
 	return n.saveRun(node, runState{Stopped: true, Command: run.Command})
+}
+
+// kill ends the node's process; that it is not recorded as stopped is what makes it dead. The caller holds a lock.
+func (n *Network) kill(ctx context.Context, node string) error {
+	run, err := n.loadRun(node)
+	if err != nil {
+		return err
+	}
+	if err := run.Kill(ctx); err != nil {
+		return fmt.Errorf("%s: %w", node, err)
+	}
+	return nil
 }
 
 // signal sends sig to a running node and waits until the system shows its effect.

@@ -247,7 +247,7 @@ func (n *Network) cleanUp(progress *progress) error {
 	progress.step("stopping what was started")
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
 	defer cancel()
-	return n.each(ctx, func(ctx context.Context, node string) error {
+	return n.all(func(node string) error {
 		run, err := n.loadRun(node)
 		if err != nil {
 			return err

@@ -19,7 +19,8 @@ const (
 )
 
 // InitArg founds the ledger. Every endorser compares it with its own configuration, so it commits only when enough
-// organisations' administrators have configured the same consortium. Repeating it with the same bytes succeeds.
+// organisations' administrators have configured the same consortium. Repeating it with the same bytes succeeds. The answer is
+// the Consortium record.
 type InitArg struct {
 	V            uint     `cbor:"0,keyasint"`
 	MSPs         []string `cbor:"1,keyasint"` // sorted, unique

@@ -108,7 +108,7 @@ type CertRecord struct {
 	V          uint      `cbor:"0,keyasint"`
 	State      CertState `cbor:"1,keyasint"`
 	Reason     Reason    `cbor:"2,keyasint"`           // of the hold or revocation; Unspecified while valid
-	StatusTime Millis    `cbor:"3,keyasint"`           // when State took effect; for CertRevoked the revocation date, never moved
+	StatusTime Millis    `cbor:"3,keyasint"`           // when State took effect; for CertRevoked the revocation date, never moved (of a hold that became one, the hold's)
 	Invalidity Millis    `cbor:"4,keyasint,omitempty"` // RFC 5280 section 5.3.2 invalidityDate; 0: none given
 	Change     uint64    `cbor:"5,keyasint"`           // number of status changes; 0 since issuance
 	Final      *LogEntry `cbor:"6,keyasint,omitempty"` // the certificate
@@ -122,7 +122,7 @@ type LogHead struct {
 	V     uint     `cbor:"0,keyasint"`
 	Size  uint64   `cbor:"1,keyasint"`
 	Root  []byte   `cbor:"2,keyasint"` // RFC 6962 section 2.1
-	Time  Millis   `cbor:"3,keyasint"` // timestamp of the newest leaf
+	Time  Millis   `cbor:"3,keyasint"` // timestamp of the newest leaf; of an empty log, when the CA was registered
 	Range [][]byte `cbor:"4,keyasint"` // compact range [0, Size): roots of its perfect subtrees, largest first
 }
 

@@ -61,12 +61,12 @@ func oidOf(hash crypto.Hash) asn1.ObjectIdentifier {
 
 // Context-specific tags as they appear on the wire: implicit primitive and explicit (constructed).
 const (
-	implicit0 = cbasn1.Tag(0x80 | 0)
-	implicit2 = cbasn1.Tag(0x80 | 2)
+	implicit0 = cbasn1.Tag(0x80)
+	implicit2 = cbasn1.Tag(0x82)
 
-	explicit0 = cbasn1.Tag(0xa0 | 0)
-	explicit1 = cbasn1.Tag(0xa0 | 1)
-	explicit2 = cbasn1.Tag(0xa0 | 2)
+	explicit0 = cbasn1.Tag(0xa0)
+	explicit1 = cbasn1.Tag(0xa1)
+	explicit2 = cbasn1.Tag(0xa2)
 )
 
 // addNull is the absent-or-NULL parameter in its NULL form.

@@ -13,11 +13,10 @@ type Status struct {
 	Change     uint64      // number of status changes so far
 }
 
-// Evaluate returns the status that the ledger's records give a certificate. It does not look at the validity period: an
-// expired certificate keeps its status. ca must be the trust list entry of the certificate's issuer: a certificate whose
-// issuer has none was never accepted by the contract. A suspended CA cannot issue; what it issued before keeps its status
-// until it is revoked.
-func Evaluate(ca *wire.CARecord, rec *wire.CertRecord) Status {
-	_ = ca.State
+// Evaluate returns the status that the ledger's records give a certificate: rec is its own, the first argument the trust list
+// entry of its issuer, which it must have, since the contract accepts no certificate without. It does not look at the validity
+// period: an expired certificate keeps its status. The entry decides nothing yet: a suspended CA cannot issue, and what it
+// issued before keeps its status until it is revoked.
+func Evaluate(_ *wire.CARecord, rec *wire.CertRecord) Status {
 	return Status{State: rec.State, Reason: rec.Reason, Time: rec.StatusTime, Invalidity: rec.Invalidity, Change: rec.Change}
 }

@@ -63,8 +63,8 @@ func (l *Ledger) query(ctx context.Context, stage, function string, on *client.C
 		return nil, &network.RejectedError{Function: function, Reason: refusal}
 	}
 	failure := fmt.Errorf("peer answered %d: %s", r.GetStatus(), r.GetMessage())
-	if r.GetStatus() == http.StatusInternalServerError && answer.GetPayload() == nil {
-		// Without a payload the 500 is the peer's own: the chaincode was not reached or did not answer.
+	if r.GetStatus() < http.StatusBadRequest || r.GetStatus() == http.StatusInternalServerError && answer.GetPayload() == nil {
+		// A 500 without a payload is the peer's own: the chaincode was not reached or did not answer.
 		return nil, l.unavailable(ctx, stage, failure)
 	}
 	return nil, &network.RejectedError{Function: function, Reason: failure}

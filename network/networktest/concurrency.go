@@ -44,7 +44,7 @@ func testConflicts(b *bench) {
 }
 
 func testRetriedConflicts(b *bench) {
-	const each = 3
+	const each = 2
 	acked := newAcknowledged()
 	var wg sync.WaitGroup
 	for range writers {

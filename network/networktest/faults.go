@@ -152,7 +152,7 @@ func testRetryAfterCut(b *bench) {
 		for writing.Err() == nil {
 			b.Proxy.Cut()
 			select {
-			case <-time.After(time.Duration(5+rand.IntN(100)) * time.Millisecond):
+			case <-time.After(time.Duration(100+rand.IntN(300)) * time.Millisecond):
 			case <-writing.Done():
 			}
 		}

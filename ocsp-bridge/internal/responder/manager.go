@@ -87,6 +87,8 @@ type Identity struct {
 	Key  crypto.Signer
 	Cert *x509.Certificate
 	ID   ocspwire.ResponderID // by key
+
+	valid atomic.Pointer[index.View] // the newest view in which the certificate was found on the ledger, with the status valid
 }
 
 func newIdentity(key crypto.Signer, cert *x509.Certificate) (*Identity, error) {
@@ -180,7 +182,16 @@ func (m *Manager) usable(ca *index.CA, id *Identity, now time.Time) error {
 	if now.Before(id.Cert.NotBefore) || now.After(id.Cert.NotAfter) {
 		return fmt.Errorf("responder certificate %x is valid from %s to %s only", id.Cert.SerialNumber, id.Cert.NotBefore, id.Cert.NotAfter)
 	}
-	return m.onLedger(ca.ID, id.Cert)
+	// Taken before the record is read, so that the memo cannot outlive a change that comes in between.
+	view := m.cfg.Index.View()
+	if id.valid.Load() == view {
+		return nil
+	}
+	if err := m.onLedger(ca.ID, id.Cert); err != nil {
+		return err
+	}
+	id.valid.Store(view)
+	return nil
 }
 
 func (m *Manager) certPath(id wire.CAID) string {
