@@ -81,7 +81,7 @@ type Tx struct {
 	MSPID    string    // organisation of the submitting identity
 	Valid    bool      // false: no effect; Writes must be ignored
 	Code     string    // validation code, "VALID" or the reason
-	Function string  // empty when another chaincode called the contract (Fabric only); Arg and Result are then unknown
+	Function string    // empty when another chaincode called the contract (Fabric only); Arg and Result are then unknown
 	Arg      []byte
 	Result   []byte  // the contract's answer, as endorsed
 	Writes   []Write // in key order

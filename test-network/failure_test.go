@@ -52,13 +52,23 @@ func (c *committer) commit(t *testing.T, when string) {
 	}
 }
 
+// rejoined waits until all ledgers are level, and goes on committing meanwhile: see AwaitLevel.
+func (c *committer) rejoined(t *testing.T, n *testnetwork.Network) {
+	t.Helper()
+	eventually(t, time.Minute, "level", func() error {
+		c.commit(t, "all run")
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		return n.AwaitLevel(ctx)
+	})
+}
+
 func TestCommitsResumeWhenOneLeaderAfterTheOtherFreezes(t *testing.T) {
 	n := nettest.Start(t, testnetwork.Options{})
 	c := newCommitter(t, n)
 	for range 2 {
-		for range 2 { // see AwaitLevel
-			c.commit(t, "all well")
-			level(t, n)
+		for range 2 {
+			c.rejoined(t, n)
 		}
 		leader, err := n.Leader(t.Context())
 		if err != nil {
@@ -74,7 +84,6 @@ func TestCommitsResumeWhenOneLeaderAfterTheOtherFreezes(t *testing.T) {
 		if err := n.Thaw(t.Context(), leader); err != nil {
 			t.Fatal(err)
 		}
-		level(t, n)
 	}
 }
 
@@ -91,8 +100,7 @@ func TestOthersCommitWhenANodeFreezesOrDies(t *testing.T) {
 		if err := n.Thaw(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}
-		c.commit(t, name+" is back")
-		level(t, n)
+		c.rejoined(t, n)
 		if err := n.Kill(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +108,6 @@ func TestOthersCommitWhenANodeFreezesOrDies(t *testing.T) {
 		if err := n.Start(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}
-		c.commit(t, name+" is back")
-		level(t, n)
+		c.rejoined(t, n)
 	}
 }

@@ -84,17 +84,25 @@ func (n *Network) Status(ctx context.Context) (Status, error) {
 
 // AwaitLevel returns when every node is healthy and all ledgers have the same height, or with ctx's error and what is amiss.
 //
-// An orderer whose ledger is level need not take part in BFT consensus again yet: it finds out what it missed from the next
-// proposals. Until then the others have no spare, so a test that is about to freeze another one commits a transaction or two
-// first and waits for level once more.
+// A BFT orderer that was frozen or dead learns what it missed from what the others do next, so on an idle network it may stay a
+// block behind, and one whose ledger is level need not take part in consensus again yet. Until it does, the others have no
+// spare. A test that is about to freeze another orderer goes on committing until the ledgers are level twice.
 func (n *Network) AwaitLevel(ctx context.Context) error {
-	return retry(ctx, func(ctx context.Context) error {
+	var amiss error
+	err := retry(ctx, func(ctx context.Context) error {
 		status, err := n.Status(ctx)
-		if err != nil {
+		switch {
+		case err != nil:
 			return permanent{err}
+		case ctx.Err() == nil: // else the probes failed for that
+			amiss = status.level()
 		}
-		return status.level()
+		return amiss
 	})
+	if ctx.Err() != nil && amiss != nil {
+		return fmt.Errorf("ledgers are not level: %w: %w", ctx.Err(), amiss)
+	}
+	return err
 }
 
 // level says which node is not healthy or has another height than the rest.

@@ -23,6 +23,8 @@ import (
 const (
 	maxAnswer   = 1 << 20
 	retryPause  = time.Second
+	maxLost     = 3           // answers, until Issue gives up
+	maxUnknown  = 10          // outcomes; the server has tried for half a minute each time
 	httpTimeout = time.Minute // a server answers within less
 )
 
@@ -31,6 +33,7 @@ type Client struct {
 	base  string
 	token string
 	http  *http.Client
+	pause time.Duration // before a repetition
 }
 
 // Config says how to reach a CA.
@@ -47,7 +50,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, wire.Errorf(wire.InvalidArgument, "url", cfg.URL, "must be an absolute http or https URL without query and fragment")
 	}
-	c := &Client{base: strings.TrimSuffix(cfg.URL, "/"), token: cfg.Token, http: cfg.HTTP}
+	c := &Client{base: strings.TrimSuffix(cfg.URL, "/"), token: cfg.Token, http: cfg.HTTP, pause: retryPause}
 	if cfg.TokenFile != "" {
 		if c.token, err = readToken(cfg.TokenFile); err != nil {
 			return nil, err
@@ -79,8 +82,8 @@ func readToken(path string) (string, error) {
 	return token, nil
 }
 
-// Issue asks for a certificate. Under idempotencyKey, or a random one if that is empty, it repeats the request until ctx ends
-// when the answer got lost or the outcome is unknown; the server issues one certificate only. Errors: *problem.Problem when the
+// Issue asks for a certificate. Under idempotencyKey, or a random one if that is empty, it repeats the request some times when
+// the answer got lost or the outcome is unknown; the server issues one certificate only. Errors: *problem.Problem when the
 // server said why, else a transport error.
 func (c *Client) Issue(ctx context.Context, r IssueRequest, idempotencyKey string) (*Certificate, error) {
 	return c.issue(ctx, PathCertificates, r, idempotencyKey)
@@ -109,17 +112,25 @@ func (c *Client) issue(ctx context.Context, path string, r IssueRequest, key str
 		key = rand.Text()
 	}
 	header := http.Header{IdempotencyKey: {key}}
-	for {
+	for lost, unknown := 0, 0; ; {
 		var cert Certificate
 		_, err := c.do(ctx, http.MethodPost, path, header, r, &cert)
 		if err == nil {
 			return &cert, nil
 		}
-		var p *problem.Problem
-		if errors.As(err, &p) && p.Code != problem.CodeUnknownOutcome {
+		p, said := errors.AsType[*problem.Problem](err)
+		switch {
+		case said && p.Code != problem.CodeUnknownOutcome:
+			return nil, err
+		case said:
+			unknown++
+		default:
+			lost++
+		}
+		if lost == maxLost || unknown == maxUnknown {
 			return nil, err
 		}
-		timer := time.NewTimer(retryPause)
+		timer := time.NewTimer(c.pause)
 		select {
 		case <-ctx.Done():
 			timer.Stop()

@@ -10,30 +10,41 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/problem"
 )
 
 // server answers with the handlers in turn and remembers the idempotency keys it saw.
-func server(t *testing.T, answers ...http.HandlerFunc) (*Client, *[]string) {
+func server(t *testing.T, answers ...http.HandlerFunc) (*Client, func() []string) {
 	t.Helper()
+	var mu sync.Mutex
 	var keys []string
 	hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if got := r.Header.Get("Authorization"); got != "Bearer secret" {
 			t.Errorf("Authorization %q", got)
 		}
+		mu.Lock()
 		keys = append(keys, r.Header.Get(IdempotencyKey))
-		answers[0](w, r)
+		next := answers[0]
 		answers = answers[1:]
+		mu.Unlock()
+		next(w, r) // may panic
 	}))
 	t.Cleanup(hs.Close)
 	c, err := New(Config{URL: hs.URL + "/", Token: "secret"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c, &keys
+	c.pause = time.Millisecond
+	return c, func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return keys
+	}
 }
 
 func answer(code int, v any) http.HandlerFunc {
@@ -55,7 +66,7 @@ func TestIssueRepeatsUnderTheSameKey(t *testing.T) {
 	if err != nil || got.Serial != "01" {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	if k := *keys; len(k) != 3 || k[0] == "" || k[0] != k[1] || k[1] != k[2] {
+	if k := keys(); len(k) != 3 || k[0] == "" || k[0] != k[1] || k[1] != k[2] {
 		t.Fatalf("keys %q", k)
 	}
 }
@@ -64,8 +75,16 @@ func TestRefusalIsNotRepeated(t *testing.T) {
 	c, keys := server(t, answer(400, problem.New(400, "invalid_argument", "csr", "v", "r")))
 	_, err := c.Issue(t.Context(), IssueRequest{}, "mine")
 	var p *problem.Problem
-	if !errors.As(err, &p) || p.Field != "csr" || len(*keys) != 1 || (*keys)[0] != "mine" {
-		t.Fatalf("%v, keys %q", err, *keys)
+	if !errors.As(err, &p) || p.Field != "csr" || len(keys()) != 1 || (keys())[0] != "mine" {
+		t.Fatalf("%v, keys %q", err, keys())
+	}
+}
+
+func TestIssueGivesUpOnAServerThatIsGone(t *testing.T) {
+	c, keys := server(t, hangUp, hangUp, hangUp, hangUp)
+	var p *problem.Problem
+	if _, err := c.Issue(t.Context(), IssueRequest{}, ""); err == nil || errors.As(err, &p) || len(keys()) != maxLost {
+		t.Fatalf("%v after %d attempts", err, len(keys()))
 	}
 }
 
@@ -79,7 +98,9 @@ func TestIssueGivesUpWithItsContext(t *testing.T) {
 }
 
 func TestAnswersThatAreNoProblems(t *testing.T) {
-	html := func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>bad gateway", http.StatusBadGateway) }
+	html := func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "<html>bad gateway", http.StatusBadGateway)
+	}
 	c, _ := server(t, html)
 	var p *problem.Problem
 	if _, err := c.Get(t.Context(), "01"); !errors.As(err, &p) || p.Status != 502 || strings.Contains(err.Error(), "html") {

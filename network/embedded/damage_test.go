@@ -1,9 +1,12 @@
 package embedded
 
 import (
+	"bytes"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -150,4 +153,61 @@ func TestOpenRefusesWhatDiffers(t *testing.T) {
 	if node.Channel() != "pki" || node.MSPID() != "AcmeMSP" || node.TickInterval() != 5*time.Second {
 		t.Errorf("opened again: %s, %s, %v", node.Channel(), node.MSPID(), node.TickInterval())
 	}
+}
+
+func TestADamagedLogIsNoticedAndATornOneOpens(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(log []byte) []byte
+		opens  bool
+	}{
+		{"a changed octet in the middle", func(log []byte) []byte { return flipped(log, len(log)/2) }, false},
+		{"the last record cut off", func(log []byte) []byte { return log[:len(log)-20] }, false},
+		{"half a record more, as a crash in the middle of a write leaves it", func(log []byte) []byte {
+			return append(bytes.Clone(log), log[len(log)-100:len(log)-50]...)
+		}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			host, s := newChild(t), newStory(t, 8)
+			host.start(t)
+			if err := s.tell(t.Context(), dial(t, socketOf(host.dir), wire.RoleAdministrator), dial(t, socketOf(host.dir), wire.RoleOperator)); err != nil {
+				t.Fatal(err)
+			}
+			host.kill(t) // what was acknowledged is in the write-ahead log only
+			changeLog(t, host.dir, c.change)
+			node, err := Open(Options{Dir: host.dir, Log: slog.New(slog.DiscardHandler)})
+			if c.opens != (err == nil) || err != nil && !strings.Contains(err.Error(), "damaged") {
+				t.Errorf("opened: %v", err)
+			}
+			if err == nil {
+				s.check(t, node)
+				if err := node.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+// changeLog rewrites the store's newest write-ahead log.
+func changeLog(t *testing.T, dir string, change func([]byte) []byte) {
+	t.Helper()
+	logs, err := filepath.Glob(filepath.Join(dir, storeDir, "*.log"))
+	if err != nil || len(logs) == 0 {
+		t.Fatalf("write-ahead logs: %v, %v", logs, err)
+	}
+	newest := slices.Max(logs)
+	log, err := os.ReadFile(newest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(newest, change(bytes.TrimRight(log, "\x00")), 0o600); err != nil { // it is preallocated
+		t.Fatal(err)
+	}
+}
+
+func flipped(b []byte, at int) []byte {
+	b = bytes.Clone(b)
+	b[at] ^= 1
+	return b
 }

@@ -11,6 +11,7 @@
 // system's: a process that can open the directory or the socket may act in any role.
 //
 // Reading order: options.go, node.go (a ledger's life), writer.go (how a block comes about), block.go, store.go, overlay.go and
-// view.go (what a transaction reads), conn.go (network.Ledger in this process), protocol.go, server.go and client.go (network.Ledger
+// view.go (what a transaction reads), witness.go (what tells a
+// lost end from a crash), conn.go (network.Ledger in this process), protocol.go, server.go and client.go (network.Ledger
 // in another).
 package embedded

@@ -22,6 +22,7 @@ type Node struct {
 	founding *founding
 	contract *chaincode.Contract
 	lock     io.Closer // of the directory; nil in memory
+	witness  witness   // written by the writer
 	db       *pebble.DB
 
 	queue   chan *request // unbuffered: what has been received is in the writer's hands
@@ -68,6 +69,9 @@ func (n *Node) open() error {
 		if n.lock, err = lockDir(n.opts.Dir, n.opts.MustExist); err != nil {
 			return err
 		}
+		if n.witness, err = openWitness(n.opts.Dir); err != nil {
+			return errors.Join(err, n.lock.Close())
+		}
 	}
 	err := n.guarded(n.load)
 	if err != nil {
@@ -96,6 +100,7 @@ func (n *Node) letGo() error {
 	if n.db != nil {
 		err = n.guarded(n.db.Close)
 	}
+	err = errors.Join(err, n.witness.close())
 	if n.lock != nil {
 		err = errors.Join(err, n.lock.Close())
 	}
@@ -220,7 +225,7 @@ func (n *Node) resume() error {
 	return nil
 }
 
-// checkEnd compares the last two blocks with the head, and makes sure that there is none above it.
+// checkEnd compares the last two blocks with the head, makes sure that there is none above it, and that none is lost.
 func (n *Node) checkEnd(h *head) error {
 	v, err := n.acquire()
 	if err != nil {
@@ -243,7 +248,7 @@ func (n *Node) checkEnd(h *head) error {
 	if !bytes.Equal(prev, h.Hash) {
 		return fmt.Errorf("block %d has hash %x, the head says %x", h.Height-1, prev, h.Hash)
 	}
-	return nil
+	return n.checkWitness(v)
 }
 
 // MSPID is the ledger's organisation.

@@ -52,8 +52,7 @@ const (
 func openStore(o Options, fatal func(error)) (*pebble.DB, error) {
 	options := &pebble.Options{
 		FS: o.fs,
-		// Fixed, so that a newer Pebble does not silently make stores that an older program cannot open. This version
-		// tells a log that was cut short by a crash from one whose synced part was damaged.
+		// Fixed, so that a newer Pebble does not silently make stores that an older program cannot open.
 		FormatMajorVersion: pebble.FormatTableFormatV6,
 		Logger:             storeLog{log: o.Log, fatal: fatal},
 		CacheSize:          64 << 20,

@@ -144,6 +144,10 @@ func (c *cut) commit() {
 			n.fail(err)
 			return // abandon answers
 		}
+		if err := n.witness.note(r.Number+1, hash); err != nil {
+			n.fail(err)
+			return
+		}
 		n.opts.step("advance")
 		n.advance(r.Number+1, hash)
 		n.opts.step("acknowledge")
