@@ -23,6 +23,7 @@ import (
 	"github.com/certanchor/certanchor/internal/config"
 	"github.com/certanchor/certanchor/internal/keyfile"
 	"github.com/certanchor/certanchor/network"
+	"github.com/certanchor/certanchor/network/embedded"
 	"github.com/certanchor/certanchor/network/fabric"
 	ocspbridge "github.com/certanchor/certanchor/ocsp-bridge"
 	testnetwork "github.com/certanchor/certanchor/test-network"
@@ -30,11 +31,12 @@ import (
 
 // Names of the services. Bridges are named by BridgeName.
 const (
-	AllService = "certanchor" // the embedded ledger, CA and OCSP bridge in one process
-	CAService  = "org1.ca"
+	AllService    = "certanchor" // the embedded ledger, CA and OCSP bridge in one process
+	LedgerService = "ledger"     // the embedded ledger by itself
+	CAService     = "org1.ca"
 )
 
-// BridgeName is the service that is an organisation's OCSP bridge on Fabric.
+// BridgeName is the service that is an organisation's OCSP bridge where it runs apart.
 func BridgeName(org int) string { return testnetwork.OrgName(org) + ".ocsp-bridge" }
 
 // Options of a deployment.
@@ -65,8 +67,10 @@ type Deployment struct {
 	CADir   string
 	CAURL   string
 	CACert  *x509.Certificate
-	Orgs    []Org // the first operates the CA; there is one on the embedded ledger
-	Network *testnetwork.Network
+	Orgs    []Org                // the first operates the CA; there is one on the embedded ledger
+	Network *testnetwork.Network // nil on the embedded ledger
+
+	ledgerOf func(org int) config.Ledger // of services that run apart
 }
 
 // CACertFile is the CA's certificate, PEM.
@@ -86,6 +90,15 @@ func (d *Deployment) Client() (*caapi.Client, error) {
 // Ledger connects to the Fabric network as an identity of an organisation.
 func (d *Deployment) Ledger(ctx context.Context, org int, identity string) (network.Ledger, error) {
 	return fabric.Open(ctx, d.Network.Connection(org, identity))
+}
+
+// Auditor connects to the ledger as an auditor: on Fabric one of the last organisation, through its own peer. On the embedded
+// ledger the pieces must run apart.
+func (d *Deployment) Auditor(ctx context.Context) (network.Ledger, error) {
+	if d.Network != nil {
+		return d.Ledger(ctx, len(d.Orgs), testnetwork.Auditor)
+	}
+	return embedded.Dial(ctx, embedded.DialOptions{Socket: d.ledgerOf(1).Embedded.Socket, Role: wire.RoleAuditor})
 }
 
 func prepare(o *Options) (*Deployment, error) {
@@ -154,7 +167,7 @@ func Embedded(ctx context.Context, o Options) (*Deployment, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.CAURL, d.Channel = "http://"+addrs[0], "certanchor"
+	d.CAURL, d.Channel = "http://"+addrs[0], embedded.DefaultChannel
 	d.Orgs = []Org{{Number: 1, MSPID: testnetwork.MSPID(1), URL: "http://" + addrs[1]}}
 	if err := d.initCA(&o, d.Orgs[0].OCSPURL()); err != nil {
 		return nil, err
@@ -174,6 +187,52 @@ func Embedded(ctx context.Context, o Options) (*Deployment, error) {
 	return d, d.startAll(ctx)
 }
 
+// EmbeddedApart is Embedded with a process for each piece: the ledger behind a socket, the CA bridge and the OCSP bridge.
+func EmbeddedApart(ctx context.Context, o Options) (*Deployment, error) {
+	d, err := prepare(&o)
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := freeAddresses(2)
+	if err != nil {
+		return nil, err
+	}
+	org := Org{Number: 1, MSPID: testnetwork.MSPID(1), URL: "http://" + addrs[1]}
+	d.CAURL, d.Channel, d.Orgs = "http://"+addrs[0], embedded.DefaultChannel, []Org{org}
+	if err := d.initCA(&o, org.OCSPURL()); err != nil {
+		return nil, err
+	}
+	socket := filepath.Join(d.Dir, "ledger.sock")
+	d.ledgerOf = func(int) config.Ledger {
+		return config.Ledger{Engine: config.EngineEmbedded, Embedded: &config.Embedded{Socket: socket}}
+	}
+	d.add(LedgerService, nil, "ledger", "serve", "--dir", filepath.Join(d.Dir, "ledger"), "--socket", socket, "--msp-id", org.MSPID)
+	if err := errors.Join(d.configureCA(addrs[0]), d.configureBridge(org, &o)); err != nil {
+		return nil, err
+	}
+	if err := d.Launch(LedgerService); err != nil {
+		return nil, err
+	}
+	if err := d.registerOver(ctx, socket); err != nil {
+		return nil, errors.Join(err, d.StopAll(context.WithoutCancel(ctx)))
+	}
+	return d, d.startAll(ctx)
+}
+
+// registerOver registers the CA on a one-organisation ledger behind a socket, as soon as that is there.
+func (d *Deployment) registerOver(ctx context.Context, socket string) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	return poll(ctx, func() error {
+		admin, err := embedded.Dial(ctx, embedded.DialOptions{Socket: socket, Role: wire.RoleAdministrator})
+		if err != nil {
+			return err
+		}
+		_, err = ca.Register(ctx, admin, d.CACert.Raw, nil, d.Orgs[0].MSPID)
+		return errors.Join(err, admin.Close())
+	})
+}
+
 // OnFabric makes a CA for org1, has a majority of organisations register it, and starts org1's CA bridge and every
 // organisation's OCSP bridge. On failure none of them keeps running; the network does.
 func OnFabric(ctx context.Context, net *testnetwork.Network, o Options) (*Deployment, error) {
@@ -186,6 +245,10 @@ func OnFabric(ctx context.Context, net *testnetwork.Network, o Options) (*Deploy
 		return nil, err
 	}
 	d.Network, d.Channel, d.CAURL = net, testnetwork.Channel, "http://"+addrs[0]
+	d.ledgerOf = func(org int) config.Ledger {
+		c := net.Connection(org, testnetwork.Operator)
+		return config.Ledger{Engine: config.EngineFabric, Fabric: &c}
+	}
 	for i := range net.Orgs() {
 		d.Orgs = append(d.Orgs, Org{Number: i + 1, MSPID: testnetwork.MSPID(i + 1), URL: "http://" + addrs[i+1]})
 	}
@@ -224,7 +287,7 @@ func (d *Deployment) register(ctx context.Context) error {
 func (d *Deployment) configureCA(listen string) error {
 	section := d.caSection(listen)
 	section.Responders = []string{d.Orgs[0].URL}
-	file, err := d.writeConfig(CAService, &config.File{Ledger: d.fabricLedger(1), CA: section})
+	file, err := d.writeConfig(CAService, &config.File{Ledger: d.ledgerOf(1), CA: section})
 	if err != nil {
 		return err
 	}
@@ -239,7 +302,7 @@ func (d *Deployment) configureBridge(org Org, o *Options) error {
 		return err
 	}
 	file, err := d.writeConfig(name, &config.File{
-		Ledger: d.fabricLedger(org.Number),
+		Ledger: d.ledgerOf(org.Number),
 		OCSPBridge: &config.OCSPBridge{
 			Dir: filepath.Join(d.Dir, name), Listen: org.URL[len("http://"):], Settings: o.OCSP,
 			Enrol: []config.Enrolment{{Issuer: d.CACertFile(), URL: d.CAURL, TokenFile: token}},
@@ -250,11 +313,6 @@ func (d *Deployment) configureBridge(org Org, o *Options) error {
 	}
 	d.add(name, []string{org.URL + "/readyz"}, "ocsp-bridge", "serve", "--config", file)
 	return nil
-}
-
-func (d *Deployment) fabricLedger(org int) config.Ledger {
-	c := d.Network.Connection(org, testnetwork.Operator)
-	return config.Ledger{Engine: config.EngineFabric, Fabric: &c}
 }
 
 func (d *Deployment) writeConfig(name string, conf *config.File) (string, error) {
@@ -274,6 +332,9 @@ func (d *Deployment) startAll(ctx context.Context) (err error) {
 		}
 	}()
 	for _, name := range d.Names() {
+		if d.Running(name) {
+			continue
+		}
 		if err := d.Launch(name); err != nil {
 			return err
 		}

@@ -104,6 +104,12 @@ func (s *Services) add(name string, ready []string, args ...string) {
 	s.list = append(s.list, &service{Name: name, Args: args, Ready: ready})
 }
 
+// Running tells whether a service's process exists.
+func (s *Services) Running(name string) bool {
+	v, err := s.find(name)
+	return err == nil && v.ID.State() != proc.Gone
+}
+
 // Launch starts a service that does not run, without waiting for it.
 func (s *Services) Launch(name string) error {
 	v, err := s.find(name)

@@ -18,7 +18,6 @@ import (
 	"github.com/certanchor/certanchor/client"
 	"github.com/certanchor/certanchor/internal/caapi"
 	"github.com/certanchor/certanchor/internal/deploy"
-	testnetwork "github.com/certanchor/certanchor/test-network"
 )
 
 // acked is one certificate that the CA has released, and whether its revocation was acknowledged.
@@ -157,7 +156,7 @@ func checkAcked(t *testing.T, d *deploy.Deployment, done []acked) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	ledger, err := d.Ledger(ctx, len(d.Orgs), testnetwork.Auditor)
+	ledger, err := d.Auditor(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
