@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"golang.org/x/sync/errgroup"
@@ -45,6 +46,8 @@ type Options struct {
 	Executable string // the certanchor program; empty: the running one
 	Subject    string // common name of the CA; default "certanchor demo CA"
 	Algorithm  keyfile.Algorithm
+	// TickInterval of an embedded ledger; 0: its default. A Fabric network has its own.
+	TickInterval time.Duration
 	// OCSP is merged into the bridges' settings; the zero value is the default settings.
 	OCSP ocspbridge.Settings
 }
@@ -114,6 +117,9 @@ func prepare(o *Options) (*Deployment, error) {
 	if o.Subject == "" {
 		o.Subject = "certanchor demo CA"
 	}
+	if o.TickInterval == 0 {
+		o.TickInterval = embedded.DefaultTickInterval
+	}
 	if o.OCSP == (ocspbridge.Settings{}) {
 		o.OCSP = ocspbridge.DefaultSettings()
 	}
@@ -174,7 +180,7 @@ func Embedded(ctx context.Context, o Options) (*Deployment, error) {
 	}
 	conf := &config.File{
 		Ledger: config.Ledger{Engine: config.EngineEmbedded, Embedded: &config.Embedded{
-			Dir: filepath.Join(d.Dir, "ledger"), MSPID: testnetwork.MSPID(1), Channel: d.Channel,
+			Dir: filepath.Join(d.Dir, "ledger"), MSPID: testnetwork.MSPID(1), Channel: d.Channel, TickInterval: o.TickInterval,
 		}},
 		CA:         d.caSection(addrs[0]),
 		OCSPBridge: &config.OCSPBridge{Dir: filepath.Join(d.Dir, "ocsp-bridge"), Listen: addrs[1], Settings: o.OCSP},
@@ -206,7 +212,8 @@ func EmbeddedApart(ctx context.Context, o Options) (*Deployment, error) {
 	d.ledgerOf = func(int) config.Ledger {
 		return config.Ledger{Engine: config.EngineEmbedded, Embedded: &config.Embedded{Socket: socket}}
 	}
-	d.add(LedgerService, nil, "ledger", "serve", "--dir", filepath.Join(d.Dir, "ledger"), "--socket", socket, "--msp-id", org.MSPID)
+	d.add(LedgerService, nil, "ledger", "serve", "--dir", filepath.Join(d.Dir, "ledger"), "--socket", socket, "--msp-id", org.MSPID,
+		"--tick-interval", o.TickInterval.String())
 	if err := errors.Join(d.configureCA(addrs[0]), d.configureBridge(org, &o)); err != nil {
 		return nil, err
 	}

@@ -45,7 +45,7 @@ func (c commands) must(args ...string) string {
 
 func startApart(t *testing.T) *deploy.Deployment {
 	t.Helper()
-	d, err := deploy.EmbeddedApart(t.Context(), deploy.Options{Dir: filepath.Join(t.TempDir(), "services"), Executable: nettest.Program(t)})
+	d, err := deploy.EmbeddedApart(t.Context(), deploy.Options{Dir: filepath.Join(t.TempDir(), "services"), Executable: nettest.Program(t), TickInterval: tickInterval})
 	if err != nil {
 		t.Fatal(err)
 	}
