@@ -182,11 +182,14 @@ func (l *Ledger) endorseOnce(ctx context.Context, function string, arg []byte) (
 			if firstErr == nil {
 				firstErr = a.err
 			}
-			// Organisations disagree for milliseconds whenever one is a block behind; that is no reason to avoid it.
-			if !errors.Is(a.err, network.ErrConflict) && slices.Equal(a.set, first) {
-				slow = first
+			// Organisations disagree for milliseconds whenever one is a block behind. The caller asks again, by then in
+			// another composition; to ask all of them now would only add to the load that makes them lag.
+			if !errors.Is(a.err, network.ErrConflict) {
+				if slices.Equal(a.set, first) {
+					slow = first
+				}
+				askOthers()
 			}
-			askOthers()
 			if running == 0 {
 				return nil, firstErr
 			}
