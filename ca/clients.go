@@ -174,7 +174,7 @@ func appendClient(path string, c client) error {
 func (cs clients) authenticate(r *http.Request) (*client, error) {
 	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") {
-		return nil, problem.New(http.StatusUnauthorized, problem.CodeUnauthenticated, "Authorization", scheme, "must be Bearer and a token of this CA's clients")
+		return nil, problem.New(http.StatusUnauthorized, problem.CodeUnauthenticated, "Authorization", "", "must be Bearer and a token of this CA's clients")
 	}
 	hash := sha256.Sum256([]byte(strings.TrimSpace(token)))
 	var found *client

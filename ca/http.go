@@ -94,7 +94,7 @@ func (s *Server) issue(w http.ResponseWriter, r *http.Request, c *client, req ca
 	if err != nil {
 		return err
 	}
-	s.log.Info("issued", "client", c.name, "profile", req.Profile, "serial", got.Serial, "log_index", got.Log.Index, "block", got.Block)
+	s.log.Info("issued", "client", c.name, "profile", req.Profile, "serial", got.Serial.String(), "log_index", got.Log.Index, "block", got.Block)
 	answer := s.describe(got)
 	w.Header().Set("Location", caapi.PathCertificates+"/"+answer.Serial)
 	s.step(stepReleasing)

@@ -195,7 +195,7 @@ func (s *Server) unknown(e *entry, err error) error {
 	}
 	p := problem.From(u)
 	p.Instance = caapi.PathCertificates + "/" + e.serial.String()
-	s.log.Warn("outcome of an issuance is unknown", "serial", e.serial, "error", err)
+	s.log.Warn("outcome of an issuance is unknown", "serial", e.serial.String(), "error", err)
 	return p
 }
 

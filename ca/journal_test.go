@@ -241,6 +241,28 @@ func FuzzJournal(f *testing.F) {
 	})
 }
 
+// FuzzFrames is FuzzJournal without files, which are slow.
+func FuzzFrames(f *testing.F) {
+	f.Add(int64(0), encodeFrame(0, [][]byte{encodeRecord(signedRecord(1)), encodeRecord(signedRecord(2))}))
+	f.Add(int64(7), encodeFrame(7, [][]byte{{0xa0}}))
+	f.Fuzz(func(t *testing.T, offset int64, data []byte) {
+		frame, err := nextFrame(offset, data)
+		if found := validFrameIn(offset, data); err == nil && !found {
+			t.Fatal("a valid frame was not found")
+		}
+		if err != nil {
+			return
+		}
+		if _, err := nextFrame(offset+1, data); err == nil {
+			t.Fatal("a frame is valid in two places")
+		}
+		rs, err := frameRecords(frame)
+		if err == nil && len(rs) == 0 {
+			t.Fatal("a frame without records")
+		}
+	})
+}
+
 func FuzzRecord(f *testing.F) {
 	f.Add(encodeRecord(signedRecord(1)))
 	f.Add(encodeRecord(&record{V: recordVersion, Kind: kindRefused, Serial: []byte{1}, Refusal: &wire.Error{Code: wire.NotFound}}))

@@ -65,12 +65,24 @@ func checkSubject(field string, name pkix.Name) error {
 	return checkAttributes(field, attrs)
 }
 
+// Attributes that must be IA5Strings (RFC 5280 sections 4.1.2.4 and 4.1.2.6), which crypto/x509 and cfssl do not write.
+var (
+	oidEmailAddress    = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 1}
+	oidDomainComponent = asn1.ObjectIdentifier{0, 9, 2342, 19200300, 100, 1, 25}
+)
+
 func checkAttributes(field string, attrs []pkix.AttributeTypeAndValue) error {
 	if len(attrs) > maxAttributes {
 		return invalid(field, fmt.Sprintf("%d attributes", len(attrs)), "must have at most %d attributes", maxAttributes)
 	}
 	for _, a := range attrs {
 		at := field + "." + attributeName(a.Type)
+		if a.Type.Equal(oidEmailAddress) {
+			return invalid(field+".emailAddress", fmt.Sprint(a.Value), "must not be in a new certificate's subject; ask for it as a subject alternative name of type email (RFC 5280 section 4.1.2.6)")
+		}
+		if a.Type.Equal(oidDomainComponent) {
+			return invalid(field+".DC", fmt.Sprint(a.Value), "domain components are not issued here")
+		}
 		s, ok := a.Value.(string)
 		if !ok {
 			return invalid(at, fmt.Sprintf("%T", a.Value), "must be a string")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/elliptic"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -79,7 +80,7 @@ func TestNothingIsSignedWhileTheLedgerIsDown(t *testing.T) {
 
 // The ledger goes down between the check and the submission: the certificate is never submitted, and the key is free again.
 func TestAbandonedWhenNeverSubmitted(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.Settings.IssueTimeout = 300 * time.Millisecond })
+	w := newWorld(t, func(c *Config) { c.Settings.IssueTimeout = time.Second })
 	w.ledger.Plan(func(string) anchortest.Fault { return anchortest.Unavailable })
 	req := caapi.IssueRequest{CSR: newCSR(t, nil), Profile: "server"}
 	key := map[string]string{caapi.IdempotencyKey: "k"}
@@ -87,7 +88,7 @@ func TestAbandonedWhenNeverSubmitted(t *testing.T) {
 	if p := asProblem(t, b); code != http.StatusServiceUnavailable || p.Code != problem.CodeUnavailable || open(w.server) != 0 {
 		t.Fatalf("%d %s, %d open", code, b, open(w.server))
 	}
-	// While the last attempt failed, one request in a second is let through.
+	// The outage is believed in for a while.
 	w.ledger.Plan(nil)
 	waitFor(t, "probe", func() bool {
 		code, _, b = w.call("POST", caapi.PathCertificates, body(t, req), key)
@@ -102,28 +103,35 @@ func TestAbandonedWhenNeverSubmitted(t *testing.T) {
 // the address and the idempotency key lead to the certificate.
 func TestUnknownOutcomeIsResolved(t *testing.T) {
 	for _, fault := range []anchortest.Fault{anchortest.UnknownCommits, anchortest.UnknownLost, anchortest.UnknownLater} {
-		w := newWorld(t, func(c *Config) { c.Settings.IssueTimeout = 300 * time.Millisecond })
-		w.ledger.Plan(func(string) anchortest.Fault { return fault })
-		req := caapi.IssueRequest{CSR: newCSR(t, nil), Profile: "server"}
-		key := map[string]string{caapi.IdempotencyKey: "k"}
-		code, h, b := w.call("POST", caapi.PathCertificates, body(t, req), key)
-		p := asProblem(t, b)
-		if code != http.StatusServiceUnavailable || p.Code != problem.CodeUnknownOutcome || h.Get("Retry-After") == "" || !strings.HasPrefix(p.Instance, caapi.PathCertificates+"/") {
-			t.Fatalf("%d %s", code, b)
-		}
-		if code, _, b := w.call("GET", p.Instance, "", nil); code != http.StatusServiceUnavailable || strings.Contains(string(b), "BEGIN") {
-			t.Fatalf("%d %s", code, b)
-		}
-		w.ledger.Plan(nil)
-		var got []byte
-		waitFor(t, "resolution", func() bool {
-			code, _, got = w.call("GET", p.Instance, "", nil)
-			return code == http.StatusOK
+		t.Run(fmt.Sprint(fault), func(t *testing.T) {
+			t.Parallel()
+			testUnknownOutcome(t, fault)
 		})
-		again, err := w.client("operator").Issue(t.Context(), req, "k")
-		if err != nil || !strings.Contains(string(got), again.Serial) || w.logSize() != 1 {
-			t.Fatalf("%+v, %v, %d on the ledger", again, err, w.logSize())
-		}
+	}
+}
+
+func testUnknownOutcome(t *testing.T, fault anchortest.Fault) {
+	w := newWorld(t, func(c *Config) { c.Settings.IssueTimeout = 2 * time.Second })
+	w.ledger.Plan(func(string) anchortest.Fault { return fault })
+	req := caapi.IssueRequest{CSR: newCSR(t, nil), Profile: "server"}
+	key := map[string]string{caapi.IdempotencyKey: "k"}
+	code, h, b := w.call("POST", caapi.PathCertificates, body(t, req), key)
+	p := asProblem(t, b)
+	if code != http.StatusServiceUnavailable || p.Code != problem.CodeUnknownOutcome || h.Get("Retry-After") == "" || !strings.HasPrefix(p.Instance, caapi.PathCertificates+"/") {
+		t.Fatalf("%d %s", code, b)
+	}
+	if code, _, b := w.call("GET", p.Instance, "", nil); code != http.StatusServiceUnavailable || strings.Contains(string(b), "BEGIN") {
+		t.Fatalf("%d %s", code, b)
+	}
+	w.ledger.Plan(nil)
+	var got []byte
+	waitFor(t, "resolution", func() bool {
+		code, _, got = w.call("GET", p.Instance, "", nil)
+		return code == http.StatusOK
+	})
+	again, err := w.client("operator").Issue(t.Context(), req, "k")
+	if err != nil || !strings.Contains(string(got), again.Serial) || w.logSize() != 1 {
+		t.Fatalf("%+v, %v, %d on the ledger", again, err, w.logSize())
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"os"
 	"slices"
@@ -125,22 +126,20 @@ func parseProfiles(data []byte) (*config.Signing, error) {
 	if len(cfg.Signing.Profiles) == 0 {
 		return nil, errors.New("signing.profiles: must not be empty")
 	}
-	for name, p := range cfg.Signing.Profiles {
-		if err := checkProfile(name, p); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(cfg.Signing.Profiles)) {
+		if err := checkProfile(name, cfg.Signing.Profiles[name]); err != nil {
 			return nil, err
 		}
 	}
-	if err := checkProfile(ResponderProfile, cfg.Signing.Profiles[ResponderProfile]); err != nil {
-		return nil, err
+	if cfg.Signing.Profiles[ResponderProfile] == nil {
+		return nil, fmt.Errorf("signing.profiles.%s: is missing", ResponderProfile)
 	}
-	return cfg.Signing, nil
+	// cfssl takes URLs that a profile leaves out from the default.
+	return cfg.Signing, checkURLs("signing.default", cfg.Signing.Default)
 }
 
 func checkProfile(name string, p *config.SigningProfile) error {
 	key := "signing.profiles." + name
-	if p == nil {
-		return fmt.Errorf("%s: is missing", key)
-	}
 	bad := func(sub string, value any, rule string) error {
 		return fmt.Errorf("%s.%s %q: %s", key, sub, fmt.Sprint(value), rule)
 	}
@@ -164,15 +163,8 @@ func checkProfile(name string, p *config.SigningProfile) error {
 	if err := checkUnused(bad, p); err != nil {
 		return err
 	}
-	for sub, u := range map[string]string{"ocsp_url": p.OCSP, "crl_url": p.CRL} {
-		if err := checkURL(key+"."+sub, u); err != nil {
-			return err
-		}
-	}
-	for _, u := range p.IssuerURL {
-		if err := checkURL(key+".issuer_urls", u); err != nil {
-			return err
-		}
+	if err := checkURLs(key, p); err != nil {
+		return err
 	}
 	return checkResponderProfile(name, p, eku, bad)
 }
@@ -216,6 +208,21 @@ func checkResponderProfile(name string, p *config.SigningProfile, eku []x509.Ext
 		return bad("ocsp_no_check", false, "must be true (RFC 6960 section 4.2.2.2.1)")
 	case p.Expiry > maxResponderLife:
 		return bad("expiry", p.ExpiryString, fmt.Sprintf("must be at most %v: a responder certificate cannot be revoked", maxResponderLife))
+	}
+	return nil
+}
+
+func checkURLs(key string, p *config.SigningProfile) error {
+	if err := checkURL(key+".ocsp_url", p.OCSP); err != nil {
+		return err
+	}
+	if err := checkURL(key+".crl_url", p.CRL); err != nil {
+		return err
+	}
+	for _, u := range p.IssuerURL {
+		if err := checkURL(key+".issuer_urls", u); err != nil {
+			return err
+		}
 	}
 	return nil
 }

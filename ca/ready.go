@@ -13,7 +13,6 @@ import (
 
 const (
 	reachedFor   = 2 * time.Second // an answer this old still shows that the ledger is there
-	probeEvery   = time.Second     // while the ledger seems down, one request in this time is let through to find out
 	probeTimeout = 3 * time.Second
 )
 
@@ -23,17 +22,13 @@ func (s *Server) mayIssue(ctx context.Context) error {
 	if err := s.journal.health(); err != nil {
 		return err
 	}
-	now := s.now().UnixMilli()
 	if err := s.anchor.Down(); err != nil {
-		last := s.probed.Load()
-		if now-last < probeEvery.Milliseconds() || !s.probed.CompareAndSwap(last, now) {
-			return &network.UnavailableError{Stage: "issue", Err: fmt.Errorf("the ledger does not answer: %w", withoutOutcome(err))}
-		}
+		return &network.UnavailableError{Stage: "issue", Err: fmt.Errorf("the ledger does not answer: %w", withoutOutcome(err))}
 	}
 	if !s.registered.Load() {
 		return s.checkRegistered(ctx)
 	}
-	if now-s.reached.Load() < reachedFor.Milliseconds() {
+	if s.now().UnixMilli()-s.reached.Load() < reachedFor.Milliseconds() {
 		return nil
 	}
 	_, err := s.height(ctx)

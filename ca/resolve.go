@@ -51,7 +51,7 @@ func (s *Server) resolveRound(ctx context.Context) {
 			if err := s.resolveOne(ctx, e); err != nil {
 				s.book.release(e)
 				if ctx.Err() == nil {
-					s.log.Warn("a certificate is still without an outcome", "serial", e.serial, "error", err)
+					s.log.Warn("a certificate is still without an outcome", "serial", e.serial.String(), "error", err)
 				}
 			}
 			return nil
@@ -81,7 +81,7 @@ func (s *Server) resolveOne(ctx context.Context, e *entry) error {
 	case errors.Is(err, network.ErrUnknownOutcome):
 		e.suspect = s.now()
 	case network.IsRejected(err) && dead && !anchor.AboutCaller(err):
-		s.log.Warn("the ledger refused a certificate, it will not be released", "serial", e.serial, "error", err)
+		s.log.Warn("the ledger refused a certificate, it will not be released", "serial", e.serial.String(), "error", err)
 		return s.note(&record{Kind: kindRefused, Serial: e.serial, Refusal: refusalOf(err)})
 	}
 	return err

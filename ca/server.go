@@ -46,7 +46,6 @@ type Server struct {
 
 	registered atomic.Bool  // seen on the trust list with this organisation as its operator; never unset
 	reached    atomic.Int64 // when the ledger last answered, Unix milliseconds
-	probed     atomic.Int64 // when a request was last let through although the ledger seemed down
 
 	resolveKick chan struct{} // capacity 1
 	stop        context.CancelFunc
@@ -83,7 +82,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 		}
 	}()
 	opts := s.settings.anchorOptions()
-	opts.Logger = s.log
+	opts.Logger, opts.Now = s.log, s.now
 	if s.anchor, err = anchor.New(ledger, s.issuer.id, opts); err != nil {
 		return nil, err
 	}

@@ -52,15 +52,10 @@ func (c *committer) commit(t *testing.T, when string) {
 	}
 }
 
-// rejoined waits until all ledgers are level, and goes on committing meanwhile: see AwaitLevel.
+// rejoined waits until all nodes take part again.
 func (c *committer) rejoined(t *testing.T, n *testnetwork.Network) {
 	t.Helper()
-	eventually(t, time.Minute, "level", func() error {
-		c.commit(t, "all run")
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-		defer cancel()
-		return n.AwaitLevel(ctx)
-	})
+	nettest.Level(t, n, func() { c.commit(t, "all run") })
 }
 
 func TestCommitsResumeWhenOneLeaderAfterTheOtherFreezes(t *testing.T) {

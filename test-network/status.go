@@ -24,6 +24,9 @@ const (
 // probeTimeout bounds how long Status waits for a node that does not answer.
 const probeTimeout = 2 * time.Second
 
+// straggling is how many blocks a healthy node may be behind: the nodes are not asked at exactly the same moment.
+const straggling = 20
+
 // NodeStatus is one node as Status found it.
 type NodeStatus struct {
 	Name         string            `json:"name"`
@@ -36,7 +39,7 @@ type NodeStatus struct {
 	Endpoints    map[string]string `json:"endpoints"`         // host:port by use
 	Height       uint64            `json:"height,omitempty"`  // blocks in its ledger; 0: unknown, or a chaincode server
 	Leader       bool              `json:"leader,omitempty"`  // the orderer that leads, as most orderers see it
-	Healthy      bool              `json:"healthy"`           // it answers, and says that it is well
+	Healthy      bool              `json:"healthy"`           // it answers, says that it is well, and is not far behind
 	Problem      string            `json:"problem,omitempty"` // why it is not healthy
 	RSS          int64             `json:"rss_bytes,omitempty"`
 	Log          string            `json:"log"`
@@ -74,19 +77,42 @@ func (n *Network) Status(ctx context.Context) (Status, error) {
 		return status, err
 	}
 	leader := leaderOf(views)
+	highest := status.highest()
 	for i := range status.Nodes {
 		node := &status.Nodes[i]
+		if node.Healthy && node.Role != RoleChaincode && node.Height+straggling < highest {
+			node.Healthy, node.Problem = false, fmt.Sprintf("%d blocks behind", highest-node.Height)
+		}
 		status.Healthy = status.Healthy && node.Healthy
 		node.Leader = leader != 0 && node.Name == NodeName(leader, RoleOrderer)
 	}
 	return status, nil
 }
 
+func (s Status) highest() uint64 {
+	var highest uint64
+	for _, node := range s.Nodes {
+		highest = max(highest, node.Height)
+	}
+	return highest
+}
+
+// Behind are the running nodes of a role whose ledgers miss more than one block of the longest one.
+func (s Status) Behind(role Role) []string {
+	var names []string
+	for _, node := range s.Nodes {
+		if node.Role == role && node.State == StateRunning && node.Height+1 < s.highest() {
+			names = append(names, node.Name)
+		}
+	}
+	return names
+}
+
 // AwaitLevel returns when every node is healthy and all ledgers have the same height, or with ctx's error and what is amiss.
 //
 // A BFT orderer that was frozen or dead learns what it missed from what the others do next, so on an idle network it may stay a
 // block behind, and one whose ledger is level need not take part in consensus again yet. Until it does, the others have no
-// spare. A test that is about to freeze another orderer goes on committing until the ledgers are level twice.
+// spare. A test that is about to freeze another orderer goes on committing until the ledgers are level; nettest.Level does.
 func (n *Network) AwaitLevel(ctx context.Context) error {
 	var amiss error
 	err := retry(ctx, func(ctx context.Context) error {

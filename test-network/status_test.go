@@ -37,3 +37,19 @@ func TestLeaderIsWhomTheFurthestSee(t *testing.T) {
 		}
 	}
 }
+
+func TestStragglersAreFound(t *testing.T) {
+	s := Status{Nodes: []NodeStatus{
+		{Name: "org1.peer", Role: RolePeer, State: StateRunning, Height: 48, Healthy: true},
+		{Name: "org1.orderer", Role: RoleOrderer, State: StateRunning, Height: 47, Healthy: true},
+		{Name: "org2.orderer", Role: RoleOrderer, State: StateRunning, Height: 16, Healthy: true},
+		{Name: "org3.orderer", Role: RoleOrderer, State: StateFrozen},
+		{Name: "org1.chaincode", Role: RoleChaincode, State: StateRunning, Healthy: true},
+	}}
+	if got := s.Behind(RoleOrderer); len(got) != 1 || got[0] != "org2.orderer" {
+		t.Errorf("behind: %v, want org2.orderer alone", got)
+	}
+	if err := s.level(); err == nil || !strings.Contains(err.Error(), "org1.orderer") {
+		t.Errorf("level: %v, want the first node that differs", err)
+	}
+}

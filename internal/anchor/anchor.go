@@ -21,13 +21,14 @@ import (
 
 // Options of a Log. A zero field takes its default.
 type Options struct {
-	MaxBatch      int           // entries in one transaction, at most wire.MaxBatch; default 200
-	MaxBytes      int           // bytes of certificates in one transaction, at most 4 MiB; default 512 KiB
-	MaxQueue      int           // callers that may wait in each lane; default 4096
-	SubmitTimeout time.Duration // of one attempt; default 20 s
-	MinBackoff    time.Duration // between attempts, doubled each time and jittered; default 5 ms
-	MaxBackoff    time.Duration // default 1 s
-	Logger        *slog.Logger  // default slog.Default
+	MaxBatch      int              // entries in one transaction, at most wire.MaxBatch; default 200
+	MaxBytes      int              // bytes of certificates in one transaction, at most 4 MiB; default 512 KiB
+	MaxQueue      int              // callers that may wait in each lane; default 4096
+	SubmitTimeout time.Duration    // of one attempt; default 20 s
+	MinBackoff    time.Duration    // between attempts, doubled each time and jittered; default 5 ms
+	MaxBackoff    time.Duration    // default 1 s
+	Logger        *slog.Logger     // default slog.Default
+	Now           func() time.Time // default time.Now
 }
 
 const (
@@ -59,6 +60,9 @@ func (o *Options) fill() error {
 	orTime(&o.MaxBackoff, time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	for _, c := range []struct {
 		ok    bool
@@ -145,14 +149,10 @@ func (l *Log) SetStatus(ctx context.Context, change wire.StatusChange) (wire.Sta
 	return l.changes.do(ctx, change)
 }
 
-// Down returns why the last attempt to issue did not reach the ledger, nil if it did. While it is not nil new
-// certificates should not be signed.
-func (l *Log) Down() error {
-	if p := l.issues.down.Load(); p != nil {
-		return *p
-	}
-	return nil
-}
+// Down returns why the ledger does not take certificates: the last attempt did not reach a decision, and is being repeated or was
+// made a moment ago. While it is not nil new certificates should not be signed. It is nil again after a while without
+// attempts, so that somebody finds out.
+func (l *Log) Down() error { return l.issues.outage() }
 
 // Close stops both lanes. Waiting callers get ErrUnavailable or ErrUnknownOutcome.
 func (l *Log) Close() {

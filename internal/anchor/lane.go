@@ -24,10 +24,28 @@ type lane[Req, Res any] struct {
 	opts   Options
 	queue  chan *call[Req, Res]
 	cancel context.CancelFunc
-	exited chan struct{}         // closed when the goroutine has ended
-	down   atomic.Pointer[error] // why the ledger does not take our transactions; nil while it does
+	exited chan struct{}          // closed when the goroutine has ended
+	down   atomic.Pointer[outage] // the last attempt failed; nil after one that the ledger decided on
 
 	carry *call[Req, Res] // owned by the goroutine: taken from the queue, does not fit the batch before
+}
+
+// outage is what an attempt met that did not reach a decision.
+type outage struct {
+	err      error
+	at       time.Time
+	retrying bool // somebody still waits for the batch
+}
+
+// outageFor is how long an outage is believed in when nobody tries any more.
+const outageFor = 2 * time.Second
+
+func (l *lane[Req, Res]) outage() error {
+	o := l.down.Load()
+	if o == nil || !o.retrying && l.opts.Now().Sub(o.at) > outageFor {
+		return nil
+	}
+	return o.err
 }
 
 func (l *lane[Req, Res]) start(ledger network.Ledger, opts Options) {
@@ -127,6 +145,9 @@ func (l *lane[Req, Res]) attempt(ctx context.Context, batch []*call[Req, Res]) [
 	for n := 0; ; n++ {
 		batch = present(batch)
 		if len(batch) == 0 || ctx.Err() != nil {
+			if o := l.down.Load(); o != nil {
+				l.down.Store(&outage{err: o.err, at: o.at})
+			}
 			return nil
 		}
 		results, receipt, err := l.submit(ctx, batch)
@@ -176,7 +197,7 @@ func (l *lane[Req, Res]) undecided(batch []*call[Req, Res], err error) {
 	if errors.As(err, &conflict) {
 		l.down.Store(nil)
 	} else {
-		l.down.Store(&err)
+		l.down.Store(&outage{err: err, at: l.opts.Now(), retrying: true})
 		l.opts.Logger.Warn("ledger did not decide, trying again", "function", l.function, "entries", len(batch), "error", err)
 	}
 	// Only these two promise that nothing was written; an error that no engine should return counts as unknown.

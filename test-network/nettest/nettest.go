@@ -71,6 +71,50 @@ func Start(t testing.TB, options testnetwork.Options) *testnetwork.Network {
 	return n
 }
 
+// Level waits until every node is healthy and all ledgers have the same height, and calls commit, which is to commit a
+// transaction, again and again meanwhile: see Network.AwaitLevel. The test fails when that takes longer than a minute.
+//
+// An orderer that is left behind for fifteen seconds is restarted. In Fabric 3.1.1 one that synchronises while it decides on a
+// block can wait for itself for ever (hyperledger-labs/SmartBFT pull request 681); an operator would restart it, too.
+func Level(t testing.TB, n *testnetwork.Network, commit func()) {
+	t.Helper()
+	started, helped := time.Now(), false
+	for {
+		commit()
+		err := levelWithin(t, n, 2*time.Second)
+		waited := time.Since(started)
+		switch {
+		case err == nil:
+			return
+		case waited > time.Minute:
+			t.Fatalf("not level after %v: %v", waited.Round(time.Second), err)
+		case waited > 15*time.Second && !helped:
+			helped = true
+			restartStragglers(t, n)
+		}
+	}
+}
+
+func levelWithin(t testing.TB, n *testnetwork.Network, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	return n.AwaitLevel(ctx)
+}
+
+func restartStragglers(t testing.TB, n *testnetwork.Network) {
+	t.Helper()
+	status, err := n.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, orderer := range status.Behind(testnetwork.RoleOrderer) {
+		t.Logf("restarting %s, which has been left behind", orderer)
+		if err := n.Restart(t.Context(), orderer); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Program builds the certanchor program of the module the test belongs to and returns its path. Test processes share the file
 // and so the build; a change of the source is a new build.
 func Program(t testing.TB) string {
