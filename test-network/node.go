@@ -10,8 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/certanchor/certanchor/internal/proc"
 	"github.com/certanchor/certanchor/test-network/internal/filelock"
-	"github.com/certanchor/certanchor/test-network/internal/proc"
 )
 
 const (

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/certanchor/certanchor/test-network/internal/proc"
+	"github.com/certanchor/certanchor/internal/proc"
 )
 
 // stateVersion is raised when an older directory cannot be understood any more.

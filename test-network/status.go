@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/certanchor/certanchor/test-network/internal/proc"
+	"github.com/certanchor/certanchor/internal/proc"
 )
 
 // NodeState is what a node's process does.

@@ -8,9 +8,9 @@ import (
 	"os"
 	"time"
 
+	"github.com/certanchor/certanchor/internal/proc"
 	"github.com/certanchor/certanchor/test-network/fabrictools"
 	"github.com/certanchor/certanchor/test-network/internal/filelock"
-	"github.com/certanchor/certanchor/test-network/internal/proc"
 )
 
 const (

@@ -41,55 +41,31 @@ func nextCommit(ctx context.Context, l network.Ledger, start time.Time) (time.Du
 	}
 }
 
-// awaitOrderers returns when every orderer has the same height and all agree who leads.
-func awaitOrderers(ctx context.Context, net *testnetwork.Network) (leader string, err error) {
+// settle returns who leads once all ledgers are level, which takes commits: an orderer that was frozen learns what it missed
+// from what the others do next, and takes part again some commits after it is level.
+func settle(ctx context.Context, net *testnetwork.Network, l network.Ledger) (leader string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, failoverPatient)
 	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		leader, err = wholeLeader(ctx, net)
-		if err == nil {
-			return leader, nil
-		}
-		select {
-		case <-ctx.Done():
+	for level := 0; level < 3; {
+		if _, err := nextCommit(ctx, l, time.Now()); err != nil {
 			return "", err
-		case <-tick.C:
+		}
+		attempt, stop := context.WithTimeout(ctx, commitAttempt)
+		err := net.AwaitLevel(attempt)
+		stop()
+		switch {
+		case err == nil:
+			level++
+		case ctx.Err() != nil:
+			return "", err
 		}
 	}
-}
-
-func wholeLeader(ctx context.Context, net *testnetwork.Network) (string, error) {
-	status, err := net.Status(ctx)
-	if err != nil {
-		return "", err
-	}
-	var leader string
-	var heights []uint64
-	for _, n := range status.Nodes {
-		if n.Role != testnetwork.RoleOrderer {
-			continue
-		}
-		if n.Leader {
-			leader = n.Name
-		}
-		heights = append(heights, n.Height)
-	}
-	for _, h := range heights {
-		if h == 0 || h != heights[0] {
-			return "", fmt.Errorf("orderers' heights are %v", heights)
-		}
-	}
-	if leader == "" {
-		return "", errors.New("no orderer leads")
-	}
-	return leader, nil
+	return net.Leader(ctx)
 }
 
 // freezeLeader freezes the leader and measures until the next commit. The caller thaws it.
 func freezeLeader(ctx context.Context, net *testnetwork.Network, l network.Ledger) (node string, took time.Duration, err error) {
-	node, err = awaitOrderers(ctx, net)
+	node, err = settle(ctx, net, l)
 	if err != nil {
 		return "", 0, err
 	}
@@ -117,7 +93,7 @@ func measureFailover(ctx context.Context, net *testnetwork.Network, l network.Le
 			if err := net.Thaw(ctx, node); err != nil {
 				return f, err
 			}
-			if _, err := awaitOrderers(ctx, net); err != nil {
+			if _, err := settle(ctx, net, l); err != nil {
 				return f, fmt.Errorf("%s does not catch up: %w", node, err)
 			}
 		}

@@ -104,7 +104,7 @@ func (r *run) onNetwork(ctx context.Context, net *testnetwork.Network) (err erro
 	if r.res.Failover, err = measureFailover(ctx, net, operator, r.o.Rounds, r.say); err != nil {
 		return fmt.Errorf("failover: %w", err)
 	}
-	if _, err := awaitOrderers(ctx, net); err != nil {
+	if _, err := settle(ctx, net, operator); err != nil {
 		return err
 	}
 	if r.res.Ticks, err = measureTicks(ctx, net, operator); err != nil {

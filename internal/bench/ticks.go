@@ -45,7 +45,7 @@ func measureTicks(ctx context.Context, net *testnetwork.Network, l network.Ledge
 			return t, err
 		}
 	}
-	if _, err := awaitOrderers(ctx, net); err != nil {
+	if err := net.AwaitLevel(ctx); err != nil {
 		return t, err
 	}
 	if after, err = blockFiles(peer, orderer); err != nil {
