@@ -99,7 +99,7 @@ func (f *fabricCase) issue(t *testing.T) *x509.Certificate {
 	}
 	var got *caapi.Certificate
 	eventually(t, func() (err error) {
-		got, err = api.Issue(ctx, caapi.IssueRequest{CSR: csr, Profile: "server"}, t.Name()+csr[80:100])
+		got, err = api.Issue(ctx, caapi.IssueRequest{CSR: csr, Profile: "server"}, keyFor(csr))
 		return err
 	})
 	block, _ := pem.Decode([]byte(got.Certificate))
