@@ -49,6 +49,13 @@ func startApart(t *testing.T) *deploy.Deployment {
 	if err != nil {
 		t.Fatal(err)
 	}
+	endWith(t, d)
+	return d
+}
+
+// endWith ends a deployment with the test, and shows the end of every log when that has failed.
+func endWith(t *testing.T, d *deploy.Deployment) {
+	t.Helper()
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, name := range d.Names() {
@@ -59,7 +66,6 @@ func startApart(t *testing.T) *deploy.Deployment {
 			t.Error(err)
 		}
 	})
-	return d
 }
 
 func TestCommandLineOnPiecesThatRunApart(t *testing.T) {

@@ -34,16 +34,7 @@ func TestOnFabric(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			for _, name := range d.Names() {
-				t.Logf("end of the log of %s:\n%s", name, d.Tail(name))
-			}
-		}
-		if err := d.StopAll(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
+	endWith(t, d)
 	operator, err := d.Ledger(t.Context(), 1, testnetwork.Operator)
 	if err != nil {
 		t.Fatal(err)
