@@ -3,7 +3,7 @@ package ca
 import (
 	"bytes"
 	"crypto"
-	"crypto/dsa" //nolint:staticcheck // to see it refused
+	"crypto/dsa" //lint:ignore SA1019 it is there to be refused
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"

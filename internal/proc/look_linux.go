@@ -22,7 +22,7 @@ func look(pid int) (info, error) {
 	// The second field is the program's name in parentheses, and may itself hold spaces and parentheses.
 	_, rest, found := cutLast(content, ')')
 	fields := bytes.Fields(rest)
-	const state, start, rss = 3 - 3, 22 - 3, 24 - 3 // the page counts from 1, and two fields are cut off
+	const state, start, rss = 0, 19, 21 // the page counts from 1, and two fields are cut off: its 3, 22 and 24
 	if !found || len(fields) <= rss {
 		return info{}, fmt.Errorf("/proc/%d/stat: cannot read %q", pid, content)
 	}
