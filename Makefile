@@ -5,8 +5,8 @@ GO      ?= go
 BIN     := bin
 TOOLS   := .bin
 # Tests that start real Fabric networks run one package at a time: two cores do not carry two networks and honest deadlines.
-NETPKGS := ./test-network/... ./internal/integration/...
-UNIT     = $(shell $(GO) list ./... | grep -v -e /test-network -e /internal/integration)
+NETPKGS := ./test-network/... ./internal/integration/... ./network/fabric/...
+UNIT     = $(shell $(GO) list ./... | grep -v -e /test-network -e /internal/integration -e /network/fabric)
 
 .PHONY: all build demo demo-fabric test test-unit test-network lint vuln fuzz bench clean help
 

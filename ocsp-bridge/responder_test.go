@@ -40,6 +40,16 @@ func TestResponderCertificateRotatesWithoutAGap(t *testing.T) {
 	if len(serials) < 3 || len(serials) > 4 {
 		t.Errorf("%d certificates in 40 hours, want 3 or 4", len(serials))
 	}
+	// A key that outlived its certificate would make invariant 9 void: whoever stole it only had to wait for the next one.
+	b.enr.mu.Lock()
+	defer b.enr.mu.Unlock()
+	keys := map[string]bool{}
+	for _, c := range b.enr.certs {
+		keys[string(c.RawSubjectPublicKeyInfo)] = true
+	}
+	if len(keys) != len(b.enr.certs) {
+		t.Errorf("%d certificates have %d keys, want a new key each", len(b.enr.certs), len(keys))
+	}
 }
 
 func TestEnrolmentIsRetriedAndOverlaps(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"github.com/certanchor/certanchor/internal/config"
 	"github.com/certanchor/certanchor/internal/keyfile"
 	"github.com/certanchor/certanchor/internal/node"
+	"github.com/certanchor/certanchor/internal/pemcert"
 )
 
 func newCACommand() *cobra.Command {
@@ -23,7 +24,7 @@ func newCACommand() *cobra.Command {
 
 // passphraseFlags say where the CA key's passphrase comes from; without either it is asked for.
 func passphraseFlags(cmd *cobra.Command, s *keyfile.Source) {
-	cmd.Flags().StringVar(&s.File, "passphrase-file", "", "file whose first line is the CA key's passphrase, readable by its owner only")
+	cmd.Flags().StringVar(&s.File, "passphrase-file", "", "file with the CA key's passphrase in its only line, readable by its owner only")
 	cmd.Flags().StringVar(&s.Env, "passphrase-env", "", "environment variable that holds the CA key's passphrase")
 	cmd.MarkFlagsMutuallyExclusive("passphrase-file", "passphrase-env")
 }
@@ -157,16 +158,20 @@ identity with the role administrator.`,
 }
 
 func registerCA(ctx context.Context, conf *config.File, certFile, msp string) (res wire.RegisterCAResult, err error) {
-	certs, err := readCertificates(certFile)
+	certs, err := pemcert.Read(certFile)
 	if err != nil {
-		return res, err
+		return res, fmt.Errorf("--ca-cert: %w", err)
+	}
+	var chain [][]byte
+	for _, c := range certs[1:] {
+		chain = append(chain, c.Raw)
 	}
 	conn, err := node.OpenLedger(ctx, conf, wire.RoleAdministrator)
 	if err != nil {
 		return res, err
 	}
 	defer func() { err = closing(err, conn) }()
-	return ca.Register(ctx, conn, certs[0], certs[1:], msp)
+	return ca.Register(ctx, conn, certs[0].Raw, chain, msp)
 }
 
 func newCAServeCommand() *cobra.Command {

@@ -70,7 +70,7 @@ CA's log. With --idempotency-key the command can be repeated after a failure: th
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			csr, err := os.ReadFile(csrFile)
 			if err != nil {
-				return err
+				return fmt.Errorf("--csr: %w", err)
 			}
 			c, ctx, cancel, err := f.client(cmd.Context())
 			if err != nil {
@@ -113,7 +113,7 @@ func whichCert(cmd *cobra.Command, args []string, certFile string) (string, erro
 		return "", fmt.Errorf("%w: %s takes either a serial number or --cert", errUsage, cmd.CommandPath())
 	}
 	if certFile != "" {
-		cert, err := readCertificate(certFile)
+		cert, err := readCertificate("cert", certFile)
 		if err != nil {
 			return "", err
 		}

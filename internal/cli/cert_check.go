@@ -31,11 +31,11 @@ delegate, about this certificate, in answer to this very request (nonce), valid 
   certanchor cert status --cert cert.pem --issuer ca.pem --url http://ocsp.org2.example/ocsp --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cert, err := readCertificate(certFile)
+			cert, err := readCertificate("cert", certFile)
 			if err != nil {
 				return err
 			}
-			issuer, err := readCertificate(issuerFile)
+			issuer, err := readCertificate("issuer", issuerFile)
 			if err != nil {
 				return err
 			}
@@ -119,11 +119,11 @@ type proofFlags struct {
 }
 
 func (f *proofFlags) run(cmd *cobra.Command) error {
-	cert, err := readCertificate(f.certFile)
+	cert, err := readCertificate("cert", f.certFile)
 	if err != nil {
 		return err
 	}
-	issuer, err := readCertificate(f.issuerFile)
+	issuer, err := readCertificate("issuer", f.issuerFile)
 	if err != nil {
 		return err
 	}
@@ -134,7 +134,9 @@ func (f *proofFlags) run(cmd *cobra.Command) error {
 		if len(f.logKeys) == 0 {
 			return fmt.Errorf("%w: --proof needs --log-key: offline there is no server to take a key from", errUsage)
 		}
-		text, err = os.ReadFile(f.proofFile)
+		if text, err = os.ReadFile(f.proofFile); err != nil {
+			return fmt.Errorf("--proof: %w", err)
+		}
 	} else {
 		c := client.Client{LogURL: f.url}
 		text, err = c.FetchProof(ctx, cert, issuer)

@@ -39,10 +39,10 @@ type Ledger struct {
 type Embedded struct {
 	Dir          string        `yaml:"dir,omitempty"`
 	Socket       string        `yaml:"socket,omitempty"`
-	MSPID        string        `yaml:"msp_id,omitempty"`        // the one organisation; default Org1MSP
+	MSPID        string        `yaml:"msp_id,omitempty"`        // the one organisation; default LocalMSP
 	Channel      string        `yaml:"channel,omitempty"`       // the ledger's name; default certanchor
 	TickInterval time.Duration `yaml:"tick_interval,omitempty"` // default 15s
-	Role         string        `yaml:"role,omitempty"`          // operator (default), auditor or administrator
+	Role         string        `yaml:"role,omitempty"`          // operator, auditor or administrator; default: what the command needs
 }
 
 // Error is a fault in a configuration: which key of which file, with which value, breaks which rule.
@@ -51,6 +51,9 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
+	if e.Value == "" {
+		return fmt.Sprintf("configuration %s: %s: %s", e.File, e.Key, e.Rule)
+	}
 	return fmt.Sprintf("configuration %s: %s %q: %s", e.File, e.Key, e.Value, e.Rule)
 }
 
@@ -159,6 +162,9 @@ func (l *Ledger) Check(file string) error {
 		e := l.Embedded
 		if e == nil || (e.Dir == "") == (e.Socket == "") {
 			return &Error{File: file, Key: "ledger.embedded", Value: "", Rule: "must have either dir (opened by this process) or socket (of certanchor ledger serve)"}
+		}
+		if e.Socket != "" && (e.MSPID != "" || e.Channel != "" || e.TickInterval != 0) {
+			return &Error{File: file, Key: "ledger.embedded.socket", Value: e.Socket, Rule: "msp_id, channel and tick_interval are properties of the ledger behind the socket and must be left out"}
 		}
 		if l.Fabric != nil {
 			return &Error{File: file, Key: "ledger.fabric", Value: "", Rule: "must not be set with engine embedded"}

@@ -1,9 +1,12 @@
 package config
 
 import (
+	"errors"
 	"path/filepath"
+	"strings"
 
 	"github.com/certanchor/certanchor/ca"
+	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/httpserve"
 	"github.com/certanchor/certanchor/internal/keyfile"
 	ocspbridge "github.com/certanchor/certanchor/ocsp-bridge"
@@ -82,10 +85,10 @@ func (f *File) NeedCA() (*CA, error) {
 		return nil, f.missing("ca.dir")
 	}
 	if err := f.CA.Passphrase.Validate("ca.passphrase"); err != nil {
-		return nil, &Error{File: f.Path, Key: "ca.passphrase", Rule: err.Error()}
+		return nil, f.rule("", err)
 	}
 	if err := f.CA.Settings.Validate(); err != nil {
-		return nil, &Error{File: f.Path, Key: "ca", Rule: err.Error()}
+		return nil, f.rule("ca.", err)
 	}
 	return f.CA, nil
 }
@@ -105,9 +108,22 @@ func (f *File) NeedOCSPBridge() (*OCSPBridge, error) {
 		}
 	}
 	if err := b.Settings.Validate(); err != nil {
-		return nil, &Error{File: f.Path, Key: "ocsp_bridge", Rule: err.Error()}
+		return nil, f.rule("ocsp_bridge.", err)
 	}
 	return b, nil
+}
+
+// rule names the file of an error that names the key below a section.
+func (f *File) rule(section string, err error) error {
+	var we *wire.Error
+	if errors.As(err, &we) {
+		return &Error{File: f.Path, Key: section + we.Field, Value: we.Value, Rule: we.Rule}
+	}
+	key, rule, ok := strings.Cut(err.Error(), ": ")
+	if !ok {
+		key, rule = strings.TrimSuffix(section, "."), err.Error()
+	}
+	return &Error{File: f.Path, Key: section + key, Rule: rule}
 }
 
 func (f *File) missing(key string) error {

@@ -104,7 +104,7 @@ func (s *story) setUp(ctx context.Context) error {
 }
 
 func (s *story) ready() (_ string, err error) {
-	// The last organisation but the CA's own, if there is another: a status from somebody who did not issue.
+	// The second organisation, if there is one: a status from somebody who did not issue.
 	s.asked = s.d.Orgs[min(1, len(s.d.Orgs)-1)]
 	s.api, err = s.d.Client()
 	return fmt.Sprintf("CA %s...", s.d.CAID().String()[:16]), err

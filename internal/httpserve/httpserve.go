@@ -35,14 +35,22 @@ type Server struct {
 	server   *http.Server
 }
 
-// Listen opens the address. Without TLS it must be a loopback address: tokens and certificates do not cross a network in
-// the clear. The error of a taken address names the service and the address.
-func Listen(name, address string, t *TLS, handler http.Handler) (*Server, error) {
+// Options of Listen.
+type Options struct {
+	TLS *TLS // nil: plain HTTP
+	// Public allows plain HTTP on any address: for services that carry nothing secret and whose answers are signed, as OCSP's
+	// are. Others must listen on a loopback address or have TLS: tokens do not cross a network in the clear.
+	Public bool
+}
+
+// Listen opens the address, host:port. The error of a taken address names the service and the address.
+func Listen(name, address string, o Options, handler http.Handler) (*Server, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("%s: listen %q: must be host:port: %w", name, address, err)
 	}
-	if t == nil && !loopback(host) {
+	t := o.TLS
+	if t == nil && !o.Public && !loopback(host) {
 		return nil, fmt.Errorf("%s: listen %q: must be a loopback address, or tls.cert and tls.key must be set", name, address)
 	}
 	l, err := net.Listen("tcp", address)

@@ -16,7 +16,7 @@ const MinPassphrase = 8
 
 // Source says where a passphrase comes from. Exactly one of its fields is set.
 type Source struct {
-	File   string `yaml:"file"`   // first line of a file that only its owner may read
+	File   string `yaml:"file"`   // a file with one line that only its owner may read
 	Env    string `yaml:"env"`    // name of an environment variable
 	Prompt bool   `yaml:"prompt"` // asked on the terminal
 

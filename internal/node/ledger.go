@@ -20,7 +20,11 @@ func OpenLedger(ctx context.Context, conf *config.File, role string) (network.Le
 		return nil, err
 	}
 	if conf.Ledger.Engine == config.EngineFabric {
-		return fabric.Open(ctx, *conf.Ledger.Fabric)
+		l, err := fabric.Open(ctx, *conf.Ledger.Fabric)
+		if err != nil {
+			return nil, fmt.Errorf("configuration %s: ledger.fabric: %w", conf.Path, err)
+		}
+		return l, nil
 	}
 	e := conf.Ledger.Embedded
 	if e.Role != "" {
@@ -32,17 +36,18 @@ func OpenLedger(ctx context.Context, conf *config.File, role string) (network.Le
 	if e.Socket != "" {
 		return embedded.Dial(ctx, embedded.DialOptions{Socket: e.Socket, Role: role})
 	}
-	n, err := openEmbedded(e)
+	n, err := openEmbedded(conf)
 	if err != nil {
 		return nil, err
 	}
 	return &owned{Ledger: n.Connect(role), node: n}, nil
 }
 
-func openEmbedded(e *config.Embedded) (*embedded.Node, error) {
+func openEmbedded(conf *config.File) (*embedded.Node, error) {
+	e := conf.Ledger.Embedded
 	n, err := embedded.Open(embedded.Options{Dir: e.Dir, Channel: e.Channel, MSPID: e.MSPID, TickInterval: e.TickInterval})
 	if err != nil {
-		return nil, fmt.Errorf("ledger.embedded: %w", err)
+		return nil, fmt.Errorf("configuration %s: ledger.embedded: %w", conf.Path, err)
 	}
 	return n, nil
 }

@@ -2,12 +2,9 @@ package node
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,6 +14,7 @@ import (
 	"github.com/certanchor/certanchor/internal/caapi"
 	"github.com/certanchor/certanchor/internal/config"
 	"github.com/certanchor/certanchor/internal/httpserve"
+	"github.com/certanchor/certanchor/internal/pemcert"
 	"github.com/certanchor/certanchor/network"
 	ocspbridge "github.com/certanchor/certanchor/ocsp-bridge"
 )
@@ -26,6 +24,9 @@ func ServeCA(ctx context.Context, conf *config.File) (err error) {
 	section, err := conf.NeedCA()
 	if err != nil {
 		return err
+	}
+	if section.Responders == nil {
+		return &config.Error{File: conf.Path, Key: "ca.responders", Rule: "must list this organisation's OCSP bridges, which revocations wait for; [] if it has none"}
 	}
 	ledger, err := OpenLedger(ctx, conf, wire.RoleOperator)
 	if err != nil {
@@ -37,7 +38,7 @@ func ServeCA(ctx context.Context, conf *config.File) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.Close()) }()
-	l, err := httpserve.Listen("ca", section.Listen, section.TLS, server.Handler())
+	l, err := httpserve.Listen("ca", section.Listen, httpserve.Options{TLS: section.TLS}, server.Handler())
 	if err != nil {
 		return err
 	}
@@ -62,7 +63,7 @@ func ServeOCSPBridge(ctx context.Context, conf *config.File) (err error) {
 	if err != nil {
 		return err
 	}
-	enrollers, err := httpEnrollers(section.Enrol)
+	enrollers, err := httpEnrollers(conf.Path, section.Enrol)
 	if err != nil {
 		return err
 	}
@@ -71,12 +72,7 @@ func ServeOCSPBridge(ctx context.Context, conf *config.File) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, ledger.Close()) }()
-	bridge, err := newBridge(ctx, section, ledger, func(id wire.CAID) ocspbridge.Enroller {
-		if c := enrollers[id]; c != nil {
-			return c
-		}
-		return nil
-	})
+	bridge, err := newBridge(ctx, section, ledger, enrollers)
 	if err != nil {
 		return err
 	}
@@ -93,7 +89,7 @@ func newBridge(ctx context.Context, section *config.OCSPBridge, ledger network.L
 // the reason, until somebody looks.
 func runBridge(ctx context.Context, section *config.OCSPBridge, bridge *ocspbridge.Bridge) (err error) {
 	defer func() { err = errors.Join(err, bridge.Close()) }()
-	l, err := httpserve.Listen("ocsp-bridge", section.Listen, section.TLS, bridge.Handler())
+	l, err := httpserve.Listen("ocsp-bridge", section.Listen, httpserve.Options{TLS: section.TLS, Public: true}, bridge.Handler())
 	if err != nil {
 		return err
 	}
@@ -105,29 +101,27 @@ func runBridge(ctx context.Context, section *config.OCSPBridge, bridge *ocspbrid
 	return errors.Join(err, <-followed)
 }
 
-// httpEnrollers connects to the CAs that certify this responder.
-func httpEnrollers(sources []config.Enrolment) (map[wire.CAID]*caapi.Client, error) {
-	m := map[wire.CAID]*caapi.Client{}
-	for _, s := range sources {
-		pemBytes, err := os.ReadFile(s.Issuer)
+// httpEnrollers finds, for a CA, the API that certifies this responder; nil for a CA that has none configured.
+func httpEnrollers(file string, sources []config.Enrolment) (func(wire.CAID) ocspbridge.Enroller, error) {
+	clients := map[wire.CAID]*caapi.Client{}
+	for i, s := range sources {
+		key := fmt.Sprintf("ocsp_bridge.enrol[%d]", i)
+		certs, err := pemcert.Read(s.Issuer)
 		if err != nil {
-			return nil, fmt.Errorf("ocsp_bridge.enrol.issuer: %w", err)
+			return nil, &config.Error{File: file, Key: key + ".issuer", Value: s.Issuer, Rule: err.Error()}
 		}
-		block, _ := pem.Decode(pemBytes)
-		if block == nil {
-			return nil, fmt.Errorf("ocsp_bridge.enrol.issuer: %s holds no PEM certificate", s.Issuer)
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
+		c, err := caapi.New(caapi.Config{URL: s.URL, TokenFile: s.TokenFile})
 		if err != nil {
-			return nil, fmt.Errorf("ocsp_bridge.enrol.issuer: %s: %w", s.Issuer, err)
+			return nil, &config.Error{File: file, Key: key, Value: s.URL, Rule: err.Error()}
 		}
-		client, err := caapi.New(caapi.Config{URL: s.URL, TokenFile: s.TokenFile})
-		if err != nil {
-			return nil, fmt.Errorf("ocsp_bridge.enrol: %w", err)
-		}
-		m[wire.CAIDOf(cert.RawSubjectPublicKeyInfo)] = client
+		clients[wire.CAIDOf(certs[0].RawSubjectPublicKeyInfo)] = c
 	}
-	return m, nil
+	return func(id wire.CAID) ocspbridge.Enroller {
+		if c := clients[id]; c != nil {
+			return c
+		}
+		return nil
+	}, nil
 }
 
 // ServeAll runs ledger, CA and OCSP bridge of one organisation in this process until ctx ends, and registers the CA on the
@@ -147,7 +141,14 @@ func ServeAll(ctx context.Context, conf *config.File) (err error) {
 	if e := conf.Ledger.Embedded; e == nil || e.Dir == "" {
 		return &config.Error{File: conf.Path, Key: "ledger.embedded.dir", Rule: "must be set: serve holds the ledger itself; use ca serve and ocsp-bridge serve otherwise"}
 	}
-	store, err := openEmbedded(conf.Ledger.Embedded)
+	if e := conf.Ledger.Embedded; e.Role != "" {
+		return &config.Error{File: conf.Path, Key: "ledger.embedded.role", Value: e.Role, Rule: "must not be set: serve acts as operator, and once as administrator to register its CA"}
+	}
+	enrollers, err := httpEnrollers(conf.Path, bridgeSection.Enrol)
+	if err != nil {
+		return err
+	}
+	store, err := openEmbedded(conf)
 	if err != nil {
 		return err
 	}
@@ -162,7 +163,7 @@ func ServeAll(ctx context.Context, conf *config.File) (err error) {
 		if authority != nil && id == authority.CAID() {
 			return authority
 		}
-		return nil
+		return enrollers(id)
 	})
 	if err != nil {
 		return err
@@ -172,7 +173,7 @@ func ServeAll(ctx context.Context, conf *config.File) (err error) {
 		return errors.Join(err, bridge.Close())
 	}
 	defer func() { err = errors.Join(err, authority.Close()) }()
-	l, err := httpserve.Listen("ca", caSection.Listen, caSection.TLS, authority.Handler())
+	l, err := httpserve.Listen("ca", caSection.Listen, httpserve.Options{TLS: caSection.TLS}, authority.Handler())
 	if err != nil {
 		return errors.Join(err, bridge.Close())
 	}

@@ -3,14 +3,10 @@ package responder
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -28,39 +24,58 @@ func loadKey(path string) (crypto.Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("responder key: %w", err)
 	}
-	block, rest := pem.Decode(data)
-	if block == nil || block.Type != "PRIVATE KEY" || len(bytes.TrimSpace(rest)) != 0 {
-		return nil, fmt.Errorf("responder key %s: must hold one PEM block, PRIVATE KEY (PKCS #8)", path)
+	key, rest, err := parseKey(data)
+	if err == nil && len(bytes.TrimSpace(rest)) != 0 {
+		err = errors.New("something follows it")
 	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("responder key %s: %w", path, err)
-	}
-	key, ok := parsed.(crypto.Signer)
-	if !ok {
-		return nil, fmt.Errorf("responder key %s: is %T: must be able to sign", path, parsed)
+		return nil, fmt.Errorf("responder key %s: must hold one PEM block, PRIVATE KEY (PKCS #8), of a key that can sign: %w", path, err)
 	}
 	return key, nil
 }
 
-// loadOrCreateKey reads the key at path, or makes a P-256 key and writes it there first.
-func loadOrCreateKey(path string) (crypto.Signer, error) {
-	key, err := loadKey(path)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return key, err
+// parseKey reads a PKCS #8 key in PEM and returns what comes after it.
+func parseKey(data []byte) (crypto.Signer, []byte, error) {
+	block, rest := pem.Decode(data)
+	if block == nil || block.Type != "PRIVATE KEY" {
+		return nil, nil, errors.New("no PEM block PRIVATE KEY")
 	}
-	fresh, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("responder key: %w", err)
+		return nil, nil, err
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(fresh)
+	key, ok := parsed.(crypto.Signer)
+	if !ok {
+		return nil, nil, fmt.Errorf("%T cannot sign", parsed)
+	}
+	return key, rest, nil
+}
+
+// saveIdentity writes a key and its certificate into one file, so that they cannot come apart.
+func saveIdentity(path string, id *Identity) error {
+	der, err := x509.MarshalPKCS8PrivateKey(id.Key)
 	if err != nil {
-		return nil, fmt.Errorf("responder key: %w", err)
+		return err
 	}
-	if err := replaceFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})); err != nil {
-		return nil, fmt.Errorf("responder key: %w", err)
+	data := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	return replaceFile(path, append(data, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: id.Cert.Raw})...))
+}
+
+// loadIdentity reads what saveIdentity wrote. A missing file is fs.ErrNotExist.
+func loadIdentity(path string) (*Identity, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
 	}
-	return fresh, nil
+	key, rest, err := parseKey(data)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := parseCert(rest)
+	if err != nil {
+		return nil, err
+	}
+	return newIdentity(key, cert)
 }
 
 // loadCert reads one certificate in PEM.
@@ -85,10 +100,6 @@ func parseCert(data []byte) (*x509.Certificate, error) {
 		data = block.Bytes
 	}
 	return x509.ParseCertificate(data)
-}
-
-func saveCert(path string, cert *x509.Certificate) error {
-	return replaceFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
 }
 
 // replaceFile writes path with mode 0600, whole or not at all, and syncs it.

@@ -51,10 +51,10 @@ type Manager struct {
 	cas map[wire.CAID]*caState // CAs with an enroller
 }
 
-// caState is one CA's identity. key and pending are owned by the CA's rotation goroutine.
+// caState is one CA's identity. loaded, pending, since and fails are owned by the CA's rotation goroutine.
 type caState struct {
 	id      wire.CAID
-	key     crypto.Signer
+	loaded  bool      // what an earlier run left has been looked at
 	pending *Identity // obtained, not yet seen on the ledger
 	since   time.Time // when pending was obtained
 	fails   int       // attempts in a row that came to nothing
@@ -194,10 +194,6 @@ func (m *Manager) usable(ca *index.CA, id *Identity, now time.Time) error {
 	return nil
 }
 
-func (m *Manager) certPath(id wire.CAID) string {
-	return filepath.Join(m.cfg.Dir, id.String()+".crt")
-}
-
-func (m *Manager) keyPath(id wire.CAID) string {
-	return filepath.Join(m.cfg.Dir, id.String()+".key")
+func (m *Manager) identityPath(id wire.CAID) string {
+	return filepath.Join(m.cfg.Dir, id.String()+".pem")
 }

@@ -3,6 +3,8 @@ package responder
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
@@ -76,10 +78,8 @@ func (m *Manager) keep(ctx context.Context, st *caState) {
 func (m *Manager) step(ctx context.Context, st *caState) time.Duration {
 	now := m.cfg.Now()
 	ca := m.cfg.Index.View().CA(st.id)
-	if st.key == nil {
-		if err := m.load(st, now); err != nil {
-			return m.failed(st, err)
-		}
+	if !st.loaded {
+		m.load(st, now)
 	}
 	if st.pending != nil {
 		if ok, pause := m.promote(st, ca, now); !ok {
@@ -98,22 +98,17 @@ func (m *Manager) step(ctx context.Context, st *caState) time.Duration {
 	return 0
 }
 
-// load reads the CA's key, making it the first time, and the newest certificate, if there is one from an earlier run.
-func (m *Manager) load(st *caState, now time.Time) error {
-	key, err := loadOrCreateKey(m.keyPath(st.id))
-	if err != nil {
-		return err
-	}
-	st.key = key
-	cert, err := loadCert(m.certPath(st.id))
-	if err == nil && now.Before(cert.NotAfter) {
-		st.pending, err = newIdentity(key, cert)
-		st.since = now
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+// load takes up the newest certificate of an earlier run, if there is one.
+func (m *Manager) load(st *caState, now time.Time) {
+	st.loaded = true
+	id, err := loadIdentity(m.identityPath(st.id))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
 		m.cfg.Log.Warn("responder certificate of an earlier run is not used", "ca", st.id, "error", err)
+	case now.Before(id.Cert.NotAfter):
+		st.pending, st.since = id, now
 	}
-	return nil
 }
 
 // promote puts the pending certificate to use once this bridge's own blocks have it; if it does not, it says when to come back.
@@ -178,11 +173,16 @@ func (m *Manager) renewAt(cert *x509.Certificate) time.Time {
 	return cert.NotBefore.Add(life/2 + spread)
 }
 
-// enroll asks the CA for a certificate and keeps it as pending, on disk too.
+// enroll asks the CA to certify a new key, and keeps key and certificate as pending, on disk too. The key is new each time: a
+// stolen one is of use for no longer than its certificate (invariant 9).
 func (m *Manager) enroll(ctx context.Context, st *caState, ca *index.CA, now time.Time) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return fmt.Errorf("responder key: %w", err)
+	}
 	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
 		Subject: pkix.Name{Organization: []string{m.cfg.MSPID}, CommonName: "OCSP responder " + st.id.String()[:16]},
-	}, st.key)
+	}, key)
 	if err != nil {
 		return fmt.Errorf("request for a responder certificate: %w", err)
 	}
@@ -196,14 +196,14 @@ func (m *Manager) enroll(ctx context.Context, st *caState, ca *index.CA, now tim
 	if err != nil {
 		return fmt.Errorf("responder certificate from the CA: %w", err)
 	}
-	id, err := newIdentity(st.key, cert)
+	id, err := newIdentity(key, cert)
 	if err != nil {
 		return err
 	}
 	if err := checkIssuer(cert, ca.Certs, m.cfg.Now()); err != nil {
 		return err
 	}
-	if err := saveCert(m.certPath(st.id), cert); err != nil {
+	if err := saveIdentity(m.identityPath(st.id), id); err != nil {
 		return fmt.Errorf("responder certificate: %w", err)
 	}
 	st.pending, st.since = id, now
