@@ -124,19 +124,31 @@ func (s *Server) Ready(ctx context.Context) caapi.Ready {
 	return r
 }
 
+// registerPause lets the block with another organisation's assent arrive at every peer.
+const registerPause = 200 * time.Millisecond
+
 // Register asks for a CA to be put on the trust list, as an administrator. The answer tells how many organisations have assented
 // so far; repeating it is harmless. chain is the certificates above cert, issuer first, empty for a root.
 func Register(ctx context.Context, ledger network.Ledger, certDER []byte, chain [][]byte, operatingMSP string) (wire.RegisterCAResult, error) {
 	var res wire.RegisterCAResult
 	arg := wire.Encode(&wire.RegisterCAArg{V: wire.Version, Cert: certDER, Chain: chain, OperatingMSP: operatingMSP})
+	pause := time.NewTicker(registerPause)
+	defer pause.Stop()
 	for {
 		receipt, err := ledger.Submit(ctx, wire.FnRegisterCA, arg)
-		if errors.Is(err, network.ErrConflict) && ctx.Err() == nil {
-			continue // another organisation's assent came in between
+		if err == nil {
+			return res, wire.Decode(receipt.Result, &res)
 		}
-		if err != nil {
+		// Another organisation's assent came in between, or the network is only just starting: the same bytes may be
+		// submitted again whatever became of them.
+		again := errors.Is(err, network.ErrConflict) || errors.Is(err, network.ErrUnavailable) || errors.Is(err, network.ErrUnknownOutcome)
+		if !again {
 			return res, err
 		}
-		return res, wire.Decode(receipt.Result, &res)
+		select {
+		case <-ctx.Done():
+			return res, err
+		case <-pause.C:
+		}
 	}
 }

@@ -98,6 +98,11 @@ func checkCAKey(field string, cert *x509.Certificate) error {
 	default:
 		return invalid(field+".public_key", cert.PublicKeyAlgorithm.String(), allowed)
 	}
+	// A CA is named by the hash of these octets, and crypto/x509 skips what follows a key inside them: another encoding of the
+	// same key would be another CA with an empty log, under which what was revoked could be issued again.
+	if spki, err := x509.MarshalPKIXPublicKey(cert.PublicKey); err != nil || !bytes.Equal(spki, cert.RawSubjectPublicKeyInfo) {
+		return invalid(field+".public_key", cert.PublicKeyAlgorithm.String(), "must be encoded as RFC 3279, RFC 5480 or RFC 8410 says, with nothing added")
+	}
 	return nil
 }
 

@@ -102,6 +102,18 @@ func TestRegisterCARefusesOddCertificates(t *testing.T) {
 		tbs[6] = sequence(sequence(algorithm.BytesOrPanic()), elements(t, tbs[6])[1])
 		return tbs
 	})
+	// The same key in other octets, which crypto/x509 reads all the same: it would be another CA on the ledger.
+	withJunk := func(inside func(algorithm, key []byte) []byte) []byte {
+		return resign(t, ca.Key, ca.DER, func(tbs [][]byte) [][]byte {
+			spki := elements(t, tbs[6])
+			tbs[6] = inside(spki[0], spki[1])
+			return tbs
+		})
+	}
+	afterKey := withJunk(func(algorithm, key []byte) []byte { return sequence(algorithm, key, null) })
+	afterAlgorithm := withJunk(func(algorithm, key []byte) []byte {
+		return sequence(sequence(append(elements(t, algorithm), null)...), key)
+	})
 	long := cctest.NewCA(t, cctest.WithTemplate(func(c *x509.Certificate) { c.SerialNumber = new(big.Int).Lsh(big.NewInt(1), 160) }))
 	zero := resign(t, ca.Key, ca.DER, func(tbs [][]byte) [][]byte { tbs[1] = []byte{2, 1, 0}; return tbs })
 	spoiled := resign(t, cctest.NewKey(t), ca.DER, func(tbs [][]byte) [][]byte { return tbs })
@@ -110,11 +122,16 @@ func TestRegisterCARefusesOddCertificates(t *testing.T) {
 		der               []byte
 	}{
 		{"unknown kind of key", "cert.public_key", "P-256", ed448},
+		{"data after the key", "cert.public_key", "nothing added", afterKey},
+		{"data after the key's algorithm", "cert.public_key", "nothing added", afterAlgorithm},
 		{"serial of 21 octets", "cert.serial", "20 octets", long.DER},
 		{"serial 0", "cert.serial", "positive", zero},
 		{"self-signature of another key", "cert", "self-signed", spoiled},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			if _, err := x509.ParseCertificate(c.der); err != nil {
+				t.Fatalf("crypto/x509 refuses it by now: %v", err)
+			}
 			refused(t, founded(t), admin1, wire.FnRegisterCA, registration("Org1MSP", c.der), wire.InvalidArgument, c.field, c.word)
 		})
 	}

@@ -88,8 +88,8 @@ func (r Reason) String() string {
 
 // ParseReason reads RFC 5280's name of a reason. Errors: InvalidArgument for any other word.
 func ParseReason(s string) (Reason, error) {
-	for r, n := range reasonNames {
-		if n == s {
+	for r := Unspecified; r <= AACompromise; r++ {
+		if s != "" && reasonNames[r] == s {
 			return r, nil
 		}
 	}

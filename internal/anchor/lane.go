@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -196,6 +197,9 @@ func (l *lane[Req, Res]) undecided(batch []*call[Req, Res], err error) {
 	var conflict *network.ConflictError
 	if errors.As(err, &conflict) {
 		l.down.Store(nil)
+		// Losing to another transaction is daily life; anything else that a block or the endorsers say against one is not,
+		// and each attempt leaves an invalid transaction in a block.
+		l.opts.Logger.Log(context.Background(), conflictLevel(conflict), "transaction was not applied, trying again", "function", l.function, "entries", len(batch), "error", err)
 	} else {
 		l.down.Store(&outage{err: err, at: l.opts.Now(), retrying: true})
 		l.opts.Logger.Warn("ledger did not decide, trying again", "function", l.function, "entries", len(batch), "error", err)
@@ -210,6 +214,13 @@ func (l *lane[Req, Res]) undecided(batch []*call[Req, Res], err error) {
 	for _, c := range batch {
 		c.back(nothing, txID)
 	}
+}
+
+func conflictLevel(c *network.ConflictError) slog.Level {
+	if c.Code == "MVCC_READ_CONFLICT" || c.Code == "ENDORSEMENT_MISMATCH" {
+		return slog.LevelDebug
+	}
+	return slog.LevelWarn
 }
 
 // refused handles a batch that the contract refused as a whole.

@@ -59,6 +59,7 @@ func (s *story) tell(ctx context.Context) error {
 		run  func(context.Context) (string, error)
 	}{
 		{"openssl: certificates verify under the CA", s.opensslVerifies},
+		{"both have arrived at " + who, s.arrives},
 		{"OCSP at " + who + " says good (openssl ocsp)", func(ctx context.Context) (string, error) { return s.opensslSays(ctx, doomed, ": good") }},
 		{"OCSP at " + who + " says good (certanchor client)", func(ctx context.Context) (string, error) { return s.clientSays(ctx, doomed, client.Good) }},
 		{"inclusion in the CA's log proven by " + who, func(ctx context.Context) (string, error) { return s.provesInclusion(ctx, doomed) }},
@@ -178,7 +179,22 @@ func (s *story) opensslSays(ctx context.Context, c *sample, want string) (string
 	return "Response verify OK" + want, nil
 }
 
-// clientSays asks until the responder's view, which follows another organisation's commit, shows the status.
+// answerTimeout bounds how long the asked organisation may take to see what another one committed.
+const answerTimeout = 30 * time.Second
+
+// arrives waits until the asked organisation's responder has the block in which the last certificate was issued: it follows
+// another organisation's commit by some milliseconds.
+func (s *story) arrives(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	for _, c := range s.samples {
+		if _, err := deploy.AwaitStatus(ctx, s.clientOf(s.asked), c.cert, s.d.CACert, client.Good); err != nil {
+			return "", err
+		}
+	}
+	return "", nil
+}
+
 func (s *story) clientSays(ctx context.Context, c *sample, want client.Status) (string, error) {
 	answer, err := s.clientOf(s.asked).Status(ctx, c.cert, s.d.CACert)
 	if err != nil {
@@ -236,6 +252,8 @@ func (s *story) revoke(ctx context.Context, c *sample) (string, error) {
 	}
 	took := time.Since(start)
 	c.state = "revoked"
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
 	answer, err := deploy.AwaitStatus(ctx, s.clientOf(s.asked), c.cert, s.d.CACert, client.Revoked)
 	if err != nil {
 		return "", err
@@ -260,7 +278,7 @@ func (s *story) neverIssued(ctx context.Context) (string, error) {
 	}
 	// RFC 5019 section 2.2.3: a responder without a record answers unauthorized.
 	if !strings.Contains(strings.ToLower(out), "unauthorized") {
-		return "", fmt.Errorf("the answer is not unauthorized: %w\n%s", err, out)
+		return "", errors.Join(fmt.Errorf("the answer is not unauthorized:\n%s", out), err)
 	}
 	return "unauthorized", nil
 }

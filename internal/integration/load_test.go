@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -199,12 +200,14 @@ func keyFor(csr string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(c
 
 // newCSR makes a key and a request, PEM.
 func newCSR(name string) (string, error) {
+	name = strings.ToLower(strings.NewReplacer("/", ".", "_", "-").Replace(name)) + ".example"
+	name = name[max(0, len(name)-60):]
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return "", err
 	}
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
-		Subject: pkix.Name{CommonName: "load.example"}, DNSNames: []string{"load.example"},
+		Subject: pkix.Name{CommonName: name},
 	}, key)
 	if err != nil {
 		return "", err

@@ -3,6 +3,7 @@ package integration
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ type recount struct {
 type logCount struct {
 	leaves [][32]byte
 	seen   map[string]uint64 // DER -> index
+	keys   map[string]bool   // SubjectPublicKeyInfo
 }
 
 var errEnough = errors.New("enough blocks")
@@ -85,7 +87,7 @@ func (r *recount) applyIssue(tx *network.Tx) error {
 	}
 	log := r.logs[arg.CAID]
 	if log == nil {
-		log = &logCount{seen: map[string]uint64{}}
+		log = &logCount{seen: map[string]uint64{}, keys: map[string]bool{}}
 		r.logs[arg.CAID] = log
 	}
 	for i, der := range arg.Certs {
@@ -96,6 +98,15 @@ func (r *recount) applyIssue(tx *network.Tx) error {
 			}
 			continue // an identical retry
 		}
+		// Every request in these tests, a responder's too, has a key of its own: a second certificate for one is one too many.
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return err
+		}
+		if log.keys[string(cert.RawSubjectPublicKeyInfo)] {
+			return fmt.Errorf("certificate %x is the second for one request", cert.SerialNumber)
+		}
+		log.keys[string(cert.RawSubjectPublicKeyInfo)] = true
 		if e.Index != uint64(len(log.leaves)) {
 			return fmt.Errorf("index %d assigned, the log has %d leaves", e.Index, len(log.leaves))
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/certanchor/certanchor/internal/httpserve"
 	"github.com/certanchor/certanchor/internal/pemcert"
 	"github.com/certanchor/certanchor/network"
+	"github.com/certanchor/certanchor/network/embedded"
 	ocspbridge "github.com/certanchor/certanchor/ocsp-bridge"
 )
 
@@ -42,7 +43,26 @@ func ServeCA(ctx context.Context, conf *config.File) (err error) {
 	if err != nil {
 		return err
 	}
-	return l.Run(ctx)
+	return withStore(ctx, ledger, l.Run)
+}
+
+// withStore runs fn, and ends it when the ledger's store is held by this process and has failed.
+func withStore(ctx context.Context, ledger network.Ledger, fn func(context.Context) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	if o, ok := ledger.(*owned); ok {
+		group.Go(func() error { return watchStore(ctx, o.node) })
+	}
+	ended := errors.New("ended")
+	group.Go(func() error {
+		if err := fn(ctx); err != nil {
+			return err
+		}
+		return ended // so that the watch ends with it
+	})
+	if err := group.Wait(); !errors.Is(err, ended) {
+		return err
+	}
+	return nil
 }
 
 func newCA(section *config.CA, ledger network.Ledger, responders []ca.Responder) (*ca.Server, error) {
@@ -76,7 +96,7 @@ func ServeOCSPBridge(ctx context.Context, conf *config.File) (err error) {
 	if err != nil {
 		return err
 	}
-	return runBridge(ctx, section, bridge)
+	return withStore(ctx, ledger, func(ctx context.Context) error { return runBridge(ctx, section, bridge) })
 }
 
 func newBridge(ctx context.Context, section *config.OCSPBridge, ledger network.Ledger, enrollers func(wire.CAID) ocspbridge.Enroller) (*ocspbridge.Bridge, error) {
@@ -178,9 +198,20 @@ func ServeAll(ctx context.Context, conf *config.File) (err error) {
 		return errors.Join(err, bridge.Close())
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return watchStore(ctx, store) })
 	group.Go(func() error { return l.Run(ctx) })
 	group.Go(func() error { return runBridge(ctx, bridgeSection, bridge) })
 	return group.Wait()
+}
+
+// watchStore returns when the store has failed: then it refuses everything until another process opens it, so this one ends.
+func watchStore(ctx context.Context, store *embedded.Node) error {
+	select {
+	case <-store.Done():
+		return fmt.Errorf("embedded ledger failed: %w", store.Err())
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // registerOwn puts the CA on a one-organisation ledger's trust list; on a ledger that has it, nothing changes.
