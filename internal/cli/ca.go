@@ -17,7 +17,10 @@ import (
 )
 
 func newCACommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "ca", Short: "make, register and run a certificate authority"}
+	cmd := &cobra.Command{
+		Use: "ca", Short: "make, register and run a certificate authority",
+		Example: `  certanchor ca init --dir pki/ca --subject "CN=Example CA,O=Example"`,
+	}
 	cmd.AddCommand(newCAInitCommand(), newCAClientCommand(), newCARegisterCommand(), newCAServeCommand())
 	return cmd
 }

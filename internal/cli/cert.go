@@ -15,7 +15,11 @@ import (
 )
 
 func newCertCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "cert", Short: "issue, revoke, show and check certificates"}
+	cmd := &cobra.Command{
+		Use: "cert", Short: "issue, revoke, show and check certificates",
+		Example: `  certanchor cert issue --csr req.pem --token-file pki/ca/operator.token --out cert.pem
+  certanchor cert status --cert cert.pem --issuer pki/ca/ca.pem`,
+	}
 	cmd.AddCommand(newCertIssueCommand(), newCertRevokeCommand(), newCertReleaseCommand(), newCertShowCommand(),
 		newCertStatusCommand(), newCertProofCommand())
 	return cmd

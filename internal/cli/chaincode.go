@@ -14,8 +14,9 @@ import (
 
 func newChaincodeCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "chaincode",
-		Short: "the contract that every organisation of a Fabric channel runs",
+		Use:     "chaincode",
+		Short:   "the contract that every organisation of a Fabric channel runs",
+		Example: `  certanchor chaincode serve --help`,
 	}
 	cmd.AddCommand(newChaincodeServeCommand())
 	return cmd

@@ -15,8 +15,9 @@ import (
 
 func newLedgerCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "ledger",
-		Short: "host or check an embedded ledger",
+		Use:     "ledger",
+		Short:   "host or check an embedded ledger",
+		Example: `  certanchor ledger serve --dir /var/lib/certanchor/ledger`,
 		Long: `An embedded ledger is one organisation's ledger on one machine: the same rules as on Hyperledger Fabric, over a key-value
 store in one directory. certanchor serve hosts its own; these commands are for running the pieces apart.`,
 	}

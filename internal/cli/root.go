@@ -37,16 +37,21 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	context.AfterFunc(ctx, stop) // the default action is back for the second signal
 
 	root := newRoot()
+	started := false
+	prepare(root, &started)
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.Is(err, errUsage):
 		fmt.Fprintf(stderr, "certanchor: %v\n", err)
+		return exitUsage
+	case !started: // cobra refused the flags or arguments
+		fmt.Fprintf(stderr, "certanchor: %v: %v; see %s --help\n", errUsage, err, cmd.CommandPath())
 		return exitUsage
 	}
 	fmt.Fprintf(stderr, "certanchor: %s\n", explain(err))
@@ -80,6 +85,26 @@ The ledger is either a Hyperledger Fabric channel or, on one machine, an embedde
 		newNetworkCommand(), newChaincodeCommand(), newChaincodeBuilderCommand(), newLedgerCommand(),
 	)
 	return root
+}
+
+// prepare has every command note that it has started, and every group of commands refuse a word that is none of them.
+func prepare(cmd *cobra.Command, started *bool) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			*started = true
+			return run(cmd, args)
+		}
+	} else if cmd.HasSubCommands() {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("%w: %q is no command of %s; see %s --help", errUsage, args[0], cmd.CommandPath(), cmd.CommandPath())
+			}
+			return cmd.Help()
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		prepare(sub, started)
+	}
 }
 
 func setupLog(cmd *cobra.Command, level string) error {

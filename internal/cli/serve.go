@@ -62,7 +62,10 @@ func fromDir(dir, caListen, ocspListen string, passphrase keyfile.Source) *confi
 }
 
 func newOCSPBridgeCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "ocsp-bridge", Short: "answer OCSP and serve the logs from the ledger"}
+	cmd := &cobra.Command{
+		Use: "ocsp-bridge", Short: "answer OCSP and serve the logs from the ledger",
+		Example: `  certanchor ocsp-bridge serve --config org2.yaml`,
+	}
 	cmd.AddCommand(newOCSPBridgeServeCommand())
 	return cmd
 }

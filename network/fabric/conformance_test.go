@@ -169,12 +169,20 @@ func (f *fabricLedger) testTampered(t *testing.T) {
 	if !errors.As(err, &conflict) || conflict.Block != 0 || conflict.Detail == "" {
 		t.Errorf("what the tampered chaincode made of a transaction: %v, want a ConflictError that tells what endorsers said", err)
 	}
+	// Its own endorsement alone is easily had, and orderers take what it signs. The others' peers do not.
+	alone, err := hostile.EndorseAlone(t.Context(), wire.FnRegisterCA, planted.RegisterArg(testnetwork.MSPID(org)))
+	must(t, err)
+	_, err = hostile.SubmitEnvelope(t.Context(), alone)
+	if !errors.As(err, &conflict) || conflict.Block == 0 || conflict.Code != "ENDORSEMENT_POLICY_FAILURE" {
+		t.Errorf("what it endorsed alone: %v, want an ENDORSEMENT_POLICY_FAILURE in a block", err)
+	}
 	operator := f.lend(t, 1, wire.RoleOperator, "")
+	must(t, f.AwaitLevel(t.Context()))
 	if v := read(t, operator, wire.CAKey(planted.ID)); v != nil {
 		t.Errorf("it planted %x", v)
 	}
 	ca := f.register(t)
-	for range 5 { // the gateway picks endorsers at random
+	for range 5 { // whose endorsers take turns, the hostile one among them
 		der, cert := ca.Issue(t)
 		insist(t, operator, wire.FnIssue, ca.IssueArg(der))
 		var rec wire.CertRecord

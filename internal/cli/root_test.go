@@ -1,0 +1,52 @@
+package cli
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+func TestWrongUsageExitsWith2AndNamesTheHelp(t *testing.T) {
+	for _, args := range [][]string{
+		{"nosuch"}, {"ca", "nosuch"}, {"network", "nosuch"}, {"cert", "issue"}, {"cert", "issue", "--nosuch"},
+		{"ca", "init", "extra"}, {"serve"}, {"demo", "--keep"}, {"cert", "revoke", "--reason", "superseded"},
+		{"ca", "init", "--dir", "x", "--subject", "CN=x", "--passphrase-file", "a", "--passphrase-env", "b"},
+		{"--log-level", "loud", "ca", "client", "x", "--dir", "y"},
+	} {
+		var out, errs bytes.Buffer
+		if code := Main(args, nil, &out, &errs); code != exitUsage || !strings.Contains(errs.String(), "usage") {
+			t.Errorf("%v: exit %d, %s", args, code, errs.String())
+		}
+	}
+}
+
+func TestFailuresExitWith1(t *testing.T) {
+	for args, want := range map[string]string{
+		"ca serve --config /nonexistent.yaml":                           "the file does not exist",
+		"cert status --cert /nonexistent.pem --issuer /nonexistent.pem": "--cert: open /nonexistent.pem",
+	} {
+		var out, errs bytes.Buffer
+		if code := Main(strings.Fields(args), nil, &out, &errs); code != exitFailure || !strings.Contains(errs.String(), want) {
+			t.Errorf("%s: exit %d, %s", args, code, errs.String())
+		}
+	}
+}
+
+// TestEveryCommandHasHelpWithAnExample: what a person reads first.
+func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		if cmd.Hidden || cmd.Name() == "help" || cmd.Name() == "completion" {
+			return
+		}
+		if cmd.Short == "" || cmd.Example == "" {
+			t.Errorf("%s: short %q, example %q", cmd.CommandPath(), cmd.Short, cmd.Example)
+		}
+		for _, sub := range cmd.Commands() {
+			walk(sub)
+		}
+	}
+	walk(newRoot())
+}
