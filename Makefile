@@ -37,10 +37,12 @@ test-unit:
 test-network:
 	$(GO) test -race -timeout 25m -p 1 -v $(NETPKGS)
 
-lint: $(TOOLS)/staticcheck ## gofmt, go vet, staticcheck
+lint: $(TOOLS)/staticcheck ## gofmt, go vet, staticcheck, and govulncheck if its database can be reached
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
 	$(GO) vet ./...
 	$(TOOLS)/staticcheck ./...
+	@if curl -sf -m 10 -o /dev/null https://vuln.go.dev/index/db.json; then $(MAKE) --no-print-directory vuln; \
+	else echo "govulncheck not run: the Go vulnerability database cannot be reached"; fi
 
 vuln: $(TOOLS)/govulncheck ## known vulnerabilities (asks the Go vulnerability database)
 	$(TOOLS)/govulncheck ./...

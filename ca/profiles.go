@@ -23,7 +23,7 @@ import (
 // ResponderProfile is the profile of delegated OCSP responder certificates. It cannot be asked for by name.
 const ResponderProfile = "ocsp-responder"
 
-// maxResponderLife is DESIGN.md invariant 9. Relying parties never ask for the status of a responder certificate
+// maxResponderLife is invariant 9 (docs/invariants.md). Relying parties never ask for the status of a responder certificate
 // (id-pkix-ocsp-nocheck), so its short life is its only revocation.
 const maxResponderLife = 48 * time.Hour
 

@@ -88,7 +88,7 @@ func (s *Server) resolveOne(ctx context.Context, e *entry) error {
 }
 
 // envelopesDead reports whether the ledger's clock has left behind every transaction submitted up to since: an envelope of epoch n
-// cannot commit after a Tick of epoch n+2 (DESIGN.md section 3, Time).
+// cannot commit after a Tick of epoch n+2 (chaincode/clock.go).
 func (s *Server) envelopesDead(ctx context.Context, since time.Time) (bool, error) {
 	keys := []string{wire.ConsortiumKey}
 	for class := range int64(wire.ClockKeys) {

@@ -20,7 +20,7 @@ type Responder interface {
 }
 
 // Revoke makes a change of status that an operator asked for, and waits until this organisation's responders have applied it. The
-// first result tells about both; acknowledged is true when every responder has confirmed (DESIGN.md invariant 2). After an
+// first result tells about both; acknowledged is true when every responder has confirmed (invariant 2, docs/invariants.md). After an
 // error nothing is known to have changed; problem.From tells unknown outcomes apart.
 func (s *Server) Revoke(ctx context.Context, r caapi.RevokeRequest) (_ *caapi.StatusChange, acknowledged bool, err error) {
 	change, err := s.parseRevocation(r)

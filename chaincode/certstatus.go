@@ -58,7 +58,7 @@ func release(field string, rec *wire.CertRecord, ca wire.CAState, effective wire
 	return true, nil
 }
 
-// revoke makes a revocation, which is final and keeps its date (DESIGN.md invariant 4).
+// revoke makes a revocation, which is final and keeps its date (invariant 4, docs/invariants.md).
 func revoke(rec *wire.CertRecord, c *wire.StatusChange, effective wire.Millis) bool {
 	if rec.State == wire.CertRevoked {
 		// The one thing that may become known later. The invalidity date belongs to the reason (RFC 5280 5.3.2).

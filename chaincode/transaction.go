@@ -121,7 +121,7 @@ func (c Caller) has(roles []string) error {
 	return nil
 }
 
-// Who may do what (DESIGN.md section 3).
+// Who may do what.
 var (
 	operators      = []string{wire.RoleOperator}
 	administrators = []string{wire.RoleAdministrator}

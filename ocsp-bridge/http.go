@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/problem"
 	"github.com/certanchor/certanchor/internal/ocspwire"
 )
 
@@ -32,6 +34,10 @@ func (b *Bridge) routes() http.Handler {
 	mux.HandleFunc("GET /v1/applied", b.serveApplied)
 	mux.HandleFunc("GET /healthz", b.serveHealth)
 	mux.HandleFunc("GET /readyz", b.serveReady)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		problem.Write(w, b.log, problem.New(http.StatusNotFound, string(wire.NotFound), "path", r.Method+" "+r.URL.Path,
+			"must be one of this server's resources, asked for with GET (OCSP also with POST)"))
+	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if rest, ok := ocspPath(r.URL); ok {
 			b.serveOCSP(w, r, rest)

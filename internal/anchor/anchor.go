@@ -32,7 +32,7 @@ type Options struct {
 }
 
 const (
-	defaultBatch  = 200 // bytes are what costs: 200 of 1.2 kB commit as fast per certificate as 1000 do (DESIGN.md section 5)
+	defaultBatch  = 200 // bytes are what costs: 200 of 1.2 kB commit as fast per certificate as 1000 do
 	defaultBytes  = 512 << 10
 	defaultQueue  = 4096
 	maxBatchBytes = wire.MaxArgBytes / 2

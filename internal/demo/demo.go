@@ -21,6 +21,7 @@ type Options struct {
 	Engine     string    // config.EngineEmbedded or config.EngineFabric
 	StateDir   string    // where everything is kept; empty: a temporary directory that is removed at the end
 	Keep       bool      // leave the services up; needs StateDir
+	NetworkDir string    // for Fabric: a network that runs, which stays up; empty: one is started in the state directory
 	Executable string    // the certanchor program; empty: the running one
 	Out        io.Writer // the story; nil: silent
 }

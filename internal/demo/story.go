@@ -26,7 +26,7 @@ type story struct {
 	o       Options
 	dir     string
 	report  *report
-	net     *testnetwork.Network
+	net     *testnetwork.Network // started by this story, which also stops it
 	d       *deploy.Deployment
 	api     *caapi.Client
 	asked   deploy.Org // the organisation whose responder answers
@@ -86,6 +86,9 @@ func (s *story) setUp(ctx context.Context) error {
 			return s.ready()
 		})
 	}
+	if s.o.NetworkDir != "" {
+		return s.onRunning(ctx, o)
+	}
 	err := s.report.do(ctx, "start four organisations' Fabric nodes, first commit", func(ctx context.Context) (_ string, err error) {
 		s.net, err = testnetwork.Up(ctx, testnetwork.Options{Dir: filepath.Join(s.dir, networkDir), Executable: s.o.Executable, BasePort: testnetwork.AnyPort, Progress: s.o.Out})
 		if err != nil {
@@ -96,8 +99,31 @@ func (s *story) setUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return s.deployOn(ctx, s.net, o)
+}
+
+// onRunning uses a network that somebody else has started and will stop.
+func (s *story) onRunning(ctx context.Context, o deploy.Options) error {
+	var net *testnetwork.Network
+	err := s.report.do(ctx, "find the running Fabric network", func(ctx context.Context) (_ string, err error) {
+		if net, err = testnetwork.Open(s.o.NetworkDir); err != nil {
+			return "", err
+		}
+		status, err := net.Status(ctx)
+		if err == nil && !status.Healthy {
+			err = fmt.Errorf("the network in %s is not healthy; see certanchor network status", net.Dir())
+		}
+		return fmt.Sprintf("%d nodes in %s", len(status.Nodes), net.Dir()), err
+	})
+	if err != nil {
+		return err
+	}
+	return s.deployOn(ctx, net, o)
+}
+
+func (s *story) deployOn(ctx context.Context, net *testnetwork.Network, o deploy.Options) error {
 	return s.report.do(ctx, "create org1's CA, register it, start all bridges", func(ctx context.Context) (_ string, err error) {
-		if s.d, err = deploy.OnFabric(ctx, s.net, o); err != nil {
+		if s.d, err = deploy.OnFabric(ctx, net, o); err != nil {
 			return "", err
 		}
 		return s.ready()
