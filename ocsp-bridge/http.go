@@ -11,8 +11,8 @@ import (
 	"strings"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
-	"github.com/certanchor/certanchor/internal/problem"
 	"github.com/certanchor/certanchor/internal/ocspwire"
+	"github.com/certanchor/certanchor/internal/problem"
 )
 
 // Content types of RFC 6960 appendix A.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/certanchor/certanchor/client"
 	"github.com/certanchor/certanchor/internal/config"
 	"github.com/certanchor/certanchor/internal/deploy"
 	testnetwork "github.com/certanchor/certanchor/test-network"
@@ -152,7 +153,7 @@ func (s *story) writeEndpoints(ctx context.Context) error {
 	}
 	for _, org := range d.Orgs {
 		c := s.clientOf(org)
-		answer, err := c.Status(ctx, s.samples[0].cert, d.CACert)
+		answer, err := awaitStatus(ctx, c, s.samples[0].cert, d.CACert, client.Good)
 		if err != nil {
 			return fmt.Errorf("%s: %w", org.MSPID, err)
 		}

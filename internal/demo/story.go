@@ -208,13 +208,17 @@ func (s *story) opensslSays(ctx context.Context, c *sample, want string) (string
 // answerTimeout bounds how long the asked organisation may take to see what another one committed.
 const answerTimeout = 30 * time.Second
 
+func awaitStatus(ctx context.Context, c *client.Client, cert, issuer *x509.Certificate, want client.Status) (*client.Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	return deploy.AwaitStatus(ctx, c, cert, issuer, want)
+}
+
 // arrives waits until the asked organisation's responder has the block in which the last certificate was issued: it follows
 // another organisation's commit by some milliseconds.
 func (s *story) arrives(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
 	for _, c := range s.samples {
-		if _, err := deploy.AwaitStatus(ctx, s.clientOf(s.asked), c.cert, s.d.CACert, client.Good); err != nil {
+		if _, err := awaitStatus(ctx, s.clientOf(s.asked), c.cert, s.d.CACert, client.Good); err != nil {
 			return "", err
 		}
 	}
@@ -278,9 +282,7 @@ func (s *story) revoke(ctx context.Context, c *sample) (string, error) {
 	}
 	took := time.Since(start)
 	c.state = "revoked"
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
-	answer, err := deploy.AwaitStatus(ctx, s.clientOf(s.asked), c.cert, s.d.CACert, client.Revoked)
+	answer, err := awaitStatus(ctx, s.clientOf(s.asked), c.cert, s.d.CACert, client.Revoked)
 	if err != nil {
 		return "", err
 	}
