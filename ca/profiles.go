@@ -25,7 +25,7 @@ const ResponderProfile = "ocsp-responder"
 
 // maxResponderLife is invariant 9 (docs/invariants.md). Relying parties never ask for the status of a responder certificate
 // (id-pkix-ocsp-nocheck), so its short life is its only revocation.
-const maxResponderLife = 48 * time.Hour
+const maxResponderLife = wire.MaxResponderLife
 
 const usageOCSP = "ocsp signing"
 

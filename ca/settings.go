@@ -16,7 +16,7 @@ type Settings struct {
 	IssueTimeout  time.Duration `yaml:"issue_timeout,omitempty"`   // for a certificate to reach the ledger; default 30s
 	StatusTimeout time.Duration `yaml:"status_timeout,omitempty"`  // for a change of status to reach the ledger; default 20s
 	AckTimeout    time.Duration `yaml:"ack_timeout,omitempty"`     // for the responders to apply it after that; default 10s
-	SubmitTimeout time.Duration `yaml:"submit_timeout,omitempty"`  // for one attempt; default 6s, less than the other two
+	SubmitTimeout time.Duration `yaml:"submit_timeout,omitempty"`  // for one attempt, less than the other two; default 6s, or half of the lesser of them
 	MaxQueue      int           `yaml:"max_queue,omitempty"`       // requests that may wait for the ledger; default 4096
 	MaxBatch      int           `yaml:"max_batch,omitempty"`       // certificates in one transaction; default 200
 	MaxBatchBytes int           `yaml:"max_batch_bytes,omitempty"` // and their size; default 524288
@@ -29,10 +29,13 @@ func (s Settings) withDefaults() Settings {
 	for _, d := range []struct {
 		v *time.Duration
 		d time.Duration
-	}{{&s.IssueTimeout, 30 * time.Second}, {&s.StatusTimeout, 20 * time.Second}, {&s.AckTimeout, 10 * time.Second}, {&s.SubmitTimeout, 6 * time.Second}} {
+	}{{&s.IssueTimeout, 30 * time.Second}, {&s.StatusTimeout, 20 * time.Second}, {&s.AckTimeout, 10 * time.Second}} {
 		if *d.v == 0 {
 			*d.v = d.d
 		}
+	}
+	if s.SubmitTimeout == 0 {
+		s.SubmitTimeout = min(6*time.Second, s.IssueTimeout/2, s.StatusTimeout/2)
 	}
 	return s
 }

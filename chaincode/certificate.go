@@ -23,7 +23,7 @@ var (
 
 // maxResponderLife is how long a delegated responder certificate may live: it cannot be revoked in effect, because
 // id-pkix-ocsp-nocheck tells clients not to ask (invariant 9, docs/invariants.md).
-const maxResponderLife = 48 * time.Hour
+const maxResponderLife = wire.MaxResponderLife
 
 // parseCertificate reads one DER certificate of X.509 version 3. Errors name field.
 func parseCertificate(field string, der []byte) (*x509.Certificate, error) {

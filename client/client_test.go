@@ -71,8 +71,12 @@ func newWorld(t *testing.T) *world {
 			t.Error(err)
 		}
 	})
-	for limit := time.Now().Add(30 * time.Second); !w.bridge.Ready().Ready; time.Sleep(time.Millisecond) {
-		if time.Now().After(limit) {
+	look, limit := time.NewTicker(time.Millisecond), time.After(30*time.Second)
+	defer look.Stop()
+	for !w.bridge.Ready().Ready {
+		select {
+		case <-look.C:
+		case <-limit:
 			t.Fatalf("bridge is not ready: %+v", w.bridge.Ready())
 		}
 	}

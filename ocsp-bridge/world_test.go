@@ -264,16 +264,18 @@ func (b *bridge) ready() *bridge {
 // until polls a condition until it holds.
 func (b *bridge) until(what string, cond func() (bool, string)) {
 	b.w.t.Helper()
-	limit := time.Now().Add(deadline)
+	look, limit := time.NewTicker(time.Millisecond), time.After(deadline)
+	defer look.Stop()
 	for {
 		ok, state := cond()
 		if ok {
 			return
 		}
-		if time.Now().After(limit) {
+		select {
+		case <-look.C:
+		case <-limit:
 			b.w.t.Fatalf("%s: not within %s; last: %s", what, deadline, state)
 		}
-		time.Sleep(time.Millisecond) // between two looks at the condition
 	}
 }
 

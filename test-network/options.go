@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
 )
 
 // Channel and Chaincode are the names every test network uses.
@@ -27,7 +29,7 @@ const (
 	MaxOrgs             = 7
 	DefaultBasePort     = 17050
 	AnyPort             = -1 // as BasePort: pick a free block
-	DefaultTickInterval = 15 * time.Second
+	DefaultTickInterval = wire.DefaultTickInterval
 )
 
 // Options say what network Up makes. Those of an existing network are kept in its directory: Up refuses to change them.

@@ -3,12 +3,20 @@ package wire
 import (
 	"bytes"
 	"fmt"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 )
 
 // Version is the format version that every record and argument carries in key 0.
 const Version = 1
+
+// MaxResponderLife is how long a delegated OCSP responder certificate may be valid (invariant 9, docs/invariants.md): nobody
+// asks for its own status (RFC 6960 section 4.2.2.2.1), so a stolen key is of use until it expires.
+const MaxResponderLife = 48 * time.Hour
+
+// DefaultTickInterval is the length of a clock epoch that new ledgers get unless told otherwise.
+const DefaultTickInterval = 15 * time.Second
 
 // Limits of one transaction. The contract refuses more; callers split.
 const (

@@ -10,6 +10,7 @@ import (
 
 	"github.com/certanchor/certanchor/chaincode"
 	ccfabric "github.com/certanchor/certanchor/chaincode/fabric"
+	"github.com/certanchor/certanchor/chaincode/wire"
 )
 
 func newChaincodeCommand() *cobra.Command {
@@ -54,7 +55,7 @@ enough organisations have configured it alike, so every organisation sets them i
 	flags.StringVar(&f.tlsKey, "tls-key", "", "file with the server's private key, PEM (required)")
 	flags.StringVar(&f.clientCA, "client-ca", "", "file with the CA certificates of the peers that may connect, PEM (required)")
 	flags.StringSliceVar(&f.consortium, "consortium", nil, "MSP IDs of all organisations that share the ledger, comma-separated (required)")
-	flags.DurationVar(&f.tickInterval, "tick-interval", 15*time.Second, "interval of the ledger's clock, the same at every organisation and not less than its peers' peer.authentication.timewindow")
+	flags.DurationVar(&f.tickInterval, "tick-interval", wire.DefaultTickInterval, "interval of the ledger's clock, the same at every organisation and not less than its peers' peer.authentication.timewindow")
 	for _, name := range []string{"address", "package-id", "tls-cert", "tls-key", "client-ca", "consortium"} {
 		if err := cmd.MarkFlagRequired(name); err != nil {
 			panic(err) // the flag is defined above

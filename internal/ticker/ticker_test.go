@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"runtime"
 	"testing"
 	"time"
 
@@ -148,7 +149,7 @@ func (r *ring) advance(t *testing.T, d time.Duration) {
 		if time.Now().After(limit) {
 			t.Fatal("tickers do not wait")
 		}
-		time.Sleep(50 * time.Microsecond) // between two looks at who waits
+		runtime.Gosched() // the tickers, until all wait
 	}
 }
 

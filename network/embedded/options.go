@@ -9,13 +9,14 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/certanchor/certanchor/chaincode"
+	"github.com/certanchor/certanchor/chaincode/wire"
 )
 
 // Values that a new ledger gets when Options leave them out.
 const (
 	DefaultChannel      = "certanchor"
 	DefaultMSPID        = "LocalMSP"
-	DefaultTickInterval = 15 * time.Second
+	DefaultTickInterval = wire.DefaultTickInterval
 )
 
 // Options say which ledger Open opens. Channel, MSPID and TickInterval are fixed when a ledger is created; for one that exists,

@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/ocspwire"
 )
 
 // MaxLifetime of a delegated responder certificate: since nobody can revoke it in a way that clients see
 // (id-pkix-ocsp-nocheck), it must die soon.
-const MaxLifetime = 48 * time.Hour
+const MaxLifetime = wire.MaxResponderLife
 
 // checkOwn tells whether cert can be a responder certificate for key, whoever issued it.
 func checkOwn(cert *x509.Certificate, key crypto.Signer) error {

@@ -125,7 +125,8 @@ func (m *Manager) promote(st *caState, ca *index.CA, now time.Time) (ok bool, pa
 		st.pending, st.fails = nil, 0
 		m.cfg.Log.Info("responder certificate in use", "ca", st.id, "serial", cert.SerialNumber.Text(16), "not_after", cert.NotAfter)
 		return true, 0
-	case errors.Is(err, errNotSeen) && now.Sub(st.since) < ledgerPatience:
+	// The ledger's own time decides: a bridge that is cut off has not seen that it is not there.
+	case errors.Is(err, errNotSeen) && m.cfg.Index.View().Time.Time().Sub(st.since) < ledgerPatience:
 		st.report(err)
 		return false, firstRetry
 	}
