@@ -5,8 +5,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"sync"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
