@@ -117,6 +117,14 @@ func TestBadConfigurationNamesKeyValueAndRule(t *testing.T) {
 	}
 }
 
+// ca serve asks for a list and takes an empty one; nothing is not the same.
+func TestEmptyListOfRespondersIsAList(t *testing.T) {
+	f, err := Parse("c.yaml", []byte(strings.Replace(whole, `responders: ["http://127.0.0.1:8889"]`, "responders: []", 1)))
+	if err != nil || f.CA.Responders == nil || len(f.CA.Responders) != 0 {
+		t.Errorf("got %v, %v", f, err)
+	}
+}
+
 func TestMissingFileIsNamed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "absent.yaml")
 	var e *Error

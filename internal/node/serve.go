@@ -2,8 +2,10 @@ package node
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"time"
 
@@ -168,12 +170,19 @@ func ServeAll(ctx context.Context, conf *config.File) (err error) {
 	if err != nil {
 		return err
 	}
+	cert, chain, err := ca.LoadCertificate(caSection.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = &config.Error{File: conf.Path, Key: "ca.dir", Value: caSection.Dir, Rule: "holds no CA; certanchor ca init --dir " + caSection.Dir + " makes one"}
+	}
+	if err != nil {
+		return err
+	}
 	store, err := openEmbedded(conf)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	if err := registerOwn(ctx, caSection.Dir, store.Connect(wire.RoleAdministrator)); err != nil {
+	if err := registerOwn(ctx, cert, chain, store.Connect(wire.RoleAdministrator)); err != nil {
 		return err
 	}
 	ledger := store.Connect(wire.RoleOperator)
@@ -215,11 +224,7 @@ func watchStore(ctx context.Context, store *embedded.Node) error {
 }
 
 // registerOwn puts the CA on a one-organisation ledger's trust list; on a ledger that has it, nothing changes.
-func registerOwn(ctx context.Context, dir string, admin network.Ledger) error {
-	cert, chain, err := ca.LoadCertificate(dir)
-	if err != nil {
-		return err
-	}
+func registerOwn(ctx context.Context, cert *x509.Certificate, chain []*x509.Certificate, admin network.Ledger) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	ders := make([][]byte, len(chain))
