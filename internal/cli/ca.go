@@ -178,7 +178,10 @@ func registerCA(ctx context.Context, conf *config.File, certFile, msp string) (r
 }
 
 func newCAServeCommand() *cobra.Command {
-	var configFile string
+	var (
+		configFile, listen string
+		passphrase         keyfile.Source
+	)
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "run the CA bridge: take requests, sign, anchor in the ledger, release",
@@ -191,10 +194,18 @@ holds. See docs/configuration.md for the ledger and ca sections.`,
 			if err != nil {
 				return err
 			}
+			if conf.CA != nil && listen != "" {
+				conf.CA.Listen = listen
+			}
+			if conf.CA != nil && (passphrase.File != "" || passphrase.Env != "") {
+				conf.CA.Passphrase = passphrase
+			}
 			return node.ServeCA(cmd.Context(), conf)
 		},
 	}
 	cmd.Flags().StringVar(&configFile, "config", "", "YAML configuration (required)")
+	cmd.Flags().StringVar(&listen, "listen", "", "host:port of the API, instead of ca.listen")
+	passphraseFlags(cmd, &passphrase)
 	mustRequire(cmd, "config")
 	return cmd
 }

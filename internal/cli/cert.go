@@ -20,8 +20,11 @@ func newCertCommand() *cobra.Command {
 		Example: `  certanchor cert issue --csr req.pem --token-file pki/ca/operator.token --out cert.pem
   certanchor cert status --cert cert.pem --issuer pki/ca/ca.pem`,
 	}
-	cmd.AddCommand(newCertIssueCommand(), newCertRevokeCommand(), newCertReleaseCommand(), newCertShowCommand(),
-		newCertStatusCommand(), newCertProofCommand())
+	cmd.AddCommand(
+		withConfig(newCertIssueCommand(), caDefaults), withConfig(newCertRevokeCommand(), caDefaults),
+		withConfig(newCertReleaseCommand(), caDefaults), withConfig(newCertShowCommand(), caDefaults),
+		withConfig(newCertStatusCommand(), statusDefaults), withConfig(newCertProofCommand(), proofDefaults),
+	)
 	return cmd
 }
 

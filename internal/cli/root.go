@@ -102,6 +102,13 @@ func prepare(cmd *cobra.Command, started *bool) {
 			return cmd.Help()
 		}
 	}
+	if pre := cmd.PreRunE; pre != nil {
+		cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+			err := pre(cmd, args)
+			*started = *started || err != nil // a file that is wrong, not the usage
+			return err
+		}
+	}
 	for _, sub := range cmd.Commands() {
 		prepare(sub, started)
 	}

@@ -24,6 +24,7 @@ func TestWrongUsageExitsWith2AndNamesTheHelp(t *testing.T) {
 
 func TestFailuresExitWith1(t *testing.T) {
 	for args, want := range map[string]string{
+		"cert show 01 --config /nonexistent.yaml":                       "the file does not exist",
 		"ca serve --config /nonexistent.yaml":                           "the file does not exist",
 		"cert status --cert /nonexistent.pem --issuer /nonexistent.pem": "--cert: open /nonexistent.pem",
 	} {

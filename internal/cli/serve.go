@@ -71,7 +71,7 @@ func newOCSPBridgeCommand() *cobra.Command {
 }
 
 func newOCSPBridgeServeCommand() *cobra.Command {
-	var configFile string
+	var configFile, listen string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "run one organisation's OCSP bridge",
@@ -85,10 +85,14 @@ See docs/configuration.md for the ledger and ocsp_bridge sections.`,
 			if err != nil {
 				return err
 			}
+			if conf.OCSPBridge != nil && listen != "" {
+				conf.OCSPBridge.Listen = listen
+			}
 			return node.ServeOCSPBridge(cmd.Context(), conf)
 		},
 	}
 	cmd.Flags().StringVar(&configFile, "config", "", "YAML configuration (required)")
+	cmd.Flags().StringVar(&listen, "listen", "", "host:port to listen on, instead of ocsp_bridge.listen")
 	mustRequire(cmd, "config")
 	return cmd
 }

@@ -88,7 +88,7 @@ func TestBadConfigurationNamesKeyValueAndRule(t *testing.T) {
 	for name, c := range map[string]struct{ yaml, key, want string }{
 		"unknown key":            {strings.Replace(whole, "dir: ca", "dirr: ca", 1), "dirr", "not a key"},
 		"unknown key in bridge":  {strings.Replace(whole, "not_issued", "notissued", 1), "notissued", "not a key"},
-		"unknown key at the top": {whole + "\nclient: {}\n", "client", "not a key"},
+		"unknown key at the top": {whole + "\nclients: {}\n", "clients", "not a key"},
 		"wrong type":             {strings.Replace(whole, "ack_timeout: 4s", "ack_timeout: soon", 1), "", "soon"},
 		"wrong type, list":       {strings.Replace(whole, `responders: ["http://127.0.0.1:8889"]`, "responders: 7", 1), "responders", "int was used"},
 		"duplicate key":          {strings.Replace(whole, "dir: bridge", "dir: bridge\n  dir: b2", 1), "", "already defined"},

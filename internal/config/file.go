@@ -23,8 +23,20 @@ type File struct {
 	Ledger     Ledger      `yaml:"ledger"`
 	CA         *CA         `yaml:"ca,omitempty"`
 	OCSPBridge *OCSPBridge `yaml:"ocsp_bridge,omitempty"`
+	Client     *Client     `yaml:"client,omitempty"`
 
 	Path string `yaml:"-"` // where it was read from, for messages
+}
+
+// Client is the section of certanchor cert: defaults of its flags.
+type Client struct {
+	CAURL     string   `yaml:"ca_url,omitempty"`     // base URL of the CA's API
+	TokenFile string   `yaml:"token_file,omitempty"` // token for it
+	Issuer    string   `yaml:"issuer,omitempty"`     // the CA's certificate, PEM file
+	OCSPURL   string   `yaml:"ocsp_url,omitempty"`   // responder to ask instead of the one a certificate names
+	BridgeURL string   `yaml:"bridge_url,omitempty"` // base URL of an organisation's OCSP bridge, for proofs
+	Channel   string   `yaml:"channel,omitempty"`    // name of the ledger
+	LogKeys   []string `yaml:"log_keys,omitempty"`   // verifier keys to trust
 }
 
 // CA is the section of the CA bridge.
@@ -155,6 +167,9 @@ func (f *File) paths() []*string {
 	if c := f.CA; c != nil {
 		ps = append(ps, &c.Dir, &c.Passphrase.File)
 		tls(c.TLS)
+	}
+	if c := f.Client; c != nil {
+		ps = append(ps, &c.TokenFile, &c.Issuer)
 	}
 	if b := f.OCSPBridge; b != nil {
 		ps = append(ps, &b.Dir)

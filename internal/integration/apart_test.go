@@ -83,14 +83,18 @@ func TestCommandLineOnPiecesThatRunApart(t *testing.T) {
 	if err := json.Unmarshal([]byte(c.must(append(ca, "cert", "issue", "--csr", "req.pem", "--out", "cert.pem", "--json")...)), &issued); err != nil {
 		t.Fatal(err)
 	}
+	conf := fmt.Sprintf("client: {ca_url: %q, token_file: %q, issuer: %q, bridge_url: %q}\n", d.CAURL, d.TokenFile(), d.CACertFile(), d.Orgs[0].URL)
+	if err := os.WriteFile(filepath.Join(c.dir, "client.yaml"), []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	status := func() (string, error) {
-		out, _, err := c.run("cert", "status", "--cert", "cert.pem", "--issuer", d.CACertFile())
+		out, _, err := c.run("cert", "status", "--config", "client.yaml", "--cert", "cert.pem")
 		return out, err
 	}
 	if out, err := status(); err != nil || !strings.HasPrefix(out, "good\n") {
 		t.Errorf("status after issuing: %v\n%s", err, out)
 	}
-	proof := c.must("cert", "proof", "--cert", "cert.pem", "--issuer", d.CACertFile(), "--url", d.Orgs[0].URL, "--out", "cert.proof")
+	proof := c.must("cert", "proof", "--config", "client.yaml", "--cert", "cert.pem", "--out", "cert.proof")
 	if !strings.Contains(proof, "not pinned") {
 		t.Errorf("a key from the server itself is not marked:\n%s", proof)
 	}
@@ -101,7 +105,7 @@ func TestCommandLineOnPiecesThatRunApart(t *testing.T) {
 	if out, err := status(); err == nil || !strings.Contains(out, "certificateHold") {
 		t.Errorf("status on hold: %v\n%s", err, out)
 	}
-	c.must(append(ca, "cert", "release", issued.Serial)...)
+	c.must("cert", "release", issued.Serial, "--config", "client.yaml")
 	if out, err := status(); err != nil {
 		t.Errorf("status after release: %v\n%s", err, out)
 	}
