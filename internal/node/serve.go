@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -217,7 +218,7 @@ func ServeAll(ctx context.Context, conf *config.File) (err error) {
 func watchStore(ctx context.Context, store *embedded.Node) error {
 	select {
 	case <-store.Done():
-		return fmt.Errorf("embedded ledger failed: %w", store.Err())
+		return fmt.Errorf("embedded ledger failed: %w", cmp.Or(store.Err(), network.ErrClosed))
 	case <-ctx.Done():
 		return nil
 	}
