@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"sync"
 	"testing"
 
 	"github.com/certanchor/certanchor/internal/keyfile"
@@ -23,4 +24,31 @@ func BenchmarkIssue(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkSubmitCertificate anchors certificates that were signed elsewhere, for 64 callers at a time, on the embedded ledger.
+func BenchmarkSubmitCertificate(b *testing.B) {
+	const callers = 64
+	w := newWorld(b, nil)
+	ca := w.elsewhere()
+	todo := make(chan []byte, b.N)
+	for range b.N {
+		der, _ := ca.Issue(b, shortLived)
+		todo <- der
+	}
+	close(todo)
+	var wg sync.WaitGroup
+	b.ResetTimer()
+	for range callers {
+		wg.Go(func() {
+			for der := range todo {
+				if _, err := w.server.SubmitCertificate(b.Context(), der); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "certs/s")
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/caapi"
 	"github.com/certanchor/certanchor/internal/problem"
-	"github.com/certanchor/certanchor/internal/status"
 )
 
 // handler answers a request of an authenticated client.
@@ -22,14 +21,14 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	route := func(path string, methods map[string]http.HandlerFunc) {
 		allow := strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
-		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+		mux.Handle(path, s.metrics.HTTP(path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if h := methods[r.Method]; h != nil {
 				h(w, r)
 				return
 			}
 			w.Header().Set("Allow", allow)
 			problem.Write(w, s.log, problem.New(http.StatusMethodNotAllowed, string(wire.InvalidArgument), "method", r.Method, "must be "+allow))
-		})
+		})))
 	}
 	route(caapi.PathCertificates, map[string]http.HandlerFunc{"POST": s.guard(actIssue, s.postCertificate)})
 	route(caapi.PathCertificates+"/{serial}", map[string]http.HandlerFunc{"GET": s.guard(actRead, s.getCertificate)})
@@ -39,6 +38,10 @@ func (s *Server) Handler() http.Handler {
 	route(caapi.PathCA, map[string]http.HandlerFunc{"GET": s.guard(actDescribe, s.getCA)})
 	route(caapi.PathHealth, map[string]http.HandlerFunc{"GET": s.getHealth})
 	route(caapi.PathReady, map[string]http.HandlerFunc{"GET": s.getReady})
+	route(caapi.PathMetrics, map[string]http.HandlerFunc{"GET": s.metrics.Handler().ServeHTTP})
+	if s.front != nil {
+		mux.Handle("/ct/v1/", s.metrics.HTTP("/ct/v1/", s.front))
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, s.log, wire.Errorf(wire.NotFound, "path", r.URL.Path, "is not a resource of this API"))
 	})
@@ -124,54 +127,6 @@ func (s *Server) getCertificate(w http.ResponseWriter, r *http.Request, _ *clien
 		return err
 	}
 	return s.answer(w, http.StatusOK, answer)
-}
-
-// Certificate returns a certificate with its present status. Errors: NotFound for a serial that neither the journal nor the ledger has,
-// and for a certificate that the ledger refused; an unknown outcome for one whose way to the ledger has not ended yet.
-func (s *Server) Certificate(ctx context.Context, serial wire.Serial) (*caapi.Certificate, error) {
-	answer := &caapi.Certificate{CAID: s.issuer.id.String(), Serial: serial.String(), Chain: s.chain()}
-	if e := s.book.findSerial(serial); e != nil {
-		if st, _ := s.book.stateOf(e); st == stateSigned {
-			s.kickResolver()
-			return nil, s.unknown(e, errUnresolved)
-		}
-		got, err := s.released(e)
-		if err != nil {
-			return nil, notIssued(serial) // a refused certificate never was one
-		}
-		answer = s.describe(got)
-	}
-	values, err := s.readState(ctx, wire.CAKey(s.issuer.id), wire.CertKey(s.issuer.id, serial))
-	if err != nil {
-		return nil, err
-	}
-	if values[0] == nil || values[1] == nil {
-		return nil, notIssued(serial)
-	}
-	var ca wire.CARecord
-	var rec wire.CertRecord
-	if err := wire.Decode(values[0], &ca); err != nil {
-		return nil, err
-	}
-	if err := wire.Decode(values[1], &rec); err != nil {
-		return nil, err
-	}
-	if answer.Certificate == "" && rec.Final != nil {
-		answer.LogIndex, answer.Timestamp = rec.Final.Index, rec.Final.Time.Time().Format(caapi.TimeFormat)
-	}
-	answer.Status = describeStatus(status.Evaluate(&ca, &rec))
-	return answer, nil
-}
-
-func describeStatus(st status.Status) *caapi.Status {
-	d := &caapi.Status{State: stateName(st.State), Since: st.Time.Time().Format(caapi.TimeFormat), Change: st.Change}
-	if st.State != wire.CertValid {
-		d.Reason = st.Reason.String()
-	}
-	if st.Invalidity != 0 {
-		d.InvalidityDate = st.Invalidity.Time().Format(caapi.TimeFormat)
-	}
-	return d
 }
 
 func (s *Server) describe(got *Issued) *caapi.Certificate {

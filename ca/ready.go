@@ -16,23 +16,12 @@ const (
 	probeTimeout = 3 * time.Second
 )
 
-// mayIssue refuses to sign while the ledger could not take the certificate. It costs a call to the ledger only when nothing has
-// been heard from it for a while.
+// mayIssue refuses to sign while the certificate could not be journalled or the ledger could not take it.
 func (s *Server) mayIssue(ctx context.Context) error {
 	if err := s.journal.health(); err != nil {
 		return err
 	}
-	if err := s.anchor.Down(); err != nil {
-		return &network.UnavailableError{Stage: "issue", Err: fmt.Errorf("the ledger does not answer: %w", withoutOutcome(err))}
-	}
-	if !s.registered.Load() {
-		return s.checkRegistered(ctx)
-	}
-	if s.now().UnixMilli()-s.reached.Load() < reachedFor.Milliseconds() {
-		return nil
-	}
-	_, err := s.height(ctx)
-	return err
+	return s.reachable(ctx)
 }
 
 // withoutOutcome keeps what an earlier transaction met from being taken for the fate of this request.

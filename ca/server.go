@@ -13,6 +13,7 @@ import (
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/anchor"
+	"github.com/certanchor/certanchor/internal/metrics"
 	"github.com/certanchor/certanchor/network"
 )
 
@@ -21,9 +22,11 @@ type Config struct {
 	Dir        string        // made by Init
 	Key        crypto.Signer // from LoadKey, or another keeper of the CA's key
 	Settings   Settings
-	Responders []Responder      // in this process, beside Settings.Responders
-	Now        func() time.Time // default time.Now
-	Log        *slog.Logger     // default slog.Default
+	Responders []Responder       // in this process, beside Settings.Responders
+	CT         *Submissions      // nil: certificates that other software signed are not taken
+	Metrics    *metrics.Registry // served at caapi.PathMetrics; default one of its own. No two Servers may share one
+	Now        func() time.Time  // default time.Now
+	Log        *slog.Logger      // default slog.Default
 
 	// step is called with the name of each step of an issuance that has just ended. Tests die there.
 	step func(string)
@@ -36,10 +39,12 @@ type Server struct {
 	clients    clients
 	responders []Responder
 	ledger     network.Ledger
+	metrics    *metrics.Registry
 	anchor     *anchor.Log
 	journal    *journal
 	book       *book
 	keys       keyedLock
+	front      *front // nil: see Config.CT
 	log        *slog.Logger
 	now        func() time.Time
 	step       func(string)
@@ -63,12 +68,15 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	if err := cfg.Settings.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{settings: cfg.Settings.withDefaults(), ledger: ledger, book: newBook(), log: cfg.Log, now: cfg.Now, step: cfg.step, resolveKick: make(chan struct{}, 1)}
+	s := &Server{settings: cfg.Settings.withDefaults(), ledger: ledger, metrics: cfg.Metrics, book: newBook(), log: cfg.Log, now: cfg.Now, step: cfg.step, resolveKick: make(chan struct{}, 1)}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.metrics == nil {
+		s.metrics = metrics.New()
 	}
 	if s.step == nil {
 		s.step = func(string) {}
@@ -82,14 +90,20 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 		}
 	}()
 	opts := s.settings.anchorOptions()
-	opts.Logger, opts.Now = s.log, s.now
+	opts.Logger, opts.Now, opts.Metrics = s.log, s.now, s.metrics
 	if s.anchor, err = anchor.New(ledger, s.issuer.id, opts); err != nil {
 		return nil, err
+	}
+	if cfg.CT != nil {
+		s.front = &front{server: s, cfg: *cfg.CT}
 	}
 	for _, u := range s.settings.Responders {
 		s.responders = append(s.responders, NewHTTPResponder(u, nil))
 	}
 	s.responders = append(s.responders, cfg.Responders...)
+
+	s.metrics.Gauge("ca_unresolved_certificates", "Certificates signed and left by their requester, whose outcome on the ledger is not known yet.",
+		func() float64 { return float64(s.book.unresolved()) })
 
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel

@@ -17,9 +17,11 @@ type Settings struct {
 	StatusTimeout time.Duration `yaml:"status_timeout,omitempty"`  // for a change of status to reach the ledger; default 20s
 	AckTimeout    time.Duration `yaml:"ack_timeout,omitempty"`     // for the responders to apply it after that; default 10s
 	SubmitTimeout time.Duration `yaml:"submit_timeout,omitempty"`  // for one attempt, less than the other two; default 6s, or half of the lesser of them
-	MaxQueue      int           `yaml:"max_queue,omitempty"`       // requests that may wait for the ledger; default 4096
+	MaxQueue      int           `yaml:"max_queue,omitempty"`       // certificates that may wait for the ledger; default 4096
+	MaxQueueBytes int           `yaml:"max_queue_bytes,omitempty"` // and their size; default 33554432
 	MaxBatch      int           `yaml:"max_batch,omitempty"`       // certificates in one transaction; default 200
 	MaxBatchBytes int           `yaml:"max_batch_bytes,omitempty"` // and their size; default 524288
+	QuietTime     time.Duration `yaml:"quiet_time,omitempty"`      // a gap between requests that ends waiting for more of them; default 2ms, negative: no waiting
 }
 
 // maxAnswer is the longest a request may take: HTTP servers here give up writing after a minute.
@@ -73,5 +75,8 @@ func (s Settings) Validate() error {
 }
 
 func (s Settings) anchorOptions() anchor.Options {
-	return anchor.Options{MaxBatch: s.MaxBatch, MaxBytes: s.MaxBatchBytes, MaxQueue: s.MaxQueue, SubmitTimeout: s.SubmitTimeout}
+	return anchor.Options{
+		MaxBatch: s.MaxBatch, MaxBytes: s.MaxBatchBytes, MaxQueue: s.MaxQueue, MaxQueueBytes: s.MaxQueueBytes,
+		QuietTime: s.QuietTime, SubmitTimeout: s.SubmitTimeout,
+	}
 }

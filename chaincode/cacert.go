@@ -28,6 +28,9 @@ func checkCA(cert *x509.Certificate, chain [][]byte, now wire.Millis) error {
 	if mayBeResponder(cert) {
 		return invalid("cert.ext_key_usage", "OCSPSigning", "a CA certificate must not be a delegated responder (RFC 6960 section 4.2.2.2)")
 	}
+	if err := checkNoPrecertSigner("cert", cert); err != nil {
+		return err
+	}
 	field := "cert"
 	for i, der := range chain {
 		if selfSigned(cert) {

@@ -17,7 +17,7 @@ import (
 // Object identifiers that the rules look for.
 var (
 	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
-	oidPoison           = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 3} // RFC 6962 section 3.1
+	oidPrecertSigning   = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 4} // RFC 6962 section 3.1
 	oidOCSPNoCheck      = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}    // RFC 6960 section 4.2.2.2.1
 )
 

@@ -2,6 +2,7 @@ package chaincode
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 )
@@ -35,6 +36,9 @@ func hold(field string, rec *wire.CertRecord, effective wire.Millis) (bool, erro
 	case wire.CertRevoked:
 		return false, wire.Errorf(wire.FailedPrecondition, field+".op", "hold", "the certificate is revoked (%s), which is final", rec.Reason)
 	}
+	if err := flap(field, "hold", rec, effective); err != nil {
+		return false, err
+	}
 	rec.State, rec.Reason, rec.StatusTime = wire.CertHeld, wire.CertificateHold, effective
 	rec.Change++
 	return true, nil
@@ -53,9 +57,29 @@ func release(field string, rec *wire.CertRecord, ca wire.CAState, effective wire
 	case ca != wire.CAActive:
 		return false, wire.Errorf(wire.FailedPrecondition, "ca.state", fmt.Sprint(ca), "must be active (%d) to release a hold", wire.CAActive)
 	}
+	if err := flap(field, "release", rec, effective); err != nil {
+		return false, err
+	}
 	rec.State, rec.Reason, rec.StatusTime = wire.CertValid, wire.Unspecified, effective
 	rec.Change++
 	return true, nil
+}
+
+// flapWindow is the time in which a certificate may flap wire.MaxFlaps times.
+const flapWindow = wire.Millis(time.Minute / time.Millisecond)
+
+// flap counts a hold or release, which every organisation has to store and log for ever. Revocations are not counted: there are
+// two at most.
+func flap(field, op string, rec *wire.CertRecord, effective wire.Millis) error {
+	if rec.Window == 0 || effective >= rec.Window+flapWindow {
+		rec.Window, rec.Flaps = effective, 0
+	}
+	if rec.Flaps >= wire.MaxFlaps {
+		return wire.Errorf(wire.FailedPrecondition, field+".op", op, "the certificate has gone on hold or been released %d times since %s, the limit for a minute",
+			rec.Flaps, timeText(rec.Window.Time()))
+	}
+	rec.Flaps++
+	return nil
 }
 
 // revoke makes a revocation, which is final and keeps its date (invariant 4, docs/invariants.md).

@@ -32,9 +32,10 @@ type Caller struct {
 
 // Tx is what a transaction's envelope says about it.
 type Tx struct {
-	ID     string
-	Time   time.Time // claimed by the client
-	Caller Caller
+	ID      string
+	Channel string    // the ledger's name
+	Time    time.Time // claimed by the client
+	Caller  Caller
 }
 
 // Limits of a Config.
@@ -133,12 +134,18 @@ func (c *Contract) execute(t *transaction, function string, arg []byte) ([]byte,
 		return issue(t, arg)
 	case wire.FnSetStatus:
 		return setStatus(t, arg)
+	case wire.FnRevoke:
+		return revokeByHolder(t, arg)
+	case wire.FnDecide:
+		return decide(t, arg)
+	case wire.FnIntegrate:
+		return integrate(t, arg)
 	case wire.FnTick:
 		return tick(t, arg)
 	case wire.FnRead:
 		return c.read(t, arg)
 	}
-	return nil, wire.Errorf(wire.InvalidArgument, "function", function, "must be Init, RegisterCA, Issue, SetStatus, Tick or Read")
+	return nil, wire.Errorf(wire.InvalidArgument, "function", function, "must be Init, RegisterCA, Issue, SetStatus, Revoke, Decide, Integrate, Tick or Read")
 }
 
 // wireError keeps the promise that every error of Invoke is a *wire.Error.

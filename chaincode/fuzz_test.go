@@ -19,6 +19,8 @@ type stage struct {
 	*cctest.Ledger
 	ca       *cctest.CA
 	recorded []byte
+	held     []byte // a certificate of holder's key
+	holder   ed25519.PrivateKey
 	seeds    map[string][][]byte // arguments by function, good ones and nearly good ones
 }
 
@@ -48,24 +50,43 @@ func newStage(t testing.TB) *stage {
 	below := cctest.NewCA(t, cctest.WithKey(keyOf(2)), cctest.WithParent(s.ca), cctest.WithTemplate(fixed(4)))
 	s.Must(t, admin2, wire.FnRegisterCA, below.RegisterArg("Org2MSP"))
 	one := wire.Serial{2}
+	s.holder = keyOf(3)
+	_, template := s.ca.Issue(t, fixed(8))
+	var err error
+	if s.held, err = x509.CreateCertificate(nil, template, s.ca.Cert, s.holder.Public(), s.ca.Key); err != nil {
+		t.Fatal(err)
+	}
+	intent := s.ca.Intent(t, cctest.Channel, template, wire.KeyCompromise, s.Now)
+	intent.Nonce = make([]byte, wire.NonceBytes)
+	pre, _, final := s.ca.Precert(t, fixed(9))
+	s.Must(t, op1, wire.FnIssue, s.ca.IssueArg(pre))
+	promised, _ := final(cctest.SCTList())
+	s.Must(t, admin1, wire.FnDecide, s.ca.QuorumArg(one, wire.Superseded))
+	s.Must(t, admin3, wire.FnDecide, s.ca.QuorumArg(one, wire.Superseded))
 	s.seeds = map[string][][]byte{
 		wire.FnInit:       {s.InitArg(), initArg(1, "Org1MSP")},
 		wire.FnRegisterCA: {s.ca.RegisterArg("Org1MSP"), below.RegisterArg("Org2MSP"), registration("Org1MSP", below.DER)},
 		wire.FnIssue: {
 			s.ca.IssueArg(s.recorded), s.ca.IssueArg(leaf(5), s.recorded), s.ca.IssueArg(leaf(6, cctest.Responder(cctest.T0, time.Hour))),
 			s.ca.IssueArg(leaf(7, cctest.Responder(cctest.T0, 72*time.Hour))), s.ca.IssueArg(),
+			s.ca.IssueArg(pre), s.ca.IssueArg(promised), s.ca.IssueArg(promised, pre),
 		},
 		wire.FnSetStatus: {
 			s.ca.StatusArg(wire.StatusChange{Serial: one, Op: wire.OpRevoke, Reason: wire.KeyCompromise, Invalidity: 1}),
 			s.ca.StatusArg(wire.StatusChange{Serial: one, Op: wire.OpHold, Reason: wire.CertificateHold}, wire.StatusChange{Serial: wire.Serial{9}}),
 		},
-		wire.FnTick: {cctest.TickArg()},
-		wire.FnRead: {cctest.ReadArg(wire.ConsortiumKey, "x"), cctest.ReadArg("")},
+		wire.FnRevoke: {cctest.SignIntent(t, s.holder, s.held, intent), cctest.SignIntent(t, s.holder, s.recorded, intent)},
+		wire.FnDecide: {
+			s.ca.SuspendArg(1), s.ca.ResumeArg(1), s.ca.RuleArg(1, 1, wire.MillisOf(cctest.T0), wire.CACompromise), s.ca.QuorumArg(one, wire.Superseded),
+		},
+		wire.FnIntegrate: {cctest.IntegrateArg(0, s.Pending(t)...), cctest.IntegrateArg(1, make([]byte, 32))},
+		wire.FnTick:      {cctest.TickArg()},
+		wire.FnRead:      {cctest.ReadArg(wire.ConsortiumKey, "x"), cctest.ReadArg("")},
 	}
 	return s
 }
 
-var fuzzFunctions = []string{wire.FnInit, wire.FnRegisterCA, wire.FnIssue, wire.FnSetStatus, wire.FnTick, wire.FnRead, "", "other"}
+var fuzzFunctions = []string{wire.FnInit, wire.FnRegisterCA, wire.FnIssue, wire.FnSetStatus, wire.FnTick, wire.FnRead, "", "other", wire.FnRevoke, wire.FnDecide, wire.FnIntegrate}
 
 var fuzzCallers = []chaincode.Caller{op1, op2, admin1, admin2, auditor4, stranger, {}}
 
@@ -100,7 +121,11 @@ func FuzzCertificates(f *testing.F) {
 		if err := wire.Decode(arg, &a); err != nil {
 			f.Fatal(err)
 		}
-		for _, der := range a.Certs {
+		ders, err := a.Certs()
+		if err != nil {
+			continue
+		}
+		for _, der := range ders {
 			f.Add(der, s.ca.DER)
 		}
 	}
@@ -113,6 +138,7 @@ func FuzzCertificates(f *testing.F) {
 		}{
 			{op1, wire.FnIssue, s.ca.IssueArg(der)},
 			{op1, wire.FnIssue, s.ca.IssueArg(other, der)},
+			{op1, wire.FnRevoke, s.revokeArg(der)},
 			{admin1, wire.FnRegisterCA, registration("Org1MSP", der)},
 			{admin1, wire.FnRegisterCA, registration("Org1MSP", der, other)},
 			{admin1, wire.FnRegisterCA, registration("Org1MSP", s.ca.DER, der)},
@@ -121,21 +147,56 @@ func FuzzCertificates(f *testing.F) {
 			if refusal != nil && refusal.Code == wire.Internal {
 				t.Fatalf("%s: %v", r.function, refusal)
 			}
-			if refusal == nil && r.function == wire.FnIssue && len(e.Writes) > 0 {
+			if refusal == nil && (r.function == wire.FnIssue || r.function == wire.FnRevoke) && len(e.Writes) > 0 {
 				s.mustBeCertificate(t, der)
 			}
 		}
 	})
 }
 
-// mustBeCertificate: what Issue accepted, crypto/x509 verifies.
+// revokeArg revokes der, if it can be read, by a key that need not be its own.
+func (s *stage) revokeArg(der []byte) []byte {
+	intent := &wire.RevokeIntent{V: wire.Version, Channel: cctest.Channel, CAID: s.ca.ID, Expires: wire.MillisOf(s.Now), Nonce: make([]byte, wire.NonceBytes)}
+	if cert, err := x509.ParseCertificate(der); err == nil {
+		intent.Serial = cert.SerialNumber.Bytes()
+	}
+	encoded := wire.Encode(intent)
+	return wire.Encode(&wire.RevokeArg{V: wire.Version, Cert: der, Intent: encoded, Signature: ed25519.Sign(s.holder, wire.IntentBytes(encoded))})
+}
+
+// FuzzIntent has the holder of a key sign whatever it is given: what is accepted is an intent about its certificate, here and now.
+func FuzzIntent(f *testing.F) {
+	s := newStage(f)
+	for _, arg := range s.seeds[wire.FnRevoke] {
+		f.Add(decode[wire.RevokeArg](f, arg).Intent)
+	}
+	f.Add(wire.Encode(&wire.RevokeIntent{V: wire.Version, Channel: "other", CAID: s.ca.ID, Serial: wire.Serial{8}, Nonce: make([]byte, wire.NonceBytes)}))
+	f.Fuzz(func(t *testing.T, encoded []byte) {
+		arg := wire.Encode(&wire.RevokeArg{V: wire.Version, Cert: s.held, Intent: encoded, Signature: ed25519.Sign(s.holder, wire.IntentBytes(encoded))})
+		e, refusal := s.Endorse(t, op2, wire.FnRevoke, arg)
+		if refusal != nil {
+			if refusal.Code == wire.Internal {
+				t.Fatal(refusal)
+			}
+			return
+		}
+		var i wire.RevokeIntent
+		now := wire.MillisOf(s.Now)
+		if err := wire.Decode(encoded, &i); err != nil || i.Channel != cctest.Channel || i.CAID != s.ca.ID || i.Serial.String() != "08" ||
+			i.Reason == wire.CertificateHold || !i.Reason.Known() || i.Invalidity > now || i.Expires < now || len(i.Nonce) != wire.NonceBytes || len(e.Writes) != 2 {
+			t.Fatalf("accepted %+v, %v, and wrote %d keys", i, err, len(e.Writes))
+		}
+	})
+}
+
+// mustBeCertificate: what Issue or Revoke accepted, crypto/x509 verifies.
 func (s *stage) mustBeCertificate(t *testing.T, der []byte) {
 	t.Helper()
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
-		t.Fatalf("Issue accepted %x: %v", der, err)
+		t.Fatalf("accepted %x: %v", der, err)
 	}
 	if err := cert.CheckSignatureFrom(s.ca.Cert); err != nil {
-		t.Fatalf("Issue accepted %x: %v", der, err)
+		t.Fatalf("accepted %x: %v", der, err)
 	}
 }

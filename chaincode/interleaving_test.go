@@ -3,7 +3,6 @@ package chaincode_test
 import (
 	"crypto/x509"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -24,16 +23,35 @@ type universe struct {
 func newUniverse(t *testing.T) *universe {
 	u := &universe{cas: []*cctest.CA{cctest.NewCA(t), cctest.NewCA(t)}, certs: make(map[wire.CAID][]*testCert)}
 	for i, ca := range u.cas {
-		add := func(by *cctest.CA, c testCert, tweaks ...func(*x509.Certificate)) {
+		add := func(by *cctest.CA, c testCert, tweaks ...func(*x509.Certificate)) *testCert {
 			der, cert := by.Issue(t, tweaks...)
 			c.der, c.serial = der, cctest.Serial(t, cert)
 			u.certs[ca.ID] = append(u.certs[ca.ID], &c)
+			return &c
 		}
-		for range 6 {
+		// addPair adds a precertificate and two certificates for it: only one can be recorded.
+		addPair := func(tweaks ...func(*x509.Certificate)) {
+			der, cert, final := ca.Precert(t, tweaks...)
+			finals := [2]*testCert{}
+			for n, list := range [][]byte{nil, cctest.SCTList()} {
+				finalDER, finalCert := final(list)
+				finals[n] = &testCert{der: finalDER, serial: cctest.Serial(t, finalCert)}
+			}
+			pre := &testCert{der: der, serial: cctest.Serial(t, cert), tbs: tbsOf(t, finals[0].der)}
+			finals[0].of, finals[1].of = pre, pre
+			u.certs[ca.ID] = append(u.certs[ca.ID], pre, finals[0], finals[1])
+		}
+		first := add(ca, testCert{})
+		addPair()
+		for range 3 {
 			add(ca, testCert{})
 		}
-		first := u.certs[ca.ID][0].serial.Int()
-		add(ca, testCert{}, func(c *x509.Certificate) { c.SerialNumber = first })
+		same := func(c *x509.Certificate) { c.SerialNumber = first.serial.Int() }
+		add(ca, testCert{}, same)
+		addPair(same)
+		addPair()
+		last := u.certs[ca.ID][len(u.certs[ca.ID])-1].serial.Int()
+		add(ca, testCert{}, func(c *x509.Certificate) { c.SerialNumber = last }) // of no precertificate
 		add(u.cas[1-i], testCert{wrong: true})
 		soon := cctest.T0.Add(40 * time.Second)
 		add(ca, testCert{expires: wire.MillisOf(soon)}, func(c *x509.Certificate) { c.NotAfter = soon })
@@ -51,6 +69,7 @@ type world struct {
 	flight  []*flying
 	lost    []*request // failed the version check; their clients submit them again
 	revoked map[string]*wire.CertRecord
+	told    map[string]status.Status // of what is revoked, by whomever
 }
 
 type flying struct {
@@ -65,7 +84,8 @@ func TestInterleavings(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		cfg := chaincode.Config{MSPs: []string{"Org1MSP", "Org2MSP", "Org3MSP"}, TickInterval: interval}
 		w := &world{
-			universe: u, rt: rt, l: cctest.NewLedger(t, cfg), m: &model{msps: cfg.MSPs}, now: cctest.T0, revoked: make(map[string]*wire.CertRecord),
+			universe: u, rt: rt, l: cctest.NewLedger(t, cfg), m: &model{msps: cfg.MSPs}, now: cctest.T0,
+			revoked: make(map[string]*wire.CertRecord), told: make(map[string]status.Status),
 		}
 		w.l.Found(t)
 		if rapid.IntRange(0, 3).Draw(rt, "from the beginning") > 0 {
@@ -79,6 +99,7 @@ func TestInterleavings(t *testing.T) {
 			"endorse":     func(*rapid.T) { w.endorse(w.drawRequest()) },
 			"endorse two": func(*rapid.T) { w.endorse(w.drawRequest()); w.endorse(w.drawRequest()) },
 			"tick":        func(*rapid.T) { w.endorse(&request{function: wire.FnTick, by: cctest.Auditor("Org3MSP")}) },
+			"integrate":   func(*rapid.T) { w.endorse(w.drawIntegrate()) },
 			"cut a block": func(*rapid.T) { w.commit(rapid.IntRange(1, 6).Draw(rt, "size")) },
 			"retry":       func(*rapid.T) { w.retry() },
 		})
@@ -153,112 +174,5 @@ func (w *world) retry() {
 	for _, r := range lost {
 		again := *r
 		w.endorse(&again)
-	}
-}
-
-func (w *world) drawRequest() *request {
-	t := w.rt
-	i := rapid.IntRange(0, 1).Draw(t, "CA")
-	r := &request{
-		function: rapid.SampledFrom([]string{wire.FnRegisterCA, wire.FnIssue, wire.FnIssue, wire.FnSetStatus, wire.FnSetStatus}).Draw(t, "function"),
-		ca:       w.cas[i],
-		by:       chaincode.Caller{MSPID: w.l.Config.MSPs[i], Role: wire.RoleOperator},
-	}
-	if r.function == wire.FnRegisterCA {
-		r.by.Role = wire.RoleAdministrator
-		r.by.MSPID = rapid.SampledFrom(w.l.Config.MSPs).Draw(t, "voter")
-		r.operator = rapid.SampledFrom(w.l.Config.MSPs[:2]).Draw(t, "operator")
-	}
-	if rapid.IntRange(0, 9).Draw(t, "someone else") == 0 {
-		r.by.MSPID = rapid.SampledFrom([]string{"Org1MSP", "Org2MSP", "Org9MSP", ""}).Draw(t, "organisation")
-		r.by.Role = rapid.SampledFrom([]string{wire.RoleOperator, wire.RoleAuditor, wire.RoleAdministrator, ""}).Draw(t, "role")
-	}
-	certs := w.certs[r.ca.ID]
-	for range rapid.IntRange(1, 3).Draw(t, "batch") {
-		i := rapid.IntRange(0, len(certs)-1).Draw(t, "certificate")
-		if r.function == wire.FnSetStatus && rapid.IntRange(0, 4).Draw(t, "a known one") > 0 {
-			i %= 2
-		}
-		r.certs = append(r.certs, certs[i])
-		r.changes = append(r.changes, w.drawChange(certs[i].serial))
-	}
-	return r
-}
-
-func (w *world) drawChange(serial wire.Serial) wire.StatusChange {
-	c := wire.StatusChange{Serial: serial, Op: wire.StatusOp(rapid.IntRange(1, 3).Draw(w.rt, "op"))}
-	switch c.Op {
-	case wire.OpRevoke:
-		c.Reason = rapid.SampledFrom([]wire.Reason{wire.Unspecified, wire.KeyCompromise, wire.Superseded}).Draw(w.rt, "reason")
-		c.Invalidity = rapid.SampledFrom([]wire.Millis{0, 1, wire.MillisOf(cctest.CANotBefore)}).Draw(w.rt, "invalidity")
-	case wire.OpHold:
-		c.Reason = wire.CertificateHold
-	}
-	return c
-}
-
-// check holds the ledger against the model and against what must never happen, whatever the model thinks.
-func (w *world) check() {
-	var certs, leaves int
-	for _, key := range w.l.Store.Keys() {
-		switch {
-		case strings.HasPrefix(key, wire.CertPrefix):
-			certs++
-			w.checkFinality(key)
-		case strings.HasPrefix(key, wire.PendingPrefix):
-			leaves++
-		}
-	}
-	for _, ca := range w.m.cas {
-		w.checkCA(ca)
-		certs -= len(ca.log)
-		leaves -= ca.leaves
-	}
-	if certs != 0 || leaves != 0 {
-		w.rt.Fatalf("%d records and %d status leaves more than the model has", certs, leaves)
-	}
-}
-
-// checkFinality: a revoked certificate stays revoked since the same moment, and its reason changes to keyCompromise only.
-func (w *world) checkFinality(key string) {
-	rec := record[wire.CertRecord](w.rt, w.l, key)
-	was := w.revoked[key]
-	if was != nil && (rec.State != wire.CertRevoked || rec.StatusTime != was.StatusTime || rec.Change < was.Change ||
-		rec.Reason != was.Reason && rec.Reason != wire.KeyCompromise || rec.Final.Index != was.Final.Index) {
-		w.rt.Fatalf("revoked as %+v became %+v", was, rec)
-	}
-	if rec.State == wire.CertRevoked {
-		w.revoked[key] = rec
-	}
-}
-
-// checkCA: every certificate is on the ledger once, at its index, with the model's status and a status leaf that says so.
-func (w *world) checkCA(ca *modelCA) {
-	entry := record[wire.CARecord](w.rt, w.l, wire.CAKey(ca.id))
-	var hashes [][]byte
-	for i, c := range ca.log {
-		rec := record[wire.CertRecord](w.rt, w.l, wire.CertKey(ca.id, c.cert.serial))
-		hash := referenceLeafHash(uint64(i), c.time, c.cert.der)
-		if rec.Final.Index != uint64(i) || rec.Final.Time != c.time || string(rec.Final.LeafHash) != string(hash) {
-			w.rt.Fatalf("entry %d is %+v", i, rec.Final)
-		}
-		want := status.Status{State: c.state, Reason: c.reason, Time: c.since, Invalidity: c.invalidity, Change: c.change}
-		if got := status.Evaluate(entry, rec); got != want {
-			w.rt.Fatalf("entry %d has status %+v, want %+v", i, got, want)
-		}
-		if c.change > 0 {
-			leaf := &wire.StatusLeaf{
-				V: wire.Version, Kind: wire.LeafCert, CAID: ca.id, Serial: c.cert.serial, Change: c.change,
-				State: uint(c.state), Reason: c.reason, Time: c.since, Invalidity: c.invalidity,
-			}
-			if w.l.Store.Value(wire.PendingKey(leaf.Hash())) == nil {
-				w.rt.Fatalf("no status leaf says %+v", leaf)
-			}
-		}
-		hashes = append(hashes, hash)
-	}
-	head := record[wire.LogHead](w.rt, w.l, wire.LogHeadKey(ca.id))
-	if head.Size != uint64(len(hashes)) || string(head.Root) != string(referenceRoot(hashes)) || string(head.Root) != string(tlogRoot(w.rt, hashes)) {
-		w.rt.Fatalf("log head is %d %x, want %d %x", head.Size, head.Root, len(hashes), referenceRoot(hashes))
 	}
 }

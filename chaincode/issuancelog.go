@@ -30,29 +30,38 @@ func openLog(id wire.CAID, value []byte, now wire.Millis) (*issuanceLog, error) 
 	if err := wire.Decode(value, &head); err != nil {
 		return nil, corrupt(key, err)
 	}
-	ranges := compact.RangeFactory{Hash: hasher.HashChildren}
-	tree, err := ranges.NewRange(0, head.Size, head.Range)
+	tree, err := openTree(key, head.Size, head.Range, head.Root)
 	if err != nil {
-		return nil, corrupt(key, err)
-	}
-	root, err := rootOf(tree)
-	if err != nil {
-		return nil, corrupt(key, err)
-	}
-	if !bytes.Equal(root, head.Root) {
-		return nil, corrupt(key, errors.New("its root is not the hash of its compact range"))
+		return nil, err
 	}
 	return &issuanceLog{id: id, tree: tree, time: max(now, head.Time)}, nil
 }
 
-// append adds a final certificate and returns its place.
-func (l *issuanceLog) append(der []byte) (*wire.LogEntry, error) {
+// openTree returns what stands to the left of a log's next leaf, as the head at key has it.
+func openTree(key string, size uint64, hashes [][]byte, root []byte) (*compact.Range, error) {
+	ranges := compact.RangeFactory{Hash: hasher.HashChildren}
+	tree, err := ranges.NewRange(0, size, hashes)
+	if err != nil {
+		return nil, corrupt(key, err)
+	}
+	got, err := rootOf(tree)
+	if err != nil {
+		return nil, corrupt(key, err)
+	}
+	if !bytes.Equal(got, root) {
+		return nil, corrupt(key, errors.New("its root is not the hash of its compact range"))
+	}
+	return tree, nil
+}
+
+// append adds a certificate or precertificate and returns its place.
+func (l *issuanceLog) append(s *submission) (*wire.LogEntry, error) {
 	index := l.tree.End()
 	// static-ct-api: leaf_index has 40 bits.
 	if index > ctleaf.MaxIndex {
 		return nil, wire.Errorf(wire.FailedPrecondition, "log", l.id.String(), "is full: a log has at most %s entries", strconv.Itoa(ctleaf.MaxIndex+1))
 	}
-	hash, err := ctleaf.Hash(index, l.time, der)
+	hash, err := s.leafHash(l.id, index, l.time)
 	if err != nil {
 		return nil, fmt.Errorf("leaf %d of log %s: %w", index, l.id, err)
 	}

@@ -1,23 +1,23 @@
 package chaincode
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
-	"fmt"
+	"errors"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/ctleaf"
 )
 
-// issue records certificates of one CA and appends them to its log. Certificates that are recorded already, octet for octet,
-// keep their place: a retry succeeds with the same answer, whatever has become of the CA or the certificate since.
+// issue records certificates and precertificates of one CA and appends them to its log. What is recorded already keeps its
+// place: a retry succeeds with the same answer, whatever has become of the CA or the certificate since.
 func issue(t *transaction, arg []byte) ([]byte, error) {
 	var a wire.IssueArg
 	if err := wire.Decode(arg, &a); err != nil {
 		return nil, badArgument(arg, err)
 	}
-	if err := checkBatch("certs", len(a.Certs)); err != nil {
+	ders, err := a.Certs()
+	if err != nil {
 		return nil, err
 	}
 	values, err := t.admit(operators, wire.CAKey(a.CAID), wire.LogHeadKey(a.CAID))
@@ -32,7 +32,7 @@ func issue(t *transaction, arg []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	certs, keys, err := parseBatch(&a)
+	batch, keys, err := parseBatch(a.CAID, ders)
 	if err != nil {
 		return nil, err
 	}
@@ -44,14 +44,13 @@ func issue(t *transaction, arg []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	result := &wire.IssueResult{V: wire.Version, Entries: make([]wire.LogEntry, len(certs))}
-	for i, cert := range certs {
-		field := fmt.Sprintf("certs[%d]", i)
+	result := &wire.IssueResult{V: wire.Version, Entries: make([]wire.LogEntry, len(batch))}
+	for i, s := range batch {
 		var entry *wire.LogEntry
 		if records[i] != nil {
-			entry, err = recorded(field, keys[i], records[i], cert)
-		} else if err = checkNew(field, cert, ca.State, issuers, log.time); err == nil {
-			entry, err = t.record(keys[i], cert, log)
+			entry, err = t.recordAgain(s, records[i], issuers, log)
+		} else if err = checkNew(s, ca.State, issuers, log.time); err == nil {
+			entry, err = t.recordNew(s, log)
 		}
 		if err != nil {
 			return nil, err
@@ -79,58 +78,90 @@ func (t *transaction) operatedCA(id wire.CAID, entry []byte) (*wire.CARecord, er
 	return ca, nil
 }
 
-// parseBatch returns the certificates and the keys of their records.
-func parseBatch(a *wire.IssueArg) ([]*x509.Certificate, []string, error) {
-	certs := make([]*x509.Certificate, len(a.Certs))
-	keys := make([]string, len(a.Certs))
-	first := make(map[string]int, len(a.Certs))
-	for i, der := range a.Certs {
-		field := fmt.Sprintf("certs[%d]", i)
-		cert, err := parseCertificate(field, der)
-		if err != nil {
-			return nil, nil, err
-		}
-		serial, err := wire.SerialOf(cert.SerialNumber)
-		if err != nil {
-			return nil, nil, invalid(field+".serial", cert.SerialNumber.Text(16), "must be positive and at most 20 octets (RFC 5280 section 4.1.2.2)")
-		}
-		certs[i], keys[i] = cert, wire.CertKey(a.CAID, serial)
-		if other, twice := first[keys[i]]; twice {
-			return nil, nil, invalid(field+".serial", serial.String(), "must not repeat in one batch: it is also the serial of certs[%d]", other)
-		}
-		first[keys[i]] = i
-	}
-	return certs, keys, nil
-}
-
-// recorded answers a certificate whose serial has a record: its place if it is the very same certificate.
-func recorded(field, key string, value []byte, cert *x509.Certificate) (*wire.LogEntry, error) {
-	var rec wire.CertRecord
-	if err := wire.Decode(value, &rec); err != nil {
-		return nil, corrupt(key, err)
-	}
-	if rec.Final != nil {
-		hash, err := ctleaf.Hash(rec.Final.Index, rec.Final.Time, cert.Raw)
-		if err != nil {
-			return nil, corrupt(key, err)
-		}
-		if bytes.Equal(hash[:], rec.Final.LeafHash) {
-			return rec.Final, nil
-		}
-	}
-	return nil, wire.Errorf(wire.AlreadyExists, field+".serial", cert.SerialNumber.Text(16), "another certificate of this CA has this serial number")
-}
-
-// record appends a certificate and writes its record.
-func (t *transaction) record(key string, cert *x509.Certificate, log *issuanceLog) (*wire.LogEntry, error) {
-	entry, err := log.append(cert.Raw)
+// recordNew appends the first of its serial and writes its record.
+func (t *transaction) recordNew(s *submission, log *issuanceLog) (*wire.LogEntry, error) {
+	entry, err := log.append(s)
 	if err != nil {
 		return nil, err
 	}
-	spki := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
-	t.put(key, wire.Encode(&wire.CertRecord{
-		V: wire.Version, State: wire.CertValid, StatusTime: entry.Time, Final: entry,
-		SPKIHash: spki[:], NotAfter: wire.MillisOf(cert.NotAfter),
-	}))
+	spki := sha256.Sum256(s.cert.RawSubjectPublicKeyInfo)
+	rec := &wire.CertRecord{
+		V: wire.Version, State: wire.CertValid, StatusTime: entry.Time,
+		SPKIHash: spki[:], NotAfter: wire.MillisOf(s.cert.NotAfter),
+	}
+	if s.pre {
+		rec.Pre = entry
+	} else {
+		rec.Final = entry
+	}
+	t.put(s.key, wire.Encode(rec))
 	return entry, nil
+}
+
+// recordAgain answers what has a serial with a record: its place if it is recorded already, a new one if it is the certificate
+// of a recorded precertificate.
+//
+//	           neither     precertificate        certificate             both
+//	pre        recordNew   its place, if it is   refused                 its place, if it is
+//	final      recordNew   added, if it is the   its place, if it is     its place, if it is
+//	                       precertificate's
+func (t *transaction) recordAgain(s *submission, value []byte, issuers []*x509.Certificate, log *issuanceLog) (*wire.LogEntry, error) {
+	var rec wire.CertRecord
+	if err := wire.Decode(value, &rec); err != nil {
+		return nil, corrupt(s.key, err)
+	}
+	serial := s.cert.SerialNumber.Text(16)
+	entry := rec.Final
+	if s.pre {
+		entry = rec.Pre
+	}
+	if entry == nil && s.pre {
+		return nil, wire.Errorf(wire.AlreadyExists, s.field+".serial", serial, "a precertificate comes before its certificate: that one is recorded already")
+	}
+	if entry == nil && rec.Pre != nil {
+		return t.complete(s, &rec, issuers, log)
+	}
+	if entry == nil {
+		return nil, corrupt(s.key, errors.New("it has no log entry"))
+	}
+	same, err := s.isAt(log.id, entry)
+	if err != nil {
+		return nil, err
+	}
+	if !same {
+		return nil, wire.Errorf(wire.AlreadyExists, s.field+".serial", serial, "another certificate of this CA has this serial number")
+	}
+	// A precertificate's leaf has no signature.
+	if s.pre {
+		err = s.issued(issuers)
+	}
+	return entry, err
+}
+
+// complete records the certificate of a recorded precertificate. The CA has promised it when the precertificate was logged (RFC 6962
+// section 3.1), and everything about it but the signature was checked then. So it is accepted from a CA that is suspended by now,
+// and after it has expired: to refuse would not take it away from whoever has it, only keep it from the log. Its status is the
+// record's, as it was.
+func (t *transaction) complete(s *submission, rec *wire.CertRecord, issuers []*x509.Certificate, log *issuanceLog) (*wire.LogEntry, error) {
+	tbs, err := ctleaf.FinalTBS(s.cert.Raw)
+	if err != nil {
+		return nil, invalid(s.field+".extensions", ctleaf.OIDSCTList.String(), "%v", err)
+	}
+	pre := &submission{key: s.key, pre: true, tbs: tbs}
+	same, err := pre.isAt(log.id, rec.Pre)
+	if err != nil {
+		return nil, err
+	}
+	if !same {
+		return nil, wire.Errorf(wire.AlreadyExists, s.field+".serial", s.cert.SerialNumber.Text(16),
+			"the precertificate with this serial number, entry %d of the log, is of another certificate: they must be equal without poison and SCT list (RFC 6962 section 3.2)", rec.Pre.Index)
+	}
+	if err := s.issued(issuers); err != nil {
+		return nil, err
+	}
+	if rec.Final, err = log.append(s); err != nil {
+		return nil, err
+	}
+	t.put(s.key, wire.Encode(rec))
+	return rec.Final, nil
 }

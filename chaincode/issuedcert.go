@@ -7,25 +7,24 @@ import (
 	"github.com/certanchor/certanchor/chaincode/wire"
 )
 
-// checkNew says whether cert may be recorded. issuers are the CA's certificates, now is the time that its leaf will have.
+// checkNew says whether a certificate or precertificate with a new serial number may be recorded. issuers are the CA's certificates, now is the time that its leaf will have.
 //
 // A certificate with cA TRUE is recorded like any other: someone must answer for its status. It gains nothing by it: only
 // RegisterCA puts a CA on the trust list. Whether contents suit the CA's policy is for the CA's linter, not for the ledger.
-func checkNew(field string, cert *x509.Certificate, state wire.CAState, issuers []*x509.Certificate, now wire.Millis) error {
+func checkNew(s *submission, state wire.CAState, issuers []*x509.Certificate, now wire.Millis) error {
 	if state != wire.CAActive {
 		return wire.Errorf(wire.FailedPrecondition, "ca.state", fmt.Sprint(state), "must be active (%d) to record new certificates", wire.CAActive)
 	}
-	if err := checkUnderAny(field, cert, issuers); err != nil {
+	if err := s.issued(issuers); err != nil {
 		return err
 	}
-	if wire.MillisOf(cert.NotAfter) < now {
-		return invalid(field+".not_after", timeText(cert.NotAfter), "must not have passed when the certificate is recorded, %s", timeText(now.Time()))
+	if wire.MillisOf(s.cert.NotAfter) < now {
+		return invalid(s.field+".not_after", timeText(s.cert.NotAfter), "must not have passed when the certificate is recorded, %s", timeText(now.Time()))
 	}
-	// RFC 6962 3.1: the poison marks a precertificate, which is not a certificate.
-	if poisoned, _ := hasExtension(cert, oidPoison); poisoned {
-		return invalid(field+".extensions", oidPoison.String(), "must not be there: Issue records final certificates, not precertificates")
+	if err := checkNoPrecertSigner(s.field, s.cert); err != nil {
+		return err
 	}
-	return checkResponder(field, cert)
+	return checkResponder(s.field, s.cert)
 }
 
 // checkUnderAny accepts cert if one of the CA's certificates is its issuer. An error is about the first.

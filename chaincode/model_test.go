@@ -9,12 +9,20 @@ import (
 )
 
 // model is the contract as one would explain it: lists and plain loops, one transaction at a time, no keys, no versions. It
-// knows what is wrong with a certificate because the test that made it says so.
+// knows what is wrong with a certificate because the test that made it says so. Reading order: this file, then model_status_test.go
+// and model_decide_test.go.
 type model struct {
-	msps  []string
-	ticks []int64 // epochs
-	votes []modelVote
-	cas   []*modelCA
+	msps    []string
+	ticks   []int64 // epochs
+	votes   []modelVote
+	decided []string // arguments of Decide that a majority has submitted
+	alone   []string // arguments of Decide that one organisation has carried out
+	cas     []*modelCA
+
+	pending    [][]byte // leaf hashes, in any order
+	status     [][]byte // leaf hashes of the status log
+	statusTime wire.Millis
+	statusMSP  string
 }
 
 type modelVote struct{ arg, msp string }
@@ -24,24 +32,41 @@ type modelCA struct {
 	arg      string // the bytes it was registered with
 	operator string
 	time     wire.Millis // of its registration, then of its log's newest entry
-	log      []*modelCert
-	leaves   int // status leaves about it and its certificates
+	log      [][]byte    // leaf hashes
+	certs    []*modelCert
+
+	state           wire.CAState
+	since           wire.Millis
+	suspendedBy     string
+	change, settled uint64
+	rules           []wire.Rule
+	revocations     []modelRevocation
+}
+
+// modelRevocation is what somebody else than the operator has done.
+type modelRevocation struct {
+	serial string
+	wire.Revocation
 }
 
 type modelCert struct {
-	cert       *testCert
-	time       wire.Millis
+	serial     string
+	pre, final *testCert
+	places     []wire.LogEntry // of pre and final, whichever there are
 	state      wire.CertState
 	reason     wire.Reason
 	since      wire.Millis
 	invalidity wire.Millis
 	change     uint64
+	flaps      []wire.Millis // since the minute began
 }
 
-// testCert is a certificate and what is wrong with it.
+// testCert is a certificate or precertificate and what is wrong with it.
 type testCert struct {
 	der     []byte
 	serial  wire.Serial
+	tbs     []byte      // of a precertificate: its certificate's
+	of      *testCert   // the precertificate that it completes
 	wrong   bool        // of another CA
 	expires wire.Millis // 0: not during the test
 }
@@ -52,10 +77,15 @@ type request struct {
 	by       chaincode.Caller
 	now      wire.Millis
 
-	ca       *cctest.CA          // RegisterCA, Issue, SetStatus
+	ca       *cctest.CA          // but for Tick and Integrate
 	operator string              // RegisterCA
-	certs    []*testCert         // Issue
+	certs    []*testCert         // Issue; the first, for Revoke
 	changes  []wire.StatusChange // SetStatus
+	intent   *wire.RevokeIntent  // Revoke
+	decision *wire.DecideArg     // Decide
+	raw      []byte              // Revoke, Integrate: encoded once
+	size     uint64              // Integrate
+	leaves   [][]byte            // Integrate
 }
 
 func (r *request) arg() []byte {
@@ -70,17 +100,21 @@ func (r *request) arg() []byte {
 		return r.ca.IssueArg(ders...)
 	case wire.FnSetStatus:
 		return r.ca.StatusArg(r.changes...)
+	case wire.FnDecide:
+		return cctest.DecideArg(*r.decision)
+	case wire.FnTick:
+		return cctest.TickArg()
 	}
-	return cctest.TickArg()
+	return r.raw
 }
 
 // execute returns the answer to a request and how the model changes if it takes effect; ok is false for a refusal.
 func (m *model) execute(r *request) (answer []byte, effect func(), ok bool) {
 	epoch := int64(r.now) / interval.Milliseconds()
-	roles := map[string]string{
-		wire.FnRegisterCA: wire.RoleAdministrator, wire.FnIssue: wire.RoleOperator, wire.FnSetStatus: wire.RoleOperator, wire.FnTick: r.by.Role,
-	}
-	if !slices.Contains(m.msps, r.by.MSPID) || r.by.Role == "" || r.by.Role != roles[r.function] {
+	role := map[string]string{
+		wire.FnRegisterCA: wire.RoleAdministrator, wire.FnDecide: wire.RoleAdministrator, wire.FnIssue: wire.RoleOperator, wire.FnSetStatus: wire.RoleOperator,
+	}[r.function]
+	if !slices.Contains(m.msps, r.by.MSPID) || r.by.Role == "" || role != "" && r.by.Role != role {
 		return nil, nil, false
 	}
 	if r.function == wire.FnTick {
@@ -96,6 +130,12 @@ func (m *model) execute(r *request) (answer []byte, effect func(), ok bool) {
 		return m.registerCA(r)
 	case wire.FnIssue:
 		return m.issue(r)
+	case wire.FnRevoke:
+		return m.revoke(r)
+	case wire.FnDecide:
+		return m.decide(r)
+	case wire.FnIntegrate:
+		return m.integrate(r)
 	default:
 		return m.setStatus(r)
 	}
@@ -120,6 +160,27 @@ func (m *model) find(id wire.CAID) *modelCA {
 	return nil
 }
 
+func (ca *modelCA) find(serial wire.Serial) *modelCert {
+	for _, c := range ca.certs {
+		if c.serial == string(serial) {
+			return c
+		}
+	}
+	return nil
+}
+
+// voters are who has submitted arg, sorted, with one more.
+func (m *model) voters(arg, msp string) []string {
+	var voters []string
+	for _, v := range append(slices.Clone(m.votes), modelVote{arg, msp}) {
+		if v.arg == arg && !slices.Contains(voters, v.msp) {
+			voters = append(voters, v.msp)
+		}
+	}
+	slices.Sort(voters)
+	return voters
+}
+
 func (m *model) registerCA(r *request) ([]byte, func(), bool) {
 	result := &wire.RegisterCAResult{V: wire.Version, CAID: r.ca.ID, Needed: len(m.msps)/2 + 1}
 	arg := string(r.arg())
@@ -127,18 +188,15 @@ func (m *model) registerCA(r *request) ([]byte, func(), bool) {
 		result.Registered = true
 		return wire.Encode(result), func() {}, ca.arg == arg
 	}
-	for _, v := range append(slices.Clone(m.votes), modelVote{arg, r.by.MSPID}) {
-		if v.arg == arg && !slices.Contains(result.Votes, v.msp) {
-			result.Votes = append(result.Votes, v.msp)
-		}
-	}
-	slices.Sort(result.Votes)
+	result.Votes = m.voters(arg, r.by.MSPID)
 	if len(result.Votes) < result.Needed {
 		return wire.Encode(result), func() { m.votes = append(m.votes, modelVote{arg, r.by.MSPID}) }, true
 	}
 	result.Registered, result.Votes = true, nil
 	return wire.Encode(result), func() {
-		m.cas = append(m.cas, &modelCA{id: r.ca.ID, arg: arg, operator: r.operator, time: r.now, leaves: 1})
+		ca := &modelCA{id: r.ca.ID, arg: arg, operator: r.operator, time: r.now, state: wire.CAActive, since: r.now, change: 1, settled: 1}
+		m.cas = append(m.cas, ca)
+		m.tellCA(ca)
 	}, true
 }
 
@@ -150,94 +208,64 @@ func (m *model) issue(r *request) ([]byte, func(), bool) {
 	result := &wire.IssueResult{V: wire.Version}
 	log := slices.Clone(ca.log)
 	now := max(r.now, ca.time)
+	var effects []func()
 	for i, c := range r.certs {
-		for _, other := range r.certs[:i] {
-			if slices.Equal(other.serial, c.serial) {
-				return nil, nil, false
-			}
-		}
-		index := slices.IndexFunc(log, func(o *modelCert) bool { return slices.Equal(o.cert.serial, c.serial) })
-		if index >= 0 && log[index].cert != c {
+		if slices.ContainsFunc(r.certs[:i], func(o *testCert) bool { return slices.Equal(o.serial, c.serial) }) {
 			return nil, nil, false
 		}
-		if index < 0 {
-			if c.wrong || c.expires != 0 && c.expires < now {
-				return nil, nil, false
-			}
-			index = len(log)
-			log = append(log, &modelCert{cert: c, time: now, state: wire.CertValid, since: now})
+		known := ca.find(c.serial)
+		place, recorded, ok := known.place(c)
+		if !ok || known == nil && (c.wrong || c.expires != 0 && c.expires < now || ca.state != wire.CAActive) {
+			return nil, nil, false
 		}
-		hash := referenceLeafHash(uint64(index), log[index].time, c.der)
-		result.Entries = append(result.Entries, wire.LogEntry{Index: uint64(index), Time: log[index].time, LeafHash: hash})
+		if !recorded {
+			place = wire.LogEntry{Index: uint64(len(log)), Time: now, LeafHash: c.leafHash(ca.id, uint64(len(log)), now)}
+			log = append(log, place.LeafHash)
+			effects = append(effects, func() {
+				if known == nil {
+					known = &modelCert{serial: string(c.serial), state: wire.CertValid, since: now}
+					ca.certs = append(ca.certs, known)
+				}
+				known.add(c, place)
+			})
+		}
+		result.Entries = append(result.Entries, place)
 	}
 	return wire.Encode(result), func() {
+		for _, effect := range effects {
+			effect()
+		}
 		if len(log) > len(ca.log) {
 			ca.log, ca.time = log, now
 		}
 	}, true
 }
 
-func (m *model) setStatus(r *request) ([]byte, func(), bool) {
-	ca := m.find(r.ca.ID)
-	if ca == nil || ca.operator != r.by.MSPID {
-		return nil, nil, false
+func (c *testCert) leafHash(id wire.CAID, index uint64, t wire.Millis) []byte {
+	if c.tbs != nil {
+		return referencePrecertHash(index, t, id, c.tbs)
 	}
-	result := &wire.SetStatusResult{V: wire.Version}
-	var effects []func()
-	for i, c := range r.changes {
-		for _, other := range r.changes[:i] {
-			if slices.Equal(other.Serial, c.Serial) {
-				return nil, nil, false
-			}
-		}
-		index := slices.IndexFunc(ca.log, func(o *modelCert) bool { return slices.Equal(o.cert.serial, c.Serial) })
-		if index < 0 {
-			return nil, nil, false
-		}
-		after := *ca.log[index]
-		changed, ok := after.apply(c, max(r.now, after.since))
-		if !ok {
-			return nil, nil, false
-		}
-		if changed {
-			after.change++
-			effects = append(effects, func() { *ca.log[index] = after; ca.leaves++ })
-		}
-		result.Results = append(result.Results, wire.StatusResult{State: after.state, Reason: after.reason, Time: after.since, Change: after.change, Changed: changed})
-	}
-	return wire.Encode(result), func() {
-		for _, effect := range effects {
-			effect()
-		}
-	}, true
+	return referenceLeafHash(index, t, c.der)
 }
 
-func (c *modelCert) apply(ch wire.StatusChange, now wire.Millis) (changed, ok bool) {
-	was := c.state
+// place tells where cert stands, whether it does, and whether it may.
+func (c *modelCert) place(cert *testCert) (at wire.LogEntry, recorded, ok bool) {
 	switch {
-	case was == wire.CertRevoked && ch.Op != wire.OpRevoke:
-		return false, false
-	case was == wire.CertRevoked && ch.Reason == wire.KeyCompromise && c.reason != wire.KeyCompromise:
-		c.reason = wire.KeyCompromise
-		if ch.Invalidity != 0 {
-			c.invalidity = ch.Invalidity
-		}
-		return true, true
-	case was == wire.CertRevoked, was == wire.CertHeld && ch.Op == wire.OpHold:
-		return false, true
-	case was == wire.CertValid && ch.Op == wire.OpRelease:
-		return false, c.change > 0
+	case c == nil:
+		return at, false, true
+	case c.pre == cert:
+		return c.places[0], true, true
+	case c.final == cert:
+		return c.places[len(c.places)-1], true, true
 	}
-	switch ch.Op {
-	case wire.OpHold:
-		c.state, c.reason, c.since = wire.CertHeld, wire.CertificateHold, now
-	case wire.OpRelease:
-		c.state, c.reason, c.since = wire.CertValid, wire.Unspecified, now
-	case wire.OpRevoke:
-		c.state, c.reason, c.invalidity = wire.CertRevoked, ch.Reason, ch.Invalidity
-		if was == wire.CertValid {
-			c.since = now
-		}
+	return at, false, c.final == nil && cert.tbs == nil && cert.of == c.pre
+}
+
+func (c *modelCert) add(cert *testCert, place wire.LogEntry) {
+	c.places = append(c.places, place)
+	if cert.tbs != nil {
+		c.pre = cert
+	} else {
+		c.final = cert
 	}
-	return true, true
 }

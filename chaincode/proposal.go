@@ -10,6 +10,9 @@ import (
 // each organisation that has submitted them. Every vote reads the keys of all organisations, so that two votes in one block
 // cannot each miss the other: the later one fails the version check and is submitted again.
 
+// A RegisterCA's proposal goes when it takes effect: the trust list entry answers whoever comes late. A Decide's stays, because what
+// it did may have been undone by another one since.
+
 // proposalDigest names the decision to execute function with arg.
 func proposalDigest(function string, arg []byte) [sha256.Size]byte {
 	return sha256.Sum256(append(append([]byte(function), 0), arg...))
@@ -42,6 +45,20 @@ func (t *transaction) openProposal(digest [sha256.Size]byte, opened bool, functi
 		t.put(wire.ProposalKey(digest), wire.Encode(&wire.Proposal{V: wire.Version, Function: function, Arg: arg, Opened: t.now}))
 	}
 	t.put(wire.VoteKey(digest, t.caller.MSPID), wire.Encode(&wire.Vote{V: wire.Version, Time: t.now}))
+}
+
+// settleProposal marks a proposal that takes effect and removes its votes.
+func (t *transaction) settleProposal(p *ballot, function string, arg []byte) {
+	opened := t.now
+	if p.proposal != nil {
+		opened = p.proposal.Opened
+	}
+	t.put(wire.ProposalKey(p.digest), wire.Encode(&wire.Proposal{V: wire.Version, Function: function, Arg: arg, Opened: opened, Decided: t.now}))
+	for _, msp := range p.votes {
+		if msp != t.caller.MSPID || !p.isNew {
+			t.delete(wire.VoteKey(p.digest, msp))
+		}
+	}
 }
 
 // closeProposal removes a proposal that takes effect, and its votes. The caller's own was never written.

@@ -34,12 +34,22 @@ func referenceRoot(hashes [][]byte) []byte {
 
 // referenceLeafHash is the hash of RFC 6962 section 3.4's MerkleTreeLeaf with static-ct-api's leaf_index extension.
 func referenceLeafHash(index uint64, t wire.Millis, der []byte) []byte {
+	return referenceEntryHash(index, t, 0, nil, der)
+}
+
+// referencePrecertHash is the same of a precertificate whose certificate has tbs, apart from an SCT list.
+func referencePrecertHash(index uint64, t wire.Millis, issuerKeyHash [32]byte, tbs []byte) []byte {
+	return referenceEntryHash(index, t, 1, issuerKeyHash[:], tbs)
+}
+
+func referenceEntryHash(index uint64, t wire.Millis, entryType uint16, issuerKeyHash, certificate []byte) []byte {
 	b := cryptobyte.NewBuilder([]byte{0})
 	b.AddUint8(0)          // version v1
 	b.AddUint8(0)          // timestamped_entry
 	b.AddUint64(uint64(t)) // timestamp
-	b.AddUint16(0)         // x509_entry
-	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(der) })
+	b.AddUint16(entryType)
+	b.AddBytes(issuerKeyHash)
+	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(certificate) })
 	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { // extensions
 		b.AddUint8(0) // leaf_index
 		b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {

@@ -68,7 +68,7 @@ func (t *transaction) alreadyRegistered(id wire.CAID, entry []byte, a *wire.Regi
 func (t *transaction) enlist(id wire.CAID, cert *x509.Certificate, a *wire.RegisterCAArg) {
 	t.put(wire.CAKey(id), wire.Encode(&wire.CARecord{
 		V: wire.Version, Certs: [][]byte{cert.Raw}, Chain: a.Chain, OperatingMSP: a.OperatingMSP,
-		State: wire.CAActive, Registered: t.now, Change: 1,
+		State: wire.CAActive, Registered: t.now, Change: 1, StateTime: t.now, Settled: 1,
 	}))
 	// RFC 6962 2.1: the hash of an empty list is the hash of an empty string.
 	root := sha256.Sum256(nil)

@@ -204,8 +204,8 @@ func TestRegisterCARefusesWhatIsNoCA(t *testing.T) {
 		word  string
 	}{
 		{"garbage", []byte{0xa0}, "argument", "version"},
-		{"no certificate", registration("Org1MSP", nil), "cert", "1 to 65536"},
-		{"too large", registration("Org1MSP", make([]byte, wire.MaxCertDER+1)), "cert", "1 to 65536"},
+		{"no certificate", registration("Org1MSP", nil), "cert", "1 to 61440"},
+		{"too large", registration("Org1MSP", make([]byte, wire.MaxCertDER+1)), "cert", "1 to 61440"},
 		{"no DER", registration("Org1MSP", []byte("-----BEGIN CERTIFICATE-----")), "cert", "DER"},
 		{"trailing byte", registration("Org1MSP", append(slices.Clone(good), 0)), "cert", "trailing"},
 		{"operator outside", registration("Org9MSP", good), "operating_msp", "consortium"},

@@ -7,7 +7,8 @@ import (
 )
 
 // setStatus changes the status of certificates of one CA. It reads and writes the certificates' own records only, beside the
-// trust list entry and the clock, so that it does not compete with issuance.
+// trust list entry and the clock, so that it does not compete with issuance. What ends a hold also reads what others have
+// revoked (docs/decisions/0007-status-by-others.md).
 func setStatus(t *transaction, arg []byte) ([]byte, error) {
 	var a wire.SetStatusArg
 	if err := wire.Decode(arg, &a); err != nil {
@@ -28,19 +29,40 @@ func setStatus(t *transaction, arg []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	records, err := t.getMany(keys)
+	values, err = t.getMany(keys)
 	if err != nil {
+		return nil, err
+	}
+	records, err := decodeRecords(&a, keys, values)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.heedOthers(&a, ca, records); err != nil {
 		return nil, err
 	}
 	result := &wire.SetStatusResult{V: wire.Version, Results: make([]wire.StatusResult, len(keys))}
 	for i := range a.Changes {
-		r, err := t.changeStatus(fmt.Sprintf("changes[%d]", i), keys[i], records[i], ca, &a, i)
+		r, err := t.changeStatus(fmt.Sprintf("changes[%d]", i), keys[i], &records[i], ca, &a, i)
 		if err != nil {
 			return nil, err
 		}
 		result.Results[i] = *r
 	}
 	return wire.Encode(result), nil
+}
+
+// decodeRecords returns the records that a is about.
+func decodeRecords(a *wire.SetStatusArg, keys []string, values [][]byte) ([]wire.CertRecord, error) {
+	records := make([]wire.CertRecord, len(keys))
+	for i, value := range values {
+		if value == nil {
+			return nil, wire.Errorf(wire.NotFound, fmt.Sprintf("changes[%d].serial", i), a.Changes[i].Serial.String(), "must be the serial of a certificate of this CA that is on the ledger")
+		}
+		if err := wire.Decode(value, &records[i]); err != nil {
+			return nil, corrupt(keys[i], err)
+		}
+	}
+	return records, nil
 }
 
 // changedKeys checks what can be checked without state and returns the keys of the records.
@@ -67,15 +89,9 @@ func changedKeys(a *wire.SetStatusArg, now wire.Millis) ([]string, error) {
 
 // checkChange says whether operation, reason and invalidity date go together.
 func checkChange(field string, c *wire.StatusChange, now wire.Millis) error {
-	// RFC 5280 5.3.1. An unknown reason is refused, never recorded as unspecified.
-	if !c.Reason.Known() {
-		return invalid(field+".reason", fmt.Sprint(uint(c.Reason)), "must be a CRLReason of RFC 5280 section 5.3.1 other than removeFromCRL")
-	}
 	switch c.Op {
 	case wire.OpRevoke:
-		if c.Reason == wire.CertificateHold {
-			return invalid(field+".reason", c.Reason.String(), "is the reason of a hold, not of a revocation")
-		}
+		return checkRevocation(field+".", c.Reason, c.Invalidity, now)
 	case wire.OpHold:
 		if c.Reason != wire.CertificateHold {
 			return invalid(field+".reason", c.Reason.String(), "must be certificateHold for a hold")
@@ -87,32 +103,37 @@ func checkChange(field string, c *wire.StatusChange, now wire.Millis) error {
 	default:
 		return invalid(field+".op", fmt.Sprint(uint(c.Op)), "must be 1 (revoke), 2 (hold) or 3 (release)")
 	}
-	// RFC 5280 5.3.2
-	if c.Invalidity != 0 && c.Op != wire.OpRevoke {
+	if c.Invalidity != 0 {
 		return invalid(field+".invalidity", timeText(c.Invalidity.Time()), "only a revocation has an invalidity date")
 	}
-	if c.Invalidity < 0 || c.Invalidity > now {
-		return invalid(field+".invalidity", timeText(c.Invalidity.Time()), "must be from 1970 to the transaction's time, %s", timeText(now.Time()))
+	return nil
+}
+
+// checkRevocation says whether a revocation may carry reason and invalidity date. Errors name fields that begin with prefix.
+func checkRevocation(prefix string, reason wire.Reason, invalidity, now wire.Millis) error {
+	// RFC 5280 5.3.1. An unknown reason is refused, never recorded as unspecified.
+	if !reason.Known() {
+		return invalid(prefix+"reason", fmt.Sprint(uint(reason)), "must be a CRLReason of RFC 5280 section 5.3.1 other than removeFromCRL")
+	}
+	if reason == wire.CertificateHold {
+		return invalid(prefix+"reason", reason.String(), "is the reason of a hold, not of a revocation")
+	}
+	// RFC 5280 5.3.2
+	if invalidity < 0 || invalidity > now {
+		return invalid(prefix+"invalidity", timeText(invalidity.Time()), "must be from 1970 to the transaction's time, %s", timeText(now.Time()))
 	}
 	return nil
 }
 
 // changeStatus makes the i-th change of a.
-func (t *transaction) changeStatus(field, key string, value []byte, ca *wire.CARecord, a *wire.SetStatusArg, i int) (*wire.StatusResult, error) {
+func (t *transaction) changeStatus(field, key string, rec *wire.CertRecord, ca *wire.CARecord, a *wire.SetStatusArg, i int) (*wire.StatusResult, error) {
 	c := &a.Changes[i]
-	if value == nil {
-		return nil, wire.Errorf(wire.NotFound, field+".serial", c.Serial.String(), "must be the serial of a certificate of this CA that is on the ledger")
-	}
-	var rec wire.CertRecord
-	if err := wire.Decode(value, &rec); err != nil {
-		return nil, corrupt(key, err)
-	}
-	changed, err := apply(field, &rec, c, ca.State, t.now)
+	changed, err := apply(field, rec, c, ca.State, t.now)
 	if err != nil {
 		return nil, err
 	}
 	if changed {
-		t.put(key, wire.Encode(&rec))
+		t.put(key, wire.Encode(rec))
 		t.putLeaf(&wire.StatusLeaf{
 			V: wire.Version, Kind: wire.LeafCert, CAID: a.CAID, Serial: c.Serial, Change: rec.Change,
 			State: uint(rec.State), Reason: rec.Reason, Time: rec.StatusTime, Invalidity: rec.Invalidity,

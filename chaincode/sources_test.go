@@ -15,12 +15,14 @@ import (
 // TestSourcesCannotDisagree reads what every endorser executes: executing it twice on one machine, as all other tests do, would
 // not notice a clock that shows the same second, nor a map order that happens to be the same.
 func TestSourcesCannotDisagree(t *testing.T) {
+	set := token.NewFileSet()
+	imports := importer.ForCompiler(set, "source", nil) // reads what they import once
 	for _, dir := range []string{".", "wire", "../internal/ctleaf", "../internal/status"} {
-		files := parseSources(t, dir)
+		files := parseSources(t, set, imports, dir)
 		for _, f := range files.list {
 			for _, imp := range f.Imports {
 				switch path := strings.Trim(imp.Path.Value, `"`); path {
-				case "math/rand", "math/rand/v2", "crypto/rand", "os", "net", "net/http", "sync", "runtime", "unsafe":
+				case "math/rand", "math/rand/v2", "crypto/rand", "os", "net", "net/http", "runtime", "unsafe":
 					t.Errorf("%s: imports %s", files.set.Position(imp.Pos()), path)
 				}
 			}
@@ -35,9 +37,9 @@ type sources struct {
 	info *types.Info
 }
 
-func parseSources(t *testing.T, dir string) sources {
+func parseSources(t *testing.T, set *token.FileSet, imports types.Importer, dir string) sources {
 	t.Helper()
-	s := sources{set: token.NewFileSet(), info: &types.Info{Types: map[ast.Expr]types.TypeAndValue{}}}
+	s := sources{set: set, info: &types.Info{Types: map[ast.Expr]types.TypeAndValue{}}}
 	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +57,7 @@ func parseSources(t *testing.T, dir string) sources {
 	if len(s.list) == 0 {
 		t.Fatalf("%s: %v", dir, fs.ErrNotExist)
 	}
-	conf := types.Config{Importer: importer.ForCompiler(s.set, "source", nil)}
+	conf := types.Config{Importer: imports}
 	if _, err := conf.Check(dir, s.set, s.list, s.info); err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +76,11 @@ func checkStatements(t *testing.T, s sources) {
 					t.Errorf("%s: ranges over a map", s.set.Position(n.Pos()))
 				}
 			case *ast.SelectorExpr:
-				if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" && (n.Sel.Name == "Now" || n.Sel.Name == "Since" || n.Sel.Name == "Until") {
+				x, ok := n.X.(*ast.Ident)
+				if ok && x.Name == "sync" && n.Sel.Name != "OnceValues" { // what is made once is the same for all
+					t.Errorf("%s: shares state", s.set.Position(n.Pos()))
+				}
+				if ok && x.Name == "time" && (n.Sel.Name == "Now" || n.Sel.Name == "Since" || n.Sel.Name == "Until") {
 					t.Errorf("%s: reads a clock", s.set.Position(n.Pos()))
 				}
 			}

@@ -1,6 +1,7 @@
 package chaincode_test
 
 import (
+	"crypto/sha256"
 	"errors"
 	"testing"
 
@@ -14,6 +15,13 @@ func TestStateThatThisContractDidNotWriteIsInternal(t *testing.T) {
 	der, cert := ca.Issue(t)
 	revoke := ca.StatusArg(wire.StatusChange{Serial: cctest.Serial(t, cert), Op: wire.OpRevoke})
 	junk := []byte{0xff}
+	serial, pre := cctest.Serial(t, cert), wire.Encode(&wire.CertRecord{V: wire.Version, State: wire.CertValid, SPKIHash: make([]byte, 32)})
+	onHold := func(spkiHash []byte) []byte {
+		return wire.Encode(&wire.CertRecord{V: wire.Version, State: wire.CertHeld, Reason: wire.CertificateHold, Change: 1, Final: &wire.LogEntry{}, SPKIHash: spkiHash})
+	}
+	release := ca.StatusArg(wire.StatusChange{Serial: serial, Op: wire.OpRelease})
+	quorum, hash := ca.QuorumArg(serial, wire.Superseded), make([]byte, 32)
+	digest := sha256.Sum256(append([]byte("Decide\x00"), quorum...))
 	head := wire.Encode(&wire.LogHead{V: wire.Version, Size: 1, Root: make([]byte, 32), Range: [][]byte{make([]byte, 31)}})
 	for _, c := range []struct {
 		key, function string
@@ -32,11 +40,27 @@ func TestStateThatThisContractDidNotWriteIsInternal(t *testing.T) {
 		{wire.LogHeadKey(ca.ID), wire.FnIssue, wire.Encode(&wire.LogHead{V: wire.Version, Size: 3}), ca.IssueArg(der), op1},
 		{wire.LogHeadKey(ca.ID), wire.FnIssue, head, ca.IssueArg(der), op1},
 		{wire.CertKey(ca.ID, cctest.Serial(t, cert)), wire.FnIssue, junk, ca.IssueArg(der), op1},
-		{wire.CertKey(ca.ID, cctest.Serial(t, cert)), wire.FnSetStatus, junk, revoke, op1},
+		{wire.CertKey(ca.ID, serial), wire.FnIssue, pre, ca.IssueArg(der), op1},
+		{wire.CertKey(ca.ID, serial), wire.FnSetStatus, junk, revoke, op1},
+		{wire.CertKey(ca.ID, serial), wire.FnSetStatus, onHold(nil), release, op1},
+		{wire.RevokeKey(ca.ID, serial, wire.HolderSource([32]byte{})), wire.FnSetStatus, junk, release, op1},
+		{wire.RevokeKey(ca.ID, serial, wire.QuorumSource()), wire.FnSetStatus, junk, release, op1},
+		{wire.CAKey(ca.ID), wire.FnSetStatus, wire.Encode(&wire.CARecord{V: wire.Version, OperatingMSP: "Org1MSP", Certs: [][]byte{ca.DER}, State: wire.CAActive, Rules: 1}), release, op1},
+		{wire.CAKey(ca.ID), wire.FnRevoke, junk, ca.RevokeArg(t, cctest.Channel, der, 0, cctest.T0), op1},
+		{holderKey(t, ca, der), wire.FnRevoke, junk, ca.RevokeArg(t, cctest.Channel, der, 0, cctest.T0), op1},
+		{wire.CAKey(ca.ID), wire.FnDecide, junk, ca.SuspendArg(1), admin1},
+		{wire.ProposalKey(digest), wire.FnDecide, junk, quorum, admin1},
+		{wire.StatusHeadKey, wire.FnIntegrate, junk, cctest.IntegrateArg(0, hash), op1},
+		{wire.StatusHeadKey, wire.FnIntegrate, wire.Encode(&wire.StatusHead{V: wire.Version, Size: 1, Root: hash}), cctest.IntegrateArg(1, hash), op1},
+		{wire.StatusHeadKey, wire.FnIntegrate, wire.Encode(&wire.StatusHead{V: wire.Version, Size: 1, Root: hash, Range: [][]byte{make([]byte, 31)}}), cctest.IntegrateArg(1, hash), op1},
+		{wire.PendingKey([32]byte{}), wire.FnIntegrate, junk, cctest.IntegrateArg(0, hash), op1},
 	} {
 		t.Run(c.function+" "+c.key[:5], func(t *testing.T) {
 			l := founded(t)
 			l.Register(t, ca, "Org1MSP")
+			if c.function == wire.FnSetStatus {
+				l.Set(wire.CertKey(ca.ID, serial), onHold(make([]byte, 32)))
+			}
 			l.Set(c.key, c.value)
 			refused(t, l, c.by, c.function, c.arg, wire.Internal, "state", "")
 		})
@@ -91,6 +115,17 @@ func TestEveryFailureOfTheStateIsInternal(t *testing.T) {
 	der, cert := ca.Issue(t)
 	l.Must(t, op1, wire.FnIssue, ca.IssueArg(der))
 	more, _ := ca.Issue(t)
+	pre, _, final := ca.Precert(t)
+	l.Must(t, op1, wire.FnIssue, ca.IssueArg(pre))
+	promised, _ := final(nil)
+	_, heldCert := ca.Issue(t)
+	held := cctest.Serial(t, heldCert)
+	l.Set(wire.CertKey(ca.ID, held), wire.Encode(&wire.CertRecord{
+		V: wire.Version, State: wire.CertHeld, Reason: wire.CertificateHold, Change: 1, Final: &wire.LogEntry{}, SPKIHash: make([]byte, 32),
+	}))
+	l.Decide(t, ca.RuleArg(1, 1, 2, wire.CACompromise))
+	l.Must(t, admin1, wire.FnDecide, ca.QuorumArg(held, 0))
+	l.Must(t, admin2, wire.FnDecide, ca.QuorumArg(held, 0))
 	other := cctest.NewCA(t)
 	l.Must(t, admin1, wire.FnRegisterCA, other.RegisterArg("Org2MSP"))
 	l.Must(t, admin2, wire.FnRegisterCA, other.RegisterArg("Org2MSP"))
@@ -106,7 +141,13 @@ func TestEveryFailureOfTheStateIsInternal(t *testing.T) {
 		{wire.FnInit, admin1, l.InitArg()},
 		{wire.FnRegisterCA, admin1, cctest.NewCA(t).RegisterArg("Org2MSP")}, // a first vote
 		{wire.FnRegisterCA, admin3, other.RegisterArg("Org2MSP")},           // the deciding one
-		{wire.FnIssue, op1, ca.IssueArg(der, more)},
+		{wire.FnIssue, op1, ca.IssueArg(der, more, promised)},
+		{wire.FnSetStatus, op1, ca.StatusArg(wire.StatusChange{Serial: held, Op: wire.OpRelease})},
+		{wire.FnRevoke, op2, ca.RevokeArg(t, cctest.Channel, der, 0, l.Now)},
+		{wire.FnDecide, admin2, ca.SuspendArg(2)},      // a first vote
+		{wire.FnDecide, admin1, ca.SuspendArg(2)},      // alone
+		{wire.FnDecide, admin3, ca.QuorumArg(held, 0)}, // the deciding one
+		{wire.FnIntegrate, op2, cctest.IntegrateArg(0, l.Pending(t)...)},
 		{wire.FnSetStatus, op1, ca.StatusArg(wire.StatusChange{Serial: cctest.Serial(t, cert), Op: wire.OpRevoke})},
 		{wire.FnTick, op1, cctest.TickArg()},
 		{wire.FnRead, op1, cctest.ReadArg("x")},
@@ -114,7 +155,7 @@ func TestEveryFailureOfTheStateIsInternal(t *testing.T) {
 		failures := 0
 		for n := 0; ; n++ {
 			st := &brokenState{l.Store.Simulate(), n}
-			result, err := contract.Invoke(st, chaincode.Tx{ID: "x", Time: l.Now, Caller: c.by}, c.function, c.arg)
+			result, err := contract.Invoke(st, chaincode.Tx{ID: "x", Channel: cctest.Channel, Time: l.Now, Caller: c.by}, c.function, c.arg)
 			if err == nil {
 				break
 			}

@@ -11,6 +11,7 @@ import (
 // transaction is one execution: what it may read, and what it will write if all checks pass.
 type transaction struct {
 	state      State
+	channel    string
 	caller     Caller
 	now        wire.Millis // claimed by the client; see clock.go for what keeps it honest
 	consortium wire.Consortium
@@ -30,7 +31,7 @@ func newTransaction(st State, tx Tx) (*transaction, error) {
 	if tx.Time.Before(time.UnixMilli(0)) || tx.Time.After(maxTime) {
 		return nil, wire.Errorf(wire.InvalidArgument, "time", tx.Time.UTC().String(), "must be from 1970 to 9999")
 	}
-	return &transaction{state: st, caller: tx.Caller, now: wire.MillisOf(tx.Time)}, nil
+	return &transaction{state: st, channel: tx.Channel, caller: tx.Caller, now: wire.MillisOf(tx.Time)}, nil
 }
 
 // put and delete take effect in flush.

@@ -104,6 +104,10 @@ func CAID(issuer *x509.Certificate) string {
 
 // do sends a request and returns the answer's status, content type and body.
 func (c *Client) do(ctx context.Context, method, address string, body []byte, contentType string) (int, string, []byte, error) {
+	return c.doLimit(ctx, method, address, body, contentType, maxAnswer)
+}
+
+func (c *Client) doLimit(ctx context.Context, method, address string, body []byte, contentType string, limit int) (int, string, []byte, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return 0, "", nil, fmt.Errorf("%w: URL %q: must be an absolute http or https URL", ErrTransport, address)
@@ -119,12 +123,12 @@ func (c *Client) do(ctx context.Context, method, address string, body []byte, co
 	if err != nil {
 		return 0, "", nil, fmt.Errorf("%w: %w", ErrTransport, err)
 	}
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1))
 	if err = errors.Join(err, resp.Body.Close()); err != nil {
 		return 0, "", nil, fmt.Errorf("%w: %s: %w", ErrTransport, address, err)
 	}
-	if len(answer) > maxAnswer {
-		return 0, "", nil, fmt.Errorf("%w: %s: answer is longer than %d octets", ErrTransport, address, maxAnswer)
+	if len(answer) > limit {
+		return 0, "", nil, fmt.Errorf("%w: %s: answer is longer than %d octets", ErrTransport, address, limit)
 	}
 	mediaType, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
 	return resp.StatusCode, strings.TrimSpace(strings.ToLower(mediaType)), answer, nil

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/transparency-dev/merkle/proof"
-	"github.com/transparency-dev/merkle/rfc6962"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
@@ -79,18 +77,11 @@ func VerifyInclusion(cert, issuer *x509.Certificate, text []byte, origin string,
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	}
-	if p.Index >= cp.Size {
-		return nil, fmt.Errorf("%w: index %d: must be below the checkpoint's size, %d", ErrNotIncluded, p.Index, cp.Size)
-	}
 	leaf, err := ctleaf.Hash(p.Index, p.Time, cert.Raw)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrProofFormat, err)
+		return nil, fmt.Errorf("%w: %w", ErrNotIncluded, err)
 	}
-	path := make([][]byte, len(p.Path))
-	for i := range p.Path {
-		path[i] = p.Path[i][:]
-	}
-	if err := proof.VerifyInclusion(rfc6962.DefaultHasher, p.Index, cp.Size, leaf[:], path, cp.Root[:]); err != nil {
+	if err := p.Verify(leaf, cp); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotIncluded, err)
 	}
 	return &Inclusion{Index: p.Index, Logged: p.Time.Time(), Origin: origin, Size: cp.Size, Root: cp.Root, SignedBy: signers}, nil

@@ -79,6 +79,7 @@ type Tx struct {
 	Index    int       // position in the block
 	Time     time.Time // claimed by the client, UTC
 	MSPID    string    // organisation of the submitting identity
+	Role     string    // its attribute wire.RoleAttribute; empty if it has none
 	Valid    bool      // false: no effect; Writes must be ignored
 	Code     string    // validation code, "VALID" or the reason
 	Function string    // empty when another chaincode called the contract (Fabric only); Arg and Result are then unknown

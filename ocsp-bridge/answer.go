@@ -10,7 +10,6 @@ import (
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/ocspwire"
-	"github.com/certanchor/certanchor/internal/status"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/index"
 )
 
@@ -131,17 +130,17 @@ func (b *Bridge) singles(q *question) (out []ocspwire.SingleResponse, issued int
 	return out, issued, nil
 }
 
-// evaluate fills in the status of one certificate; it stays unknown unless the ledger has a record of its final certificate.
+// evaluate fills in the status of one certificate; it stays unknown unless the ledger has a record of it. A precertificate is enough:
+// it is the CA's promise of the certificate (RFC 6962 section 3.1), and may be all that the ledger ever has of it.
 func (b *Bridge) evaluate(ca *index.CA, single *ocspwire.SingleResponse) (known bool, err error) {
 	serial, err := wire.SerialOf(single.ID.Serial)
 	if err != nil {
 		return false, nil // not a serial number that the contract accepts, so never issued
 	}
-	rec, err := b.index.Record(ca.ID, serial)
+	st, rec, err := b.index.Status(ca.ID, serial)
 	if err != nil || rec == nil {
 		return false, err
 	}
-	st := status.Evaluate(ca.Record, rec)
 	switch st.State {
 	case wire.CertValid:
 		single.Status = ocspwire.Good

@@ -8,6 +8,7 @@ import (
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/lognames"
+	"github.com/certanchor/certanchor/internal/merklelog"
 	"github.com/certanchor/certanchor/internal/problem"
 	"github.com/certanchor/certanchor/internal/tlogproof"
 )
@@ -76,15 +77,19 @@ func (b *Bridge) proof(r *http.Request) ([]byte, error) {
 	if position >= head.Size {
 		return nil, wire.Errorf(wire.NotFound, "index", strconv.FormatUint(position, 10), "must be below the size of the log, %d", head.Size)
 	}
-	entry, err := b.index.Entry(id, position)
+	log, ok := b.index.Issuance(id)
+	if !ok {
+		return nil, wire.Errorf(wire.NotFound, "ca_id", id.String(), "must be a registered CA")
+	}
+	entries, err := log.Entries(position, position+1)
 	if err != nil {
 		return nil, err
 	}
-	path, err := b.index.Inclusion(id, position, head.Size)
+	path, err := merklelog.Inclusion(log, position, head.Size)
 	if err != nil {
 		return nil, err
 	}
-	p := tlogproof.Proof{Index: position, Time: entry.Time, Path: path, Checkpoint: head.Note}
+	p := tlogproof.Proof{Index: position, Time: entries[0].Time, Path: path, Checkpoint: head.Note}
 	return p.Marshal(), nil
 }
 
@@ -119,9 +124,13 @@ func (b *Bridge) record(id wire.CAID, serial wire.Serial) (*wire.CertRecord, err
 		return nil, err
 	}
 	if rec == nil || rec.Final == nil {
-		return nil, wire.Errorf(wire.NotFound, "serial", serial.String(), "must be the serial number of a certificate that this CA's log has")
+		return nil, notLogged(serial)
 	}
 	return rec, nil
+}
+
+func notLogged(serial wire.Serial) error {
+	return wire.Errorf(wire.NotFound, "serial", serial.String(), "must be the serial number of a certificate that this CA's log has")
 }
 
 func (b *Bridge) writeText(w http.ResponseWriter, text []byte) {

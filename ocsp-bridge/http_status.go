@@ -9,7 +9,6 @@ import (
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/problem"
-	"github.com/certanchor/certanchor/internal/status"
 )
 
 // statusInfo is what the ledger says about a certificate, as far as this bridge has read it. Unlike an OCSP answer it is given
@@ -56,11 +55,13 @@ func (b *Bridge) status(caText, serialText string) (*statusInfo, error) {
 	if ca == nil {
 		return nil, wire.Errorf(wire.NotFound, "ca_id", id.String(), "must be a registered CA")
 	}
-	rec, err := b.record(id, serial)
+	st, rec, err := b.index.Status(id, serial)
 	if err != nil {
 		return nil, err
 	}
-	st := status.Evaluate(ca.Record, rec)
+	if rec == nil || rec.Final == nil {
+		return nil, notLogged(serial)
+	}
 	info := &statusInfo{
 		CAID: id.String(), Serial: serial.String(), State: stateNames[st.State], Since: st.Time.Time(), Changes: st.Change,
 		LogIndex: rec.Final.Index, Logged: rec.Final.Time.Time(), NotAfter: rec.NotAfter.Time(),

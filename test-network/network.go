@@ -202,3 +202,6 @@ func (n *Network) tail(node string) string {
 	content, _ := io.ReadAll(file)
 	return strings.TrimSpace(string(content))
 }
+
+// DataDir is where a node keeps its ledger.
+func (n *Network) DataDir(node string) string { return n.layout.dataDir(node) }

@@ -151,7 +151,7 @@ func (ca *CA) RegisterArg(operatingMSP string) []byte {
 
 // IssueArg is the encoded argument that records ders.
 func (ca *CA) IssueArg(ders ...[]byte) []byte {
-	return wire.Encode(&wire.IssueArg{V: wire.Version, CAID: ca.ID, Certs: ders})
+	return wire.Encode(wire.NewIssueArg(ca.ID, ders))
 }
 
 // StatusArg is the encoded argument that makes changes.

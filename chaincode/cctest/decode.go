@@ -25,6 +25,38 @@ func Decode(t TB, data []byte, v any) {
 		err = wire.Decode(data, v)
 	case *wire.StatusLeaf:
 		err = wire.Decode(data, v)
+	case *wire.Revocation:
+		err = wire.Decode(data, v)
+	case *wire.Rule:
+		err = wire.Decode(data, v)
+	case *wire.StatusHead:
+		err = wire.Decode(data, v)
+	case *wire.MapCert:
+		err = wire.Decode(data, v)
+	case *wire.MapCA:
+		err = wire.Decode(data, v)
+	case *wire.MapLeaf:
+		err = wire.Decode(data, v)
+	case *wire.RevokeIntent:
+		err = wire.Decode(data, v)
+	case *wire.RevokeArg:
+		err = wire.Decode(data, v)
+	case *wire.RevokeResult:
+		err = wire.Decode(data, v)
+	case *wire.DecideArg:
+		err = wire.Decode(data, v)
+	case *wire.DecideResult:
+		err = wire.Decode(data, v)
+	case *wire.IntegrateArg:
+		err = wire.Decode(data, v)
+	case *wire.IntegrateResult:
+		err = wire.Decode(data, v)
+	case *wire.IssueArg:
+		err = wire.Decode(data, v)
+	case *wire.SetStatusArg:
+		err = wire.Decode(data, v)
+	case *wire.RegisterCAArg:
+		err = wire.Decode(data, v)
 	case *wire.RegisterCAResult:
 		err = wire.Decode(data, v)
 	case *wire.IssueResult:

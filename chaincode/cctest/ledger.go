@@ -14,6 +14,9 @@ import (
 // T0 is when the clock of a Ledger starts: the beginning of an epoch of every interval that divides a day.
 var T0 = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
+// Channel is the name of a Ledger.
+const Channel = "test"
+
 // Ledger runs the contract as several endorsers would: every transaction is executed twice, by two contracts on two states, and
 // the test fails unless reads, writes, answers and errors are the same, octet for octet. A refusal must leave nothing behind.
 type Ledger struct {
@@ -42,7 +45,7 @@ func NewLedger(t TB, cfg chaincode.Config) *Ledger {
 // Endorse executes a transaction on the present state without committing it.
 func (l *Ledger) Endorse(t TB, by chaincode.Caller, function string, arg []byte) (*Envelope, *wire.Error) {
 	t.Helper()
-	tx := chaincode.Tx{ID: "tx", Time: l.Now, Caller: by}
+	tx := chaincode.Tx{ID: "tx", Channel: Channel, Time: l.Now, Caller: by}
 	var envelopes [2]*Envelope
 	var errs [2]*wire.Error
 	for i, store := range []*Store{l.Store, l.twin} {

@@ -48,7 +48,7 @@ type strict struct {
 // metadataFunction is contract-api's own, which tools use to discover a contract. It touches no state.
 const metadataFunction = contractapi.SystemContractName + ":GetMetadata"
 
-var functions = []string{wire.FnInit, wire.FnRegisterCA, wire.FnIssue, wire.FnSetStatus, wire.FnTick, wire.FnRead}
+var functions = []string{wire.FnInit, wire.FnRegisterCA, wire.FnIssue, wire.FnSetStatus, wire.FnRevoke, wire.FnDecide, wire.FnIntegrate, wire.FnTick, wire.FnRead}
 
 func (s strict) Init(shim.ChaincodeStubInterface) *peer.Response {
 	return shim.Error(wire.Errorf(wire.InvalidArgument, "function", "", "the chaincode is not deployed with --init-required; call %s", wire.FnInit).Message())
@@ -104,6 +104,15 @@ func (c *contract) Issue(ctx txContext, arg string) (string, error) {
 }
 func (c *contract) SetStatus(ctx txContext, arg string) (string, error) {
 	return c.invoke(ctx, wire.FnSetStatus, arg)
+}
+func (c *contract) Revoke(ctx txContext, arg string) (string, error) {
+	return c.invoke(ctx, wire.FnRevoke, arg)
+}
+func (c *contract) Decide(ctx txContext, arg string) (string, error) {
+	return c.invoke(ctx, wire.FnDecide, arg)
+}
+func (c *contract) Integrate(ctx txContext, arg string) (string, error) {
+	return c.invoke(ctx, wire.FnIntegrate, arg)
 }
 func (c *contract) Tick(ctx txContext, arg string) (string, error) {
 	return c.invoke(ctx, wire.FnTick, arg)
@@ -162,7 +171,7 @@ func envelope(stub shim.ChaincodeStubInterface) (chaincode.Tx, *wire.Error) {
 	if err != nil {
 		return chaincode.Tx{}, wire.Errorf(wire.PermissionDenied, "caller.role", "", "the submitting identity's attributes cannot be read: %v", err)
 	}
-	return chaincode.Tx{ID: stub.GetTxID(), Time: at.AsTime(), Caller: chaincode.Caller{MSPID: msp, Role: role}}, nil
+	return chaincode.Tx{ID: stub.GetTxID(), Channel: stub.GetChannelID(), Time: at.AsTime(), Caller: chaincode.Caller{MSPID: msp, Role: role}}, nil
 }
 
 // rawSerializer passes strings through. contract-api's own validates every argument and answer against a JSON schema, which

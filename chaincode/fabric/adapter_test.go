@@ -93,6 +93,19 @@ func TestCertificateLifeThroughTheAdapter(t *testing.T) {
 			if read.Values[0] == nil || read.Values[1] != nil {
 				t.Errorf("Read returned %x", read.Values)
 			}
+			// The channel comes from the proposal, too.
+			e := refusalOf(t, p.invoke(t, operator, now, []byte(wire.FnRevoke), ca.RevokeArg(t, "other", ders[0], 0, cctest.T0)))
+			if e.Field != "intent.channel" || e.Value != "other" {
+				t.Errorf("an intent for another channel is refused with %v", e)
+			}
+			must(t, p.invoke(t, operator, now, []byte(wire.FnRevoke), ca.RevokeArg(t, "ch", ders[0], wire.Superseded, cctest.T0)))
+			must(t, p.invoke(t, admin, now, []byte(wire.FnDecide), ca.SuspendArg(1)))
+			registered := &wire.StatusLeaf{V: wire.Version, Kind: wire.LeafCA, CAID: ca.ID, Change: 1, State: uint(wire.CAActive), Time: wire.MillisOf(cctest.T0)}
+			hash := registered.Hash()
+			must(t, p.invoke(t, operator, now, []byte(wire.FnIntegrate), cctest.IntegrateArg(0, hash[:])))
+			if p.state[wire.PendingKey(hash)] != nil || p.state[wire.StatusHeadKey] == nil {
+				t.Error("the status log did not take the CA's registration")
+			}
 		})
 	}
 }

@@ -22,7 +22,7 @@ const DefaultTickInterval = 15 * time.Second
 const (
 	MaxArgBytes = 8 << 20  // encoded argument
 	MaxBatch    = 1000     // certificates in an Issue, changes in a SetStatus
-	MaxCertDER  = 64 << 10 // one certificate
+	MaxCertDER  = 60 << 10 // one certificate: with what a leaf adds it fits an entry bundle of tlog-tiles, whose entries have 2^16-1 bytes
 	MaxSerial   = 20       // octets of a serial number, RFC 5280 4.1.2.2
 )
 

@@ -17,9 +17,14 @@ const (
 	CAPrefix      = "ca/"
 	CertPrefix    = "cert/"
 	LogPrefix     = "log/"
+	RevokePrefix  = "revoke/"
+	RulePrefix    = "rule/"
 	PendingPrefix = "status/pending/"
 	ClockPrefix   = "clock/"
 )
+
+// StatusHeadKey holds the StatusHead, absent until the first Integrate.
+const StatusHeadKey = "status/head"
 
 // ClockKeys is the number of rotating clock keys.
 const ClockKeys = 3
@@ -108,6 +113,60 @@ func ParseCertKey(key string) (CAID, Serial, error) {
 		return CAID{}, nil, fmt.Errorf("wire: %q is not a certificate key", key)
 	}
 	return caID, s, Serial(s).Check()
+}
+
+// RevokeKey is the revocation of one certificate by one source.
+func RevokeKey(id CAID, s Serial, source string) string {
+	return RevokePrefix + id.String() + "/" + s.String() + "/" + source
+}
+
+// Sources of a revocation, the last part of its key.
+const sourceQuorum = "quorum"
+
+// HolderSource is the source of a revocation by the holder of the key with the given SHA-256 of its SubjectPublicKeyInfo.
+func HolderSource(spkiHash [sha256.Size]byte) string {
+	return "holder-" + hex.EncodeToString(spkiHash[:])
+}
+
+// QuorumSource is the source of a revocation that a majority decided.
+func QuorumSource() string { return sourceQuorum }
+
+// ParseRevokeKey undoes RevokeKey.
+func ParseRevokeKey(key string) (id CAID, s Serial, source string, err error) {
+	parts := strings.Split(strings.TrimPrefix(key, RevokePrefix), "/")
+	if len(parts) != 3 || !strings.HasPrefix(key, RevokePrefix) {
+		return id, nil, "", fmt.Errorf("wire: %q is not a revocation key", key)
+	}
+	if id, s, err = ParseCertKey(CertPrefix + parts[0] + "/" + parts[1]); err != nil {
+		return id, nil, "", err
+	}
+	hash, holder := strings.CutPrefix(parts[2], "holder-")
+	if _, hashErr := ParseCAID(hash); parts[2] != sourceQuorum && (!holder || hashErr != nil) {
+		return id, nil, "", fmt.Errorf("wire: %q is not a revocation key: its source is neither quorum nor a key", key)
+	}
+	return id, s, parts[2], nil
+}
+
+// RuleKey is the n-th rule about a CA, from 1.
+func RuleKey(id CAID, n uint64) string {
+	return RulePrefix + id.String() + "/" + strconv.FormatUint(n, 10)
+}
+
+// ParseRuleKey undoes RuleKey.
+func ParseRuleKey(key string) (CAID, uint64, error) {
+	id, number, ok := strings.Cut(strings.TrimPrefix(key, RulePrefix), "/")
+	if !ok || !strings.HasPrefix(key, RulePrefix) {
+		return CAID{}, 0, fmt.Errorf("wire: %q is not a rule key", key)
+	}
+	caID, err := ParseCAID(id)
+	if err != nil {
+		return CAID{}, 0, err
+	}
+	n, err := strconv.ParseUint(number, 10, 64)
+	if err != nil || RuleKey(caID, n) != key || n == 0 {
+		return CAID{}, 0, fmt.Errorf("wire: %q is not a rule key", key)
+	}
+	return caID, n, nil
 }
 
 // LogHeadKey is the head of a CA's issuance log.

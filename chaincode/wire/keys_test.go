@@ -13,14 +13,18 @@ func TestKeys(t *testing.T) {
 	id, serial := caID(0xab), Serial{0x01, 0xff}
 	hash := [32]byte(fill(0xcd, 32))
 	for got, want := range map[string]string{
-		CAKey(id):                "ca/" + hexOf(0xab, 32),
-		CertKey(id, serial):      "cert/" + hexOf(0xab, 32) + "/01ff",
-		LogHeadKey(id):           "log/" + hexOf(0xab, 32) + "/head",
-		PendingKey(hash):         "status/pending/" + hexOf(0xcd, 32),
-		ClockKey(0):              "clock/0",
-		ClockKey(117815041):      "clock/1",
-		ProposalKey(hash):        "proposal/" + hexOf(0xcd, 32),
-		VoteKey(hash, "Org1MSP"): "vote/" + hexOf(0xcd, 32) + "/Org1MSP",
+		CAKey(id):           "ca/" + hexOf(0xab, 32),
+		CertKey(id, serial): "cert/" + hexOf(0xab, 32) + "/01ff",
+		LogHeadKey(id):      "log/" + hexOf(0xab, 32) + "/head",
+		PendingKey(hash):    "status/pending/" + hexOf(0xcd, 32),
+		RevokeKey(id, serial, HolderSource(hash)): "revoke/" + hexOf(0xab, 32) + "/01ff/holder-" + hexOf(0xcd, 32),
+		RevokeKey(id, serial, QuorumSource()):     "revoke/" + hexOf(0xab, 32) + "/01ff/quorum",
+		RuleKey(id, 12):                           "rule/" + hexOf(0xab, 32) + "/12",
+		StatusHeadKey:                             "status/head",
+		ClockKey(0):                               "clock/0",
+		ClockKey(117815041):                       "clock/1",
+		ProposalKey(hash):                         "proposal/" + hexOf(0xcd, 32),
+		VoteKey(hash, "Org1MSP"):                  "vote/" + hexOf(0xcd, 32) + "/Org1MSP",
 	} {
 		if got != want {
 			t.Errorf("key is %q, want %q", got, want)
@@ -29,6 +33,15 @@ func TestKeys(t *testing.T) {
 	gotID, gotSerial, err := ParseCertKey(CertKey(id, serial))
 	if err != nil || gotID != id || !bytes.Equal(gotSerial, serial) {
 		t.Errorf("ParseCertKey returned %v, %v, %v", gotID, gotSerial, err)
+	}
+	for _, source := range []string{HolderSource(hash), QuorumSource()} {
+		gotID, gotSerial, gotSource, err := ParseRevokeKey(RevokeKey(id, serial, source))
+		if err != nil || gotID != id || !bytes.Equal(gotSerial, serial) || gotSource != source {
+			t.Errorf("ParseRevokeKey returned %v, %v, %v, %v", gotID, gotSerial, gotSource, err)
+		}
+	}
+	if gotID, n, err := ParseRuleKey(RuleKey(id, 12)); err != nil || gotID != id || n != 12 {
+		t.Errorf("ParseRuleKey returned %v, %v, %v", gotID, n, err)
 	}
 	if gotID, err = ParseLogHeadKey(LogHeadKey(id)); err != nil || gotID != id {
 		t.Errorf("ParseLogHeadKey returned %v, %v", gotID, err)
@@ -43,6 +56,23 @@ func TestKeysThatAreNot(t *testing.T) {
 	} {
 		if _, _, err := ParseCertKey(key); err == nil {
 			t.Errorf("ParseCertKey accepts %q", key)
+		}
+	}
+	for _, key := range []string{
+		"", "revoke/", "revoke/" + id + "/01", "revoke/" + id + "/01/", "revoke/" + id + "/01/other", "revoke/" + id + "/01/quorum/", "revoke/" + id + "/001/quorum",
+		"revoke/" + id + "/01/holder-", "revoke/" + id + "/01/holder-" + id[2:], "revoke/" + id + "/01/holder-" + strings.ToUpper(id), "revoke/" + id + "/01/" + id,
+		id + "/01/quorum", "cert/" + id + "/01/quorum", "revoke/" + id[2:] + "/01/quorum",
+	} {
+		if _, _, _, err := ParseRevokeKey(key); err == nil {
+			t.Errorf("ParseRevokeKey accepts %q", key)
+		}
+	}
+	for _, key := range []string{
+		"", "rule/", "rule/" + id, "rule/" + id + "/", "rule/" + id + "/0", "rule/" + id + "/01", "rule/" + id + "/-1", "rule/" + id + "/+1", "rule/" + id + "/1/2",
+		"rule/" + id + "/18446744073709551616", id + "/1", "rule/" + strings.ToUpper(id) + "/1",
+	} {
+		if _, _, err := ParseRuleKey(key); err == nil {
+			t.Errorf("ParseRuleKey accepts %q", key)
 		}
 	}
 	for _, key := range []string{"", "log/", "log/head", "log//head", "log/" + id, id + "/head", "log/" + id + "/tail", "log/" + strings.ToUpper(id) + "/head"} {
@@ -104,12 +134,18 @@ func TestMajority(t *testing.T) {
 
 func FuzzParseKeys(f *testing.F) {
 	id := caID(0xab)
-	for _, s := range []string{CertKey(id, Serial{1}), LogHeadKey(id), id.String(), "00:01", "0xff", "keyCompromise", "cert//", "log/head"} {
+	for _, s := range []string{RevokeKey(id, Serial{1}, QuorumSource()), RevokeKey(id, Serial{1}, HolderSource(id)), RuleKey(id, 1), CertKey(id, Serial{1}), LogHeadKey(id), id.String(), "00:01", "0xff", "keyCompromise", "cert//", "log/head"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		if id, serial, err := ParseCertKey(s); err == nil && (CertKey(id, serial) != s || serial.Check() != nil) {
 			t.Fatalf("certificate key %q is also %q", s, CertKey(id, serial))
+		}
+		if id, serial, source, err := ParseRevokeKey(s); err == nil && (RevokeKey(id, serial, source) != s || serial.Check() != nil) {
+			t.Fatalf("revocation key %q is also %q", s, RevokeKey(id, serial, source))
+		}
+		if id, n, err := ParseRuleKey(s); err == nil && (RuleKey(id, n) != s || n == 0) {
+			t.Fatalf("rule key %q is also %q", s, RuleKey(id, n))
 		}
 		if id, err := ParseLogHeadKey(s); err == nil && LogHeadKey(id) != s {
 			t.Fatalf("log head key %q is also %q", s, LogHeadKey(id))

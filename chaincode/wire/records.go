@@ -41,8 +41,19 @@ type CARecord struct {
 	OperatingMSP string   `cbor:"3,keyasint"` // the organisation that may issue and revoke
 	State        CAState  `cbor:"4,keyasint"`
 	Registered   Millis   `cbor:"5,keyasint"`
-	Change       uint64   `cbor:"6,keyasint"` // number of decisions about this CA, the registration included
+	Change       uint64   `cbor:"6,keyasint"`           // number of decisions about this CA, the registration included
+	StateTime    Millis   `cbor:"7,keyasint"`           // since when State holds
+	SuspendedBy  string   `cbor:"8,keyasint,omitempty"` // the organisation that suspended it alone; empty: a majority did, or nobody
+	Rules        uint64   `cbor:"9,keyasint"`           // number of rules about it, at most MaxRules
+	Settled      uint64   `cbor:"10,keyasint"`          // Change after the last decision of a majority, the registration included
 }
+
+// MaxRules is how many rules a CA may have: each is looked at for every certificate of the CA.
+const MaxRules = 64
+
+// RestAlone is how long an organisation that has suspended its CA alone waits before it may resume it alone. Every such change makes
+// transactions lose that have read the trust list entry, those of others too.
+const RestAlone = time.Minute
 
 // CertState is a certificate's own state, before anything that others recorded about it.
 type CertState uint
@@ -115,7 +126,59 @@ type CertRecord struct {
 	Pre        *LogEntry `cbor:"7,keyasint,omitempty"` // its precertificate
 	SPKIHash   []byte    `cbor:"8,keyasint"`           // SHA-256 of the subject's SubjectPublicKeyInfo
 	NotAfter   Millis    `cbor:"9,keyasint"`
+	Window     Millis    `cbor:"10,keyasint,omitempty"` // when the minute began in which Flaps are counted
+	Flaps      uint      `cbor:"11,keyasint,omitempty"` // holds and releases in that minute, at most MaxFlaps
 }
+
+// MaxFlaps is how often one certificate may go on hold or be released within a minute.
+const MaxFlaps = 10
+
+// Source tells who revoked, beside the CA's operator.
+type Source uint
+
+// Sources of a Revocation.
+const (
+	SourceHolder Source = 1 // the holder of the certificate's key
+	SourceQuorum Source = 2 // a majority of the organisations
+)
+
+// Revocation is a final revocation of one certificate by somebody other than its CA's operator, at RevokeKey. The first one
+// of a source stays, and its date; only its reason may become keyCompromise.
+type Revocation struct {
+	V          uint   `cbor:"0,keyasint"`
+	Source     Source `cbor:"1,keyasint"`
+	SPKIHash   []byte `cbor:"2,keyasint,omitempty"` // SourceHolder: of the signing key; it counts for a record with the same hash
+	Reason     Reason `cbor:"3,keyasint"`
+	Time       Millis `cbor:"4,keyasint"`
+	Invalidity Millis `cbor:"5,keyasint,omitempty"`
+	Change     uint64 `cbor:"6,keyasint"` // 1; 2 once the reason was changed
+}
+
+// Rule revokes every certificate of a CA with a leaf timestamp in [From, To), at RuleKey. A certificate with a precertificate has
+// two timestamps: either counts.
+type Rule struct {
+	V          uint   `cbor:"0,keyasint"`
+	N          uint64 `cbor:"1,keyasint"` // from 1
+	From       Millis `cbor:"2,keyasint"`
+	To         Millis `cbor:"3,keyasint"`
+	Reason     Reason `cbor:"4,keyasint"`
+	Time       Millis `cbor:"5,keyasint"` // when it took effect
+	Invalidity Millis `cbor:"6,keyasint,omitempty"`
+}
+
+// StatusHead is the head of the status log, at StatusHeadKey.
+type StatusHead struct {
+	V     uint     `cbor:"0,keyasint"`
+	Size  uint64   `cbor:"1,keyasint"`
+	Root  []byte   `cbor:"2,keyasint"` // RFC 6962 section 2.1
+	Time  Millis   `cbor:"3,keyasint"` // of the Integrate that wrote it; never goes back
+	Range [][]byte `cbor:"4,keyasint"` // compact range [0, Size)
+	MSP   string   `cbor:"5,keyasint"` // the organisation that integrated last
+}
+
+// StepBack is how long the organisation that integrated last leaves the status log to the others, if there are others. Any of them needs
+// less, so nobody can keep a change out by being quick.
+const StepBack = 500 * time.Millisecond
 
 // LogHead is the head of a CA's issuance log, at LogHeadKey.
 type LogHead struct {
@@ -133,12 +196,14 @@ type Clock struct {
 	Time  Millis `cbor:"2,keyasint"` // that Tick's time
 }
 
-// Proposal is what organisations vote on, at ProposalKey. It is deleted, with its votes, when it takes effect.
+// Proposal is what organisations vote on, at ProposalKey. A RegisterCA is deleted, with its votes, when it takes effect;
+// a Decide loses its votes.
 type Proposal struct {
 	V        uint   `cbor:"0,keyasint"`
 	Function string `cbor:"1,keyasint"`
 	Arg      []byte `cbor:"2,keyasint"`
 	Opened   Millis `cbor:"3,keyasint"`
+	Decided  Millis `cbor:"4,keyasint,omitempty"` // of a Decide: when it took effect; the proposal then stays, as the answer to late votes
 }
 
 // Vote is one organisation's assent, at VoteKey.
@@ -152,8 +217,10 @@ type LeafKind uint
 
 // Kinds of status leaves.
 const (
-	LeafCert LeafKind = 1
-	LeafCA   LeafKind = 2
+	LeafCert       LeafKind = 1
+	LeafCA         LeafKind = 2
+	LeafRevocation LeafKind = 3 // of a Revocation
+	LeafRule       LeafKind = 4
 )
 
 // StatusLeaf is one change of status, at PendingKey until the status log takes it. Its encoding is the log entry.
@@ -161,12 +228,16 @@ type StatusLeaf struct {
 	V          uint     `cbor:"0,keyasint"`
 	Kind       LeafKind `cbor:"1,keyasint"`
 	CAID       CAID     `cbor:"2,keyasint"`
-	Serial     Serial   `cbor:"3,keyasint,omitempty"` // absent for LeafCA
-	Change     uint64   `cbor:"4,keyasint"`           // the record's change number after it
-	State      uint     `cbor:"5,keyasint"`           // CertState or CAState
+	Serial     Serial   `cbor:"3,keyasint,omitempty"` // of LeafCert and LeafRevocation
+	Change     uint64   `cbor:"4,keyasint"`           // the record's change number after it; of a rule, its N
+	State      uint     `cbor:"5,keyasint"`           // CertState or CAState; of LeafRevocation and LeafRule, CertRevoked
 	Reason     Reason   `cbor:"6,keyasint"`
 	Time       Millis   `cbor:"7,keyasint"`
 	Invalidity Millis   `cbor:"8,keyasint,omitempty"`
+	Source     Source   `cbor:"9,keyasint,omitempty"`  // of LeafRevocation
+	SPKIHash   []byte   `cbor:"10,keyasint,omitempty"` // of LeafRevocation by the holder
+	From       Millis   `cbor:"11,keyasint,omitempty"` // of LeafRule
+	To         Millis   `cbor:"12,keyasint,omitempty"` // of LeafRule
 }
 
 // Hash is the leaf's RFC 6962 hash.
@@ -174,6 +245,73 @@ func (l *StatusLeaf) Hash() [sha256.Size]byte {
 	return sha256.Sum256(append([]byte{0}, Encode(l)...))
 }
 
+// MapCert is what the revocation map holds about a certificate that ever changed status, at CertMapKey.
+type MapCert struct {
+	V           uint            `cbor:"0,keyasint"`
+	Change      uint64          `cbor:"1,keyasint"` // of the record; 0: only others changed its status
+	State       CertState       `cbor:"2,keyasint"` // of the record
+	Reason      Reason          `cbor:"3,keyasint"`
+	Time        Millis          `cbor:"4,keyasint"` // 0 while Change is 0
+	Invalidity  Millis          `cbor:"5,keyasint,omitempty"`
+	Revocations []MapRevocation `cbor:"6,keyasint"` // by others, sorted by source, then SPKI hash
+}
+
+// MapRevocation is a Revocation within a MapCert.
+type MapRevocation struct {
+	Source     Source `cbor:"0,keyasint"`
+	SPKIHash   []byte `cbor:"1,keyasint,omitempty"`
+	Reason     Reason `cbor:"2,keyasint"`
+	Time       Millis `cbor:"3,keyasint"`
+	Invalidity Millis `cbor:"4,keyasint,omitempty"`
+	Change     uint64 `cbor:"5,keyasint"`
+}
+
+// MapCA is what the revocation map holds about a CA on the trust list, at CAMapKey.
+type MapCA struct {
+	V         uint    `cbor:"0,keyasint"`
+	Change    uint64  `cbor:"1,keyasint"`
+	State     CAState `cbor:"2,keyasint"`
+	Time      Millis  `cbor:"3,keyasint"`
+	Rules     uint64  `cbor:"4,keyasint"` // how many are in the status log
+	RulesHash []byte  `cbor:"5,keyasint"` // RulesHash of them
+}
+
+// MapLeaf is an entry of the map log: one for each Tick. Its encoding is the log entry.
+type MapLeaf struct {
+	V          uint   `cbor:"0,keyasint"`
+	Epoch      int64  `cbor:"1,keyasint"` // of the Tick
+	Time       Millis `cbor:"2,keyasint"` // of the Tick
+	StatusSize uint64 `cbor:"3,keyasint"` // leaves of the status log that the map covers: all before the Tick
+	StatusRoot []byte `cbor:"4,keyasint"` // root of the status log at that size
+	MapRoot    []byte `cbor:"5,keyasint"`
+}
+
+// Hash is the leaf's RFC 6962 hash.
+func (l *MapLeaf) Hash() [sha256.Size]byte {
+	return sha256.Sum256(append([]byte{0}, Encode(l)...))
+}
+
+// CertMapKey is where the revocation map has a certificate.
+func CertMapKey(id CAID, s Serial) [sha256.Size]byte { return sha256.Sum256([]byte(CertKey(id, s))) }
+
+// CAMapKey is where the revocation map has a CA.
+func CAMapKey(id CAID) [sha256.Size]byte { return sha256.Sum256([]byte(CAKey(id))) }
+
+// RulesHash is SHA-256 over the encodings of rules one after the other, sorted by N: each is self-delimiting.
+func RulesHash(rules []Rule) []byte {
+	h := sha256.New()
+	for i := range rules {
+		h.Write(Encode(&rules[i]))
+	}
+	return h.Sum(nil)
+}
+
+func (r *Revocation) version() uint { return r.V }
+func (r *Rule) version() uint       { return r.V }
+func (h *StatusHead) version() uint { return h.V }
+func (m *MapCert) version() uint    { return m.V }
+func (m *MapCA) version() uint      { return m.V }
+func (l *MapLeaf) version() uint    { return l.V }
 func (c *Consortium) version() uint { return c.V }
 func (c *CARecord) version() uint   { return c.V }
 func (c *CertRecord) version() uint { return c.V }

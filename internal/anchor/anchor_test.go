@@ -4,14 +4,10 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
-
-	"pgregory.net/rapid"
 
 	"github.com/certanchor/certanchor/chaincode/cctest"
 	"github.com/certanchor/certanchor/chaincode/wire"
@@ -23,7 +19,7 @@ import (
 // fast makes retries quick and batches small enough that there are several.
 var fast = Options{MaxBatch: 7, MinBackoff: time.Millisecond, MaxBackoff: 2 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)}
 
-func openLedger(t *testing.T) *embedded.Node {
+func openLedger(t testing.TB) *embedded.Node {
 	t.Helper()
 	node, err := embedded.Open(embedded.Options{Dir: t.TempDir(), MSPID: "Org1MSP"})
 	if err != nil {
@@ -38,7 +34,7 @@ func openLedger(t *testing.T) *embedded.Node {
 }
 
 // setup registers a new CA and returns it with a faulty connection as its operator.
-func setup(t *testing.T, node *embedded.Node) (*cctest.CA, *anchortest.Ledger) {
+func setup(t testing.TB, node *embedded.Node) (*cctest.CA, *anchortest.Ledger) {
 	t.Helper()
 	ca := cctest.NewCA(t)
 	if _, err := node.Connect(wire.RoleAdministrator).Submit(t.Context(), wire.FnRegisterCA, ca.RegisterArg("Org1MSP")); err != nil {
@@ -47,7 +43,7 @@ func setup(t *testing.T, node *embedded.Node) (*cctest.CA, *anchortest.Ledger) {
 	return ca, anchortest.New(node.Connect(wire.RoleOperator), nil)
 }
 
-func start(t *testing.T, ledger network.Ledger, ca *cctest.CA, o Options) *Log {
+func start(t testing.TB, ledger network.Ledger, ca *cctest.CA, o Options) *Log {
 	t.Helper()
 	l, err := New(ledger, ca.ID, o)
 	if err != nil {
@@ -123,7 +119,7 @@ func TestConcurrentCallersShareTransactions(t *testing.T) {
 			}
 		})
 	}
-	waitFor(t, func() bool { return len(l.issues.queue) == len(certs)-1 })
+	waitFor(t, func() bool { return queued(l) == len(certs)-1 })
 	close(hold)
 	wg.Wait()
 	onLedger(t, ledger, ca, certs)
@@ -190,80 +186,6 @@ func issueTogether(t *testing.T, ledger network.Ledger, ca *cctest.CA, o Options
 	return errs
 }
 
-// Whatever the ledger does to transactions, what was acknowledged is on it once, where the acknowledgement said; what was refused
-// or called unavailable is not on it; and only a caller that gave up hears of an unknown outcome.
-func TestAcknowledgedMeansOnTheLedgerOnce(t *testing.T) {
-	node := openLedger(t)
-	rapid.Check(t, func(rt *rapid.T) {
-		ca, ledger := setup(t, node)
-		faults := rapid.SliceOfN(rapid.IntRange(0, int(anchortest.Hang)-1), 0, 30).Draw(rt, "faults")
-		impatient := rapid.IntRange(0, 5).Draw(rt, "impatient")
-		seed := rapid.Uint64().Draw(rt, "seed")
-		var mu sync.Mutex
-		ledger.Plan(func(string) anchortest.Fault {
-			mu.Lock()
-			defer mu.Unlock()
-			if len(faults) == 0 {
-				return anchortest.None
-			}
-			f := faults[0]
-			faults = faults[1:]
-			return anchortest.Fault(f)
-		})
-		certs := ca.IssueMany(t, 25)
-		foreign, _ := cctest.NewCA(t).Issue(t)
-		certs = append(certs, foreign)
-		rng := rand.New(rand.NewPCG(seed, 1))
-		patience := make([]time.Duration, len(certs))
-		for i := range patience {
-			patience[i] = time.Minute
-			if i < impatient {
-				patience[i] = time.Duration(rng.IntN(8)) * time.Millisecond
-			}
-		}
-		entries, errs := make([]wire.LogEntry, len(certs)), make([]error, len(certs))
-		l, err := New(ledger, ca.ID, fast)
-		if err != nil {
-			rt.Fatal(err)
-		}
-		var wg sync.WaitGroup
-		for i, der := range certs {
-			wg.Go(func() {
-				ctx, cancel := context.WithTimeout(context.Background(), patience[i])
-				defer cancel()
-				entries[i], _, errs[i] = l.Issue(ctx, der)
-			})
-		}
-		wg.Wait()
-		l.Close()
-		checkOutcomes(rt, onLedger(t, ledger, ca, certs), entries, errs, impatient)
-	})
-}
-
-func checkOutcomes(rt *rapid.T, recs []*wire.CertRecord, entries []wire.LogEntry, errs []error, impatient int) {
-	for i, err := range errs {
-		last := i == len(errs)-1 // the other CA's certificate
-		switch {
-		case err == nil:
-			if recs[i] == nil || last || fmt.Sprint(*recs[i].Final) != fmt.Sprint(entries[i]) {
-				rt.Fatalf("certificate %d is acknowledged at %v, the ledger has %v", i, entries[i], recs[i])
-			}
-		case errors.Is(err, network.ErrUnknownOutcome):
-			// The other CA's certificate is refused, which settles nothing if it was submitted with others before.
-			if i >= impatient && !last {
-				rt.Fatalf("certificate %d: a patient caller got %v", i, err)
-			}
-		default:
-			if recs[i] != nil {
-				rt.Fatalf("certificate %d is on the ledger, its caller was told %v", i, err)
-			}
-			if i >= impatient && !last {
-				rt.Fatalf("certificate %d: a patient caller got %v", i, err)
-			}
-		}
-	}
-}
-
 func TestStatusChangesSurviveFaults(t *testing.T) {
 	node := openLedger(t)
 	ca, ledger := setup(t, node)
@@ -311,7 +233,14 @@ func TestStatusChangesSurviveFaults(t *testing.T) {
 	}
 }
 
-func waitFor(t *testing.T, cond func() bool) {
+// queued counts the certificates that wait for their first transaction.
+func queued(l *Log) int {
+	l.issues.mu.Lock()
+	defer l.issues.mu.Unlock()
+	return l.issues.count
+}
+
+func waitFor(t testing.TB, cond func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !cond(); {
 		if time.Now().After(deadline) {

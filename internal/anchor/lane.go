@@ -9,26 +9,21 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/metrics"
 	"github.com/certanchor/certanchor/network"
 )
 
-// lane is a queue of calls and one goroutine that submits them in batches, one transaction in flight.
+// lane is a queue and one goroutine that submits it in batches, one transaction in flight.
 type lane[Req, Res any] struct {
+	queue[Req, Res]
 	function string
-	encode   func([]Req) []byte
 	decode   func([]byte) ([]Res, error) // one result for each request, in order
-	size     func(Req) int               // bytes that count towards Options.MaxBytes
-	key      func(Req) string            // two requests with the same key never share a batch
-
-	ledger network.Ledger
-	opts   Options
-	queue  chan *call[Req, Res]
-	cancel context.CancelFunc
-	exited chan struct{}          // closed when the goroutine has ended
-	down   atomic.Pointer[outage] // the last attempt failed; nil after one that the ledger decided on
-
-	carry *call[Req, Res] // owned by the goroutine: taken from the queue, does not fit the batch before
+	ledger   network.Ledger
+	turns    turns // owned by the goroutine
+	lastSize int   // entries of the last batch; owned by the goroutine
+	cancel   context.CancelFunc
+	exited   chan struct{}          // closed when the goroutine has ended
+	down     atomic.Pointer[outage] // the last attempt failed; nil after one that the ledger decided on
 }
 
 // outage is what an attempt met that did not reach a decision.
@@ -43,25 +38,25 @@ const outageFor = 2 * time.Second
 
 func (l *lane[Req, Res]) outage() error {
 	o := l.down.Load()
-	if o == nil || !o.retrying && l.opts.Now().Sub(o.at) > outageFor {
+	if o == nil || !o.retrying && l.limits.Now().Sub(o.at) > outageFor {
 		return nil
 	}
 	return o.err
 }
 
-func (l *lane[Req, Res]) start(ledger network.Ledger, opts Options) {
+func (l *lane[Req, Res]) start(ledger network.Ledger, opts Options, m *metrics.Lane) {
 	ctx, cancel := context.WithCancel(context.Background())
-	l.ledger, l.opts, l.cancel = ledger, opts, cancel
-	l.queue = make(chan *call[Req, Res], opts.MaxQueue)
+	l.ledger, l.limits, l.cancel, l.metrics = ledger, opts, cancel, m
+	l.newcomer = make(chan struct{}, 1)
+	l.open = map[digest]*entry[Req, Res]{}
 	l.exited = make(chan struct{})
 	go func() {
 		defer close(l.exited)
-		for {
-			batch := l.collect(ctx)
-			if batch == nil {
-				return
-			}
-			l.settle(ctx, batch)
+		for b := l.collect(ctx); b != nil; b = l.collect(ctx) {
+			l.lastSize = len(b.entries)
+			l.fly(true)
+			l.settleBatch(ctx, b)
+			l.fly(false)
 		}
 	}()
 }
@@ -71,69 +66,107 @@ func (l *lane[Req, Res]) close() {
 	<-l.exited
 }
 
+// fly notes that a batch is on its way, or is settled.
+func (l *lane[Req, Res]) fly(flying bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.flying = flying
+	l.prepare()
+}
+
 // do queues one request and waits for its end or ctx's.
-func (l *lane[Req, Res]) do(ctx context.Context, req Req) (Res, network.Receipt, error) {
-	c := &call[Req, Res]{req: req, done: make(chan outcome[Res], 1)}
-	var none Res
-	if err := ctx.Err(); err != nil {
-		return none, network.Receipt{}, &network.UnavailableError{Stage: l.function, Err: err}
+func (l *lane[Req, Res]) do(ctx context.Context, e *entry[Req, Res]) (Res, network.Receipt, error) {
+	e.done = make(chan struct{})
+	err := ctx.Err()
+	if err == nil {
+		select {
+		case <-l.exited:
+			err = network.ErrClosed
+		default:
+			e, err = l.join(e)
+		}
 	}
-	select {
-	case <-l.exited:
-		return none, network.Receipt{}, &network.UnavailableError{Stage: l.function, Err: network.ErrClosed}
-	case l.queue <- c:
-	default:
-		return none, network.Receipt{}, &network.UnavailableError{Stage: l.function, Err: errQueueFull}
+	if err != nil {
+		var none Res
+		return none, network.Receipt{}, &network.UnavailableError{Stage: l.function, Err: err}
 	}
 	var o outcome[Res]
 	select {
-	case o = <-c.done:
+	case <-e.done:
+		o = e.out
 	case <-ctx.Done():
-		o = c.leave(l.function, ctx.Err())
+		o = l.leave(e, l.function, ctx.Err())
 	case <-l.exited:
-		o = c.leave(l.function, network.ErrClosed)
+		o = l.leave(e, l.function, network.ErrClosed)
 	}
 	return o.res, o.receipt, o.err
 }
 
-// collect waits for a first call and adds what else is queued and fits. It returns nil when ctx has ended.
-func (l *lane[Req, Res]) collect(ctx context.Context) []*call[Req, Res] {
-	first := l.carry
-	l.carry = nil
-	if first == nil {
-		select {
-		case first = <-l.queue:
-		case <-ctx.Done():
-			return nil
-		}
-	}
-	if ctx.Err() != nil {
-		return nil
-	}
-	batch := []*call[Req, Res]{first}
-	bytes := l.size(first.req)
-	keys := map[string]bool{l.key(first.req): true}
-	for len(batch) < l.opts.MaxBatch {
-		select {
-		case c := <-l.queue:
-			bytes += l.size(c.req)
-			if k := l.key(c.req); bytes > l.opts.MaxBytes || keys[k] {
-				l.carry = c
-				return batch
-			} else {
-				keys[k] = true
+// collect waits until somebody is there and returns the next batch. It returns nil when ctx has ended.
+func (l *lane[Req, Res]) collect(ctx context.Context) *batch[Req, Res] {
+	for ctx.Err() == nil {
+		l.mu.Lock()
+		b, n := l.next, len(l.waiting)
+		l.next = nil
+		l.mu.Unlock()
+		switch {
+		case b != nil:
+			<-b.packed
+			return b
+		case n > 0:
+			l.gather(ctx)
+			l.mu.Lock()
+			b = l.form()
+			l.mu.Unlock()
+			if len(b.entries) > 0 { // they may have left meanwhile
+				return b
 			}
-			batch = append(batch, c)
 		default:
-			return batch
+			select {
+			case <-l.newcomer:
+			case <-ctx.Done():
+			}
 		}
 	}
-	return batch
+	return nil
 }
 
-// settle brings every call of a batch to its end, in as few transactions as the contract's refusals allow.
-func (l *lane[Req, Res]) settle(ctx context.Context, batch []*call[Req, Res]) {
-	work := [][]*call[Req, Res]{batch}
+// gather waits for more callers, while nothing is in flight, when fewer than half of the last batch are here: callers that were just
+// answered tend to come back with their next request together, and submitting the first of them alone would make all others wait for
+// two transactions. It ends when as many are here as last time, with the first gap of QuietTime, and after four QuietTimes.
+// Steady load never waits here, because its batch collects during the flight before; nor does a single caller.
+func (l *lane[Req, Res]) gather(ctx context.Context) {
+	quiet := l.limits.QuietTime
+	if quiet < 0 || !l.fewerThan((l.lastSize+1)/2) {
+		return
+	}
+	end := time.NewTimer(4 * quiet)
+	defer end.Stop()
+	gap := time.NewTimer(quiet)
+	defer gap.Stop()
+	for l.fewerThan(l.lastSize) {
+		select {
+		case <-l.newcomer:
+			gap.Reset(quiet)
+		case <-gap.C:
+			return
+		case <-end.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (l *lane[Req, Res]) fewerThan(n int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.waiting) < n && !l.enough()
+}
+
+// settleBatch brings every entry of a batch to its end, in as few transactions as the contract's refusals allow.
+func (l *lane[Req, Res]) settleBatch(ctx context.Context, b *batch[Req, Res]) {
+	work := []*batch[Req, Res]{b}
 	for len(work) > 0 {
 		next := work[0]
 		work = append(l.attempt(ctx, next), work[1:]...)
@@ -142,48 +175,54 @@ func (l *lane[Req, Res]) settle(ctx context.Context, batch []*call[Req, Res]) {
 
 // attempt submits a batch until the ledger decides on it or no caller is left. Of a batch of several that was refused it
 // delivers what it can and returns the parts to try on their own.
-func (l *lane[Req, Res]) attempt(ctx context.Context, batch []*call[Req, Res]) [][]*call[Req, Res] {
+func (l *lane[Req, Res]) attempt(ctx context.Context, b *batch[Req, Res]) []*batch[Req, Res] {
+	l.turns.yield(ctx)
 	for n := 0; ; n++ {
-		batch = present(batch)
-		if len(batch) == 0 || ctx.Err() != nil {
+		if ctx.Err() == nil {
+			b = l.depart(b)
+		}
+		if b == nil || ctx.Err() != nil {
 			if o := l.down.Load(); o != nil {
 				l.down.Store(&outage{err: o.err, at: o.at})
 			}
 			return nil
 		}
-		results, receipt, err := l.submit(ctx, batch)
+		b.pack(l.encode)
+		began := time.Now()
+		results, receipt, err := l.submit(ctx, b)
 		switch {
 		case err == nil:
 			l.down.Store(nil)
-			for i, c := range batch {
-				c.deliver(outcome[Res]{res: results[i], receipt: receipt})
+			l.turns.won(time.Since(began))
+			for i, e := range b.entries {
+				l.settle(e, outcome[Res]{res: results[i], receipt: receipt})
 			}
 			return nil
 		case network.IsRejected(err):
 			l.down.Store(nil)
-			return l.refused(batch, err)
+			return l.refused(b, err)
 		}
-		l.undecided(batch, err)
-		if !l.pause(ctx, n) {
-			return nil
+		l.undecided(b, err)
+		if conflict, ok := errors.AsType[*network.ConflictError](err); ok && conflict.Code == codeMVCC && l.turns.head != nil {
+			l.turns.lost(ctx)
+		} else {
+			pause(ctx, backoff(l.limits, n))
 		}
 	}
 }
 
-func (l *lane[Req, Res]) submit(ctx context.Context, batch []*call[Req, Res]) ([]Res, network.Receipt, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.opts.SubmitTimeout)
+func (l *lane[Req, Res]) submit(ctx context.Context, b *batch[Req, Res]) (_ []Res, _ network.Receipt, err error) {
+	ctx, cancel := context.WithTimeout(ctx, l.limits.SubmitTimeout)
 	defer cancel()
-	reqs := make([]Req, len(batch))
-	for i, c := range batch {
-		reqs[i] = c.req
-	}
-	receipt, err := l.ledger.Submit(ctx, l.function, l.encode(reqs))
+	arrived := l.metrics.Depart(len(b.entries))
+	defer func() { arrived(classify(err)) }()
+	receipt, err := l.ledger.Submit(ctx, l.function, b.arg)
 	if err != nil {
 		return nil, network.Receipt{}, err
 	}
 	results, err := l.decode(receipt.Result)
-	if err == nil && len(results) != len(batch) {
-		err = fmt.Errorf("%d results for %d entries", len(results), len(batch))
+	if err == nil && len(results) != len(b.entries) {
+		err = fmt.Errorf("%d results for %d entries", len(results), len(b.entries))
 	}
 	if err != nil { // it committed, and only a retry can say what
 		return nil, network.Receipt{}, &network.UnknownOutcomeError{TxID: receipt.TxID, Stage: "decode the contract's answer", Err: err}
@@ -192,76 +231,84 @@ func (l *lane[Req, Res]) submit(ctx context.Context, batch []*call[Req, Res]) ([
 	return results, receipt, nil
 }
 
-// undecided notes what an attempt without a decision means for its callers.
-func (l *lane[Req, Res]) undecided(batch []*call[Req, Res], err error) {
-	var conflict *network.ConflictError
-	if errors.As(err, &conflict) {
-		l.down.Store(nil)
-		// Losing to another transaction is daily life; anything else that a block or the endorsers say against one is not,
-		// and each attempt leaves an invalid transaction in a block.
-		l.opts.Logger.Log(context.Background(), conflictLevel(conflict), "transaction was not applied, trying again", "function", l.function, "entries", len(batch), "error", err)
-	} else {
-		l.down.Store(&outage{err: err, at: l.opts.Now(), retrying: true})
-		l.opts.Logger.Warn("ledger did not decide, trying again", "function", l.function, "entries", len(batch), "error", err)
+func classify(err error) metrics.Outcome {
+	switch {
+	case err == nil:
+		return metrics.Committed
+	case network.IsRejected(err):
+		return metrics.Rejected
+	case errors.Is(err, network.ErrConflict):
+		return metrics.Conflict
+	case errors.Is(err, network.ErrUnavailable):
+		return metrics.Unavailable
 	}
-	// Only these two promise that nothing was written; an error that no engine should return counts as unknown.
-	nothing := conflict != nil || errors.Is(err, network.ErrUnavailable)
-	var unknown *network.UnknownOutcomeError
-	txID := ""
-	if errors.As(err, &unknown) {
-		txID = unknown.TxID
-	}
-	for _, c := range batch {
-		c.back(nothing, txID)
-	}
+	return metrics.Unknown
 }
 
-func conflictLevel(c *network.ConflictError) slog.Level {
-	if c.Code == "MVCC_READ_CONFLICT" || c.Code == "ENDORSEMENT_MISMATCH" {
-		return slog.LevelDebug
+// Codes of a ConflictError that are daily life: another transaction was first, or an endorser was a block behind.
+const (
+	codeMVCC     = "MVCC_READ_CONFLICT"
+	codeMismatch = "ENDORSEMENT_MISMATCH"
+)
+
+// undecided notes what an attempt without a decision means for its callers.
+func (l *lane[Req, Res]) undecided(b *batch[Req, Res], err error) {
+	conflict, lost := errors.AsType[*network.ConflictError](err)
+	if lost {
+		l.down.Store(nil)
+		level := slog.LevelWarn // anything else that a block says against a transaction will not just go away
+		if conflict.Code == codeMVCC || conflict.Code == codeMismatch {
+			level = slog.LevelDebug
+		}
+		l.limits.Logger.Log(context.Background(), level, "transaction was not applied, trying again", "function", l.function, "entries", len(b.entries), "error", err)
+	} else {
+		l.down.Store(&outage{err: err, at: l.limits.Now(), retrying: true})
+		l.limits.Logger.Warn("ledger did not decide, trying again", "function", l.function, "entries", len(b.entries), "error", err)
 	}
-	return slog.LevelWarn
+	txID := ""
+	if unknown, ok := errors.AsType[*network.UnknownOutcomeError](err); ok {
+		txID = unknown.TxID
+	}
+	// Only these two promise that nothing was written; an error that no engine should return counts as unknown.
+	l.back(b, lost || errors.Is(err, network.ErrUnavailable), txID)
 }
 
 // refused handles a batch that the contract refused as a whole.
-func (l *lane[Req, Res]) refused(batch []*call[Req, Res], err error) [][]*call[Req, Res] {
-	if len(batch) == 1 || AboutCaller(err) {
-		for _, c := range batch {
-			c.refuse(l.function, err)
+func (l *lane[Req, Res]) refused(b *batch[Req, Res], err error) []*batch[Req, Res] {
+	es := b.entries
+	if len(es) == 1 || AboutCaller(err) {
+		for _, e := range es {
+			l.refuse(e, l.function, err)
 		}
 		return nil
 	}
-	if i, ok := culprit(err); ok && i < len(batch) {
-		batch[i].refuse(l.function, err)
-		rest := append(batch[:i:i], batch[i+1:]...)
-		return [][]*call[Req, Res]{rest}
+	part := func(es []*entry[Req, Res]) *batch[Req, Res] { return &batch[Req, Res]{entries: es} }
+	if i, ok := culprit(err); ok && i < len(es) {
+		l.refuse(es[i], l.function, err)
+		return []*batch[Req, Res]{part(append(es[:i:i], es[i+1:]...))}
 	}
-	half := len(batch) / 2
-	return [][]*call[Req, Res]{batch[:half], batch[half:]}
+	half := len(es) / 2
+	return []*batch[Req, Res]{part(es[:half]), part(es[half:])}
 }
 
-// pause waits before attempt n+1. It reports false when ctx has ended.
-func (l *lane[Req, Res]) pause(ctx context.Context, n int) bool {
-	d := l.opts.MaxBackoff
+// backoff is the pause before attempt n+1.
+func backoff(o Options, n int) time.Duration {
+	d := o.MaxBackoff
 	if n < 16 {
-		d = min(d, l.opts.MinBackoff<<n)
+		d = min(d, o.MinBackoff<<n)
 	}
-	t := time.NewTimer(d/2 + rand.N(d/2+1)) //nolint:gosec // jitter needs no secrecy
+	return d/2 + jitter(d/2)
+}
+
+// jitter is a random time from 0 to d.
+func jitter(d time.Duration) time.Duration { return rand.N(d + 1) } //nolint:gosec // jitter needs no secrecy
+
+// pause waits for d or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return true
 	case <-ctx.Done():
-		return false
 	}
-}
-
-// AboutCaller reports whether a refusal is about the caller, the CA or the clock, which no part of the batch would change.
-// Anything else that does not name an entry is tried in halves: entries that are recorded already succeed where new ones do not.
-func AboutCaller(err error) bool {
-	var we *wire.Error
-	if !errors.As(err, &we) {
-		return false
-	}
-	return we.Code == wire.PermissionDenied || we.Field == "ca_id" || we.Field == "time" || we.Field == "consortium"
 }

@@ -31,7 +31,7 @@ func TestFullQueueIsUnavailable(t *testing.T) {
 			waitFor(t, func() bool { return ledger.Sent() == 1 })
 		}
 	}
-	waitFor(t, func() bool { return len(l.issues.queue) == 2 })
+	waitFor(t, func() bool { return queued(l) == 2 })
 	if _, _, err := l.Issue(t.Context(), certs[3]); !errors.Is(err, network.ErrUnavailable) || !strings.Contains(err.Error(), "too many") {
 		t.Fatalf("got %v", err)
 	}

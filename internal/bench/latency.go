@@ -61,7 +61,7 @@ func noop(l network.Ledger) func(context.Context, int) error {
 func issuer(l network.Ledger, caID wire.CAID, certs [][]byte) func(context.Context, int) error {
 	return func(ctx context.Context, i int) error {
 		return untilApplied(ctx, func() error {
-			_, err := l.Submit(ctx, wire.FnIssue, wire.Encode(&wire.IssueArg{V: wire.Version, CAID: caID, Certs: certs[i : i+1]}))
+			_, err := l.Submit(ctx, wire.FnIssue, wire.Encode(wire.NewIssueArg(caID, certs[i:i+1])))
 			return err
 		})
 	}

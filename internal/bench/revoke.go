@@ -82,17 +82,11 @@ func measureRevoke(ctx context.Context, d *deploy.Deployment, l network.Ledger, 
 }
 
 func issueOne(ctx context.Context, api *caapi.Client) (*x509.Certificate, string, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	csr, err := newRequest()
 	if err != nil {
 		return nil, "", err
 	}
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
-		Subject: pkix.Name{CommonName: "bench.example"}, DNSNames: []string{"bench.example"},
-	}, key)
-	if err != nil {
-		return nil, "", err
-	}
-	got, err := api.Issue(ctx, caapi.IssueRequest{CSR: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr})), Profile: "server"}, "")
+	got, err := api.Issue(ctx, caapi.IssueRequest{CSR: csr, Profile: "server"}, "")
 	if err != nil {
 		return nil, "", err
 	}
@@ -102,4 +96,19 @@ func issueOne(ctx context.Context, api *caapi.Client) (*x509.Certificate, string
 	}
 	cert, err := x509.ParseCertificate(block.Bytes)
 	return cert, got.Serial, err
+}
+
+// newRequest makes a key and a CSR for it, PEM.
+func newRequest() (string, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return "", err
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+		Subject: pkix.Name{CommonName: "bench.example"}, DNSNames: []string{"bench.example"},
+	}, key)
+	if err != nil {
+		return "", err
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr})), nil
 }

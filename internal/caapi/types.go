@@ -9,6 +9,7 @@ const (
 	PathCA           = "/v1/ca"
 	PathHealth       = "/healthz"
 	PathReady        = "/readyz"
+	PathMetrics      = "/metrics"
 )
 
 // IdempotencyKey is the header that names an issuance: a repetition with the same key and the same request gets the same
@@ -33,6 +34,9 @@ type Certificate struct {
 	Serial      string   `json:"serial"` // lower-case hexadecimal
 	LogIndex    uint64   `json:"log_index"`
 	Timestamp   string   `json:"timestamp"` // of the log entry
+
+	// Precertificate is true while the ledger has the precertificate only (RFC 6962 section 3.1): the place in the log is then that one's.
+	Precertificate bool `json:"precertificate,omitempty"`
 
 	// Block is one at which the ledger holds the certificate; after a crash it may be that of the repeated transaction.
 	Block uint64 `json:"block"`

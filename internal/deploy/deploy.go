@@ -3,7 +3,9 @@
 package deploy
 
 import (
+	"bytes"
 	"context"
+	"crypto"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -13,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -34,8 +37,11 @@ import (
 const (
 	AllService    = "certanchor" // the embedded ledger, CA and OCSP bridge in one process
 	LedgerService = "ledger"     // the embedded ledger by itself
-	CAService     = "org1.ca"
+	CAService     = "org1.ca"    // the first organisation's CA bridge
 )
+
+// CAName is the service that is an organisation's CA bridge where it runs apart.
+func CAName(org int) string { return testnetwork.OrgName(org) + ".ca" }
 
 // BridgeName is the service that is an organisation's OCSP bridge where it runs apart.
 func BridgeName(org int) string { return testnetwork.OrgName(org) + ".ocsp-bridge" }
@@ -46,6 +52,8 @@ type Options struct {
 	Executable string // the certanchor program; empty: the running one
 	Subject    string // common name of the CA; default "certanchor demo CA"
 	Algorithm  keyfile.Algorithm
+	// CAs is how many organisations operate a CA, the first ones; default 1. OnFabric only.
+	CAs int
 	// TickInterval of an embedded ledger; 0: its default. A Fabric network has its own.
 	TickInterval time.Duration
 	// OCSP is merged into the bridges' settings; the zero value is the default settings.
@@ -62,14 +70,21 @@ type Org struct {
 // OCSPURL is where the organisation answers OCSP.
 func (o Org) OCSPURL() string { return o.URL + "/ocsp" }
 
+// CA is one organisation's CA bridge.
+type CA struct {
+	Org    int // who operates it
+	CADir  string
+	CAURL  string
+	CACert *x509.Certificate
+}
+
 // Deployment is a CA, operated by the first organisation, with an OCSP bridge at every organisation.
 type Deployment struct {
 	*Services
+	CA      // the first
 	Dir     string
 	Channel string
-	CADir   string
-	CAURL   string
-	CACert  *x509.Certificate
+	CAs     []CA                 // all, in the order of the organisations that operate them
 	Orgs    []Org                // the first operates the CA; there is one on the embedded ledger
 	Network *testnetwork.Network // nil on the embedded ledger
 
@@ -77,17 +92,26 @@ type Deployment struct {
 }
 
 // CACertFile is the CA's certificate, PEM.
-func (d *Deployment) CACertFile() string { return filepath.Join(d.CADir, "ca.pem") }
+func (c *CA) CACertFile() string { return filepath.Join(c.CADir, "ca.pem") }
 
 // TokenFile is the token of the CA's operator.
-func (d *Deployment) TokenFile() string { return filepath.Join(d.CADir, ca.OperatorTokenFile) }
+func (c *CA) TokenFile() string { return filepath.Join(c.CADir, ca.OperatorTokenFile) }
 
 // CAID names the CA on the ledger.
-func (d *Deployment) CAID() wire.CAID { return wire.CAIDOf(d.CACert.RawSubjectPublicKeyInfo) }
+func (c *CA) CAID() wire.CAID { return wire.CAIDOf(c.CACert.RawSubjectPublicKeyInfo) }
 
 // Client is the CA's operator.
-func (d *Deployment) Client() (*caapi.Client, error) {
-	return caapi.New(caapi.Config{URL: d.CAURL, TokenFile: d.TokenFile()})
+func (c *CA) Client() (*caapi.Client, error) {
+	return caapi.New(caapi.Config{URL: c.CAURL, TokenFile: c.TokenFile()})
+}
+
+// Key is the CA's signing key.
+func (d *Deployment) Key(c *CA) (crypto.Signer, error) {
+	text, err := os.ReadFile(d.passphraseFile())
+	if err != nil {
+		return nil, err
+	}
+	return ca.LoadKey(c.CADir, []byte(strings.TrimSpace(string(text))))
 }
 
 // Ledger connects to the Fabric network as an identity of an organisation.
@@ -133,34 +157,48 @@ func prepare(o *Options) (*Deployment, error) {
 	if len(services.list) > 0 {
 		return nil, fmt.Errorf("%s: holds a deployment already; stop it and remove the directory, or choose another", o.Dir)
 	}
-	return &Deployment{Services: services, Dir: o.Dir, CADir: filepath.Join(o.Dir, "ca")}, nil
+	return &Deployment{Services: services, Dir: o.Dir}, makePassphrase(passphraseFile(o.Dir))
 }
 
-// initCA makes the CA.
-func (d *Deployment) initCA(o *Options, ocspURL string) error {
+// makePassphrase writes the passphrase that protects every CA's key.
+func makePassphrase(file string) error {
 	passphrase := make([]byte, 16)
 	if _, err := rand.Read(passphrase); err != nil {
 		return err
 	}
-	text := hex.EncodeToString(passphrase)
-	if err := os.WriteFile(d.passphraseFile(), []byte(text+"\n"), 0o600); err != nil {
+	return os.WriteFile(file, []byte(hex.EncodeToString(passphrase)+"\n"), 0o600)
+}
+
+// initCA makes the next organisation's CA, which is to listen at an address.
+func (d *Deployment) initCA(o *Options, listen string) error {
+	text, err := os.ReadFile(d.passphraseFile())
+	if err != nil {
 		return err
 	}
+	c := CA{Org: len(d.CAs) + 1, CAURL: "http://" + listen, CADir: filepath.Join(d.Dir, "ca")}
+	subject := pkix.Name{CommonName: o.Subject, Organization: []string{"certanchor"}}
+	if c.Org > 1 {
+		c.CADir += fmt.Sprint(c.Org)
+		subject.CommonName += fmt.Sprintf(" %d", c.Org)
+	}
 	res, err := ca.Init(ca.InitOptions{
-		Dir: d.CADir, Subject: pkix.Name{CommonName: o.Subject, Organization: []string{"certanchor"}},
-		Algorithm: o.Algorithm, OCSPURL: ocspURL, Passphrase: []byte(text),
+		Dir: c.CADir, Subject: subject, Algorithm: o.Algorithm, OCSPURL: d.Orgs[c.Org-1].OCSPURL(), Passphrase: bytes.TrimSpace(text),
 	})
 	if err != nil {
 		return err
 	}
-	d.CACert = res.Certificate
+	c.CACert = res.Certificate
+	d.CAs = append(d.CAs, c)
+	d.CA = d.CAs[0]
 	return nil
 }
 
-func (d *Deployment) passphraseFile() string { return filepath.Join(d.Dir, "passphrase") }
+func passphraseFile(dir string) string { return filepath.Join(dir, "passphrase") }
 
-func (d *Deployment) caSection(listen string) *config.CA {
-	return &config.CA{Dir: d.CADir, Listen: listen, Passphrase: keyfile.Source{File: d.passphraseFile()}}
+func (d *Deployment) passphraseFile() string { return passphraseFile(d.Dir) }
+
+func (d *Deployment) caSection(c *CA) *config.CA {
+	return &config.CA{Dir: c.CADir, Listen: c.CAURL[len("http://"):], Passphrase: keyfile.Source{File: d.passphraseFile()}}
 }
 
 // Embedded makes a CA and starts one process that serves everything on an embedded ledger. On failure nothing keeps running.
@@ -173,16 +211,16 @@ func Embedded(ctx context.Context, o Options) (*Deployment, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.CAURL, d.Channel = "http://"+addrs[0], embedded.DefaultChannel
+	d.Channel = embedded.DefaultChannel
 	d.Orgs = []Org{{Number: 1, MSPID: testnetwork.MSPID(1), URL: "http://" + addrs[1]}}
-	if err := d.initCA(&o, d.Orgs[0].OCSPURL()); err != nil {
+	if err := d.initCA(&o, addrs[0]); err != nil {
 		return nil, err
 	}
 	conf := &config.File{
 		Ledger: config.Ledger{Engine: config.EngineEmbedded, Embedded: &config.Embedded{
 			Dir: filepath.Join(d.Dir, "ledger"), MSPID: testnetwork.MSPID(1), Channel: d.Channel, TickInterval: o.TickInterval,
 		}},
-		CA:         d.caSection(addrs[0]),
+		CA:         d.caSection(&d.CA),
 		OCSPBridge: &config.OCSPBridge{Dir: filepath.Join(d.Dir, "ocsp-bridge"), Listen: addrs[1], Settings: o.OCSP},
 	}
 	file, err := d.writeConfig(AllService, conf)
@@ -204,8 +242,8 @@ func EmbeddedApart(ctx context.Context, o Options) (*Deployment, error) {
 		return nil, err
 	}
 	org := Org{Number: 1, MSPID: testnetwork.MSPID(1), URL: "http://" + addrs[1]}
-	d.CAURL, d.Channel, d.Orgs = "http://"+addrs[0], embedded.DefaultChannel, []Org{org}
-	if err := d.initCA(&o, org.OCSPURL()); err != nil {
+	d.Channel, d.Orgs = embedded.DefaultChannel, []Org{org}
+	if err := d.initCA(&o, addrs[0]); err != nil {
 		return nil, err
 	}
 	socket := filepath.Join(d.Dir, "ledger.sock")
@@ -214,7 +252,7 @@ func EmbeddedApart(ctx context.Context, o Options) (*Deployment, error) {
 	}
 	d.add(LedgerService, nil, "ledger", "serve", "--dir", filepath.Join(d.Dir, "ledger"), "--socket", socket, "--msp-id", org.MSPID,
 		"--tick-interval", o.TickInterval.String())
-	if err := errors.Join(d.configureCA(addrs[0]), d.configureBridge(org, &o)); err != nil {
+	if err := errors.Join(d.configureCA(&d.CA), d.configureBridge(org, &o)); err != nil {
 		return nil, err
 	}
 	if err := d.Launch(LedgerService); err != nil {
@@ -247,26 +285,34 @@ func OnFabric(ctx context.Context, net *testnetwork.Network, o Options) (*Deploy
 	if err != nil {
 		return nil, err
 	}
-	addrs, err := freeAddresses(net.Orgs() + 1)
+	if o.CAs == 0 {
+		o.CAs = 1
+	}
+	if o.CAs < 1 || o.CAs > net.Orgs() {
+		return nil, fmt.Errorf("CAs: %d: must be 1 to %d, the organisations of the network", o.CAs, net.Orgs())
+	}
+	addrs, err := freeAddresses(net.Orgs() + o.CAs)
 	if err != nil {
 		return nil, err
 	}
-	d.Network, d.Channel, d.CAURL = net, testnetwork.Channel, "http://"+addrs[0]
+	d.Network, d.Channel = net, testnetwork.Channel
 	d.ledgerOf = func(org int) config.Ledger {
 		c := net.Connection(org, testnetwork.Operator)
 		return config.Ledger{Engine: config.EngineFabric, Fabric: &c}
 	}
 	for i := range net.Orgs() {
-		d.Orgs = append(d.Orgs, Org{Number: i + 1, MSPID: testnetwork.MSPID(i + 1), URL: "http://" + addrs[i+1]})
+		d.Orgs = append(d.Orgs, Org{Number: i + 1, MSPID: testnetwork.MSPID(i + 1), URL: "http://" + addrs[i]})
 	}
-	if err := d.initCA(&o, d.Orgs[0].OCSPURL()); err != nil {
-		return nil, err
-	}
-	if err := d.register(ctx); err != nil {
-		return nil, err
-	}
-	if err := d.configureCA(addrs[0]); err != nil {
-		return nil, err
+	for i := range o.CAs {
+		if err := d.initCA(&o, addrs[net.Orgs()+i]); err != nil {
+			return nil, err
+		}
+		if err := d.register(ctx, &d.CAs[i]); err != nil {
+			return nil, err
+		}
+		if err := d.configureCA(&d.CAs[i]); err != nil {
+			return nil, err
+		}
 	}
 	for _, org := range d.Orgs {
 		if err := d.configureBridge(org, &o); err != nil {
@@ -276,14 +322,14 @@ func OnFabric(ctx context.Context, net *testnetwork.Network, o Options) (*Deploy
 	return d, d.startAll(ctx)
 }
 
-// register has as many organisations' administrators assent to the CA as it takes.
-func (d *Deployment) register(ctx context.Context) error {
+// register has as many organisations' administrators assent to a CA as it takes.
+func (d *Deployment) register(ctx context.Context, c *CA) error {
 	for _, org := range d.Orgs[:len(d.Orgs)/2+1] {
 		admin, err := d.Ledger(ctx, org.Number, testnetwork.Admin)
 		if err != nil {
 			return err
 		}
-		_, err = ca.Register(ctx, admin, d.CACert.Raw, nil, d.Orgs[0].MSPID)
+		_, err = ca.Register(ctx, admin, c.CACert.Raw, nil, d.Orgs[c.Org-1].MSPID)
 		if err = errors.Join(err, admin.Close()); err != nil {
 			return fmt.Errorf("registering the CA for %s: %w", org.MSPID, err)
 		}
@@ -291,30 +337,28 @@ func (d *Deployment) register(ctx context.Context) error {
 	return nil
 }
 
-func (d *Deployment) configureCA(listen string) error {
-	section := d.caSection(listen)
-	section.Responders = []string{d.Orgs[0].URL}
-	file, err := d.writeConfig(CAService, &config.File{Ledger: d.ledgerOf(1), CA: section})
+func (d *Deployment) configureCA(c *CA) error {
+	section, name := d.caSection(c), CAName(c.Org)
+	section.Responders = []string{d.Orgs[c.Org-1].URL}
+	file, err := d.writeConfig(name, &config.File{Ledger: d.ledgerOf(c.Org), CA: section})
 	if err != nil {
 		return err
 	}
-	d.add(CAService, []string{d.CAURL + "/readyz"}, "ca", "serve", "--config", file)
+	d.add(name, []string{c.CAURL + "/readyz"}, "ca", "serve", "--config", file)
 	return nil
 }
 
 func (d *Deployment) configureBridge(org Org, o *Options) error {
 	name := BridgeName(org.Number)
-	token, err := ca.AddClient(d.CADir, name, ca.RoleResponder)
-	if err != nil {
-		return err
+	section := &config.OCSPBridge{Dir: filepath.Join(d.Dir, name), Listen: org.URL[len("http://"):], Settings: o.OCSP}
+	for i := range d.CAs {
+		token, err := ca.AddClient(d.CAs[i].CADir, name, ca.RoleResponder)
+		if err != nil {
+			return err
+		}
+		section.Enrol = append(section.Enrol, config.Enrolment{Issuer: d.CAs[i].CACertFile(), URL: d.CAs[i].CAURL, TokenFile: token})
 	}
-	file, err := d.writeConfig(name, &config.File{
-		Ledger: d.ledgerOf(org.Number),
-		OCSPBridge: &config.OCSPBridge{
-			Dir: filepath.Join(d.Dir, name), Listen: org.URL[len("http://"):], Settings: o.OCSP,
-			Enrol: []config.Enrolment{{Issuer: d.CACertFile(), URL: d.CAURL, TokenFile: token}},
-		},
-	})
+	file, err := d.writeConfig(name, &config.File{Ledger: d.ledgerOf(org.Number), OCSPBridge: section})
 	if err != nil {
 		return err
 	}

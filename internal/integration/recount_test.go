@@ -85,12 +85,16 @@ func (r *recount) applyIssue(tx *network.Tx) error {
 	if err := errors.Join(wire.Decode(tx.Arg, &arg), wire.Decode(tx.Result, &res)); err != nil {
 		return err
 	}
+	certs, err := arg.Certs()
+	if err != nil {
+		return err
+	}
 	log := r.logs[arg.CAID]
 	if log == nil {
 		log = &logCount{seen: map[string]uint64{}, keys: map[string]bool{}}
 		r.logs[arg.CAID] = log
 	}
-	for i, der := range arg.Certs {
+	for i, der := range certs {
 		e := res.Entries[i]
 		if at, ok := log.seen[string(der)]; ok {
 			if at != e.Index {

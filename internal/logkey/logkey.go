@@ -1,18 +1,29 @@
-// Package logkey keeps an organisation's log key: the Ed25519 key that signs its checkpoints, as C2SP signed-note has it.
+// Package logkey keeps an organisation's two Ed25519 keys for checkpoints, as C2SP signed-note has them: the log key, which signs
+// those that it serves, and the cosigner key, which signs any organisation's once it has recomputed the root.
 package logkey
 
 import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
+
+	"github.com/certanchor/certanchor/internal/cosign"
+)
+
+// Names of the key files within a bridge's directory.
+const (
+	File         = "log.key"
+	CosignerFile = "cosigner.key"
 )
 
 // Key is a log key.
@@ -41,18 +52,10 @@ func LoadOrCreate(path, name string) (*Key, error) {
 
 // Load reads the log key at path; see LoadOrCreate. A missing file is fs.ErrNotExist.
 func Load(path, name string) (*Key, error) {
-	info, err := os.Stat(path)
+	skey, err := read("log key", path)
 	if err != nil {
-		return nil, fmt.Errorf("log key: %w", err)
+		return nil, err
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("log key %s: mode is %#o: must not be open to group or others (0600)", path, info.Mode().Perm())
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("log key: %w", err)
-	}
-	skey := strings.TrimSuffix(string(data), "\n")
 	signer, err := note.NewSigner(skey)
 	if err != nil {
 		return nil, fmt.Errorf("log key %s: must hold one signed-note private key: %w", path, err)
@@ -60,28 +63,99 @@ func Load(path, name string) (*Key, error) {
 	if signer.Name() != name {
 		return nil, fmt.Errorf("log key %s: name is %q: must be %q, this channel and organisation", path, signer.Name(), name)
 	}
-	vkey, err := verifierKey(skey)
+	_, _, seed, err := split(skey)
+	if err != nil {
+		return nil, fmt.Errorf("log key %s: %w", path, err)
+	}
+	pub, ok := ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("log key %s: must hold an Ed25519 seed", path)
+	}
+	vkey, err := note.NewEd25519VerifierKey(name, pub)
 	if err != nil {
 		return nil, fmt.Errorf("log key %s: %w", path, err)
 	}
 	return &Key{Signer: signer, VKey: vkey}, nil
 }
 
-// verifierKey derives the public form. skey has passed note.NewSigner: PRIVATE+KEY+<name>+<hash>+<base64 of 1 and the seed>.
-func verifierKey(skey string) (string, error) {
+// LoadOrCreateCosigner is LoadOrCreate for a cosigner key (C2SP tlog-cosignature, signature type 4). now dates its cosignatures.
+func LoadOrCreateCosigner(path, name string, now func() time.Time) (*cosign.Signer, error) {
+	s, err := LoadCosigner(path, name, now)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return s, err
+	}
+	seed := make([]byte, ed25519.SeedSize)
+	if _, err := rand.Read(seed); err != nil {
+		return nil, fmt.Errorf("cosigner key %s: %w", path, err)
+	}
+	if s, err = cosign.NewSigner(name, seed, now); err != nil {
+		return nil, fmt.Errorf("cosigner key %s: %w", path, err)
+	}
+	key := base64.StdEncoding.EncodeToString(append([]byte{cosign.Algorithm}, seed...))
+	skey := fmt.Sprintf("PRIVATE+KEY+%s+%08x+%s\n", name, s.KeyHash(), key)
+	if err := writeNew(path, []byte(skey)); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("cosigner key %s: %w", path, err)
+	}
+	return LoadCosigner(path, name, now)
+}
+
+// LoadCosigner reads the cosigner key at path; see LoadOrCreateCosigner. A missing file is fs.ErrNotExist.
+func LoadCosigner(path, name string, now func() time.Time) (*cosign.Signer, error) {
+	skey, err := read("cosigner key", path)
+	if err != nil {
+		return nil, err
+	}
+	got, alg, seed, err := split(skey)
+	if err != nil {
+		return nil, fmt.Errorf("cosigner key %s: %w", path, err)
+	}
+	// One key must not sign as log and as cosigner: the policy counts them apart.
+	if alg != cosign.Algorithm {
+		return nil, fmt.Errorf("cosigner key %s: signature type is %d: must be %d, an Ed25519 cosigner (C2SP tlog-cosignature)", path, alg, cosign.Algorithm)
+	}
+	if got != name {
+		return nil, fmt.Errorf("cosigner key %s: name is %q: must be %q, this channel and organisation", path, got, name)
+	}
+	s, err := cosign.NewSigner(name, seed, now)
+	if err != nil {
+		return nil, fmt.Errorf("cosigner key %s: %w", path, err)
+	}
+	if want := fmt.Sprintf("PRIVATE+KEY+%s+%08x+", name, s.KeyHash()); !strings.HasPrefix(skey, want) {
+		return nil, fmt.Errorf("cosigner key %s: hash of name and key does not match: the file is damaged", path)
+	}
+	return s, nil
+}
+
+// read returns the one line of a private key file. what names it in errors.
+func read(what, path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", what, err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("%s %s: mode is %#o: must not be open to group or others (0600)", what, path, info.Mode().Perm())
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", what, err)
+	}
+	return strings.TrimSuffix(string(data), "\n"), nil
+}
+
+// split takes PRIVATE+KEY+<name>+<hash>+<base64 of the signature type and the seed> apart.
+func split(skey string) (name string, alg byte, seed []byte, err error) {
 	parts := strings.SplitN(skey, "+", 5)
-	if len(parts) != 5 {
-		return "", errors.New("must have the five parts of a signed-note private key")
+	if len(parts) != 5 || parts[0] != "PRIVATE" || parts[1] != "KEY" {
+		return "", 0, nil, errors.New("must hold one signed-note private key, PRIVATE+KEY+ and three more parts")
 	}
-	key, err := base64.StdEncoding.DecodeString(parts[4])
+	key, err := base64.StdEncoding.Strict().DecodeString(parts[4])
 	if err != nil || len(key) != 1+ed25519.SeedSize {
-		return "", errors.New("must hold an Ed25519 seed")
+		return "", 0, nil, errors.New("must hold one signed-note private key, an Ed25519 seed")
 	}
-	pub, ok := ed25519.NewKeyFromSeed(key[1:]).Public().(ed25519.PublicKey)
-	if !ok {
-		return "", errors.New("must hold an Ed25519 seed")
+	if hash, err := hex.DecodeString(parts[3]); err != nil || len(hash) != 4 {
+		return "", 0, nil, errors.New("must hold one signed-note private key with a hash of 8 hexadecimal digits")
 	}
-	return note.NewEd25519VerifierKey(parts[2], pub)
+	return parts[2], key[0], key[1:], nil
 }
 
 // writeNew creates path with all of data or not at all; it is fs.ErrExist when path is there already.
@@ -90,7 +164,7 @@ func writeNew(path string, data []byte) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, ".logkey-*") // mode 0600
+	f, err := os.CreateTemp(dir, ".key-*") // mode 0600
 	if err != nil {
 		return err
 	}

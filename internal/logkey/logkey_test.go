@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -103,6 +104,75 @@ func TestUnsafeOrForeignKeysAreRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := LoadOrCreate(path, c.name); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error is %v, want one with %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestCosignerKeyIsTheSameAfterRestart(t *testing.T) {
+	const name = "channel1/Org1MSP/cosigner"
+	dir := t.TempDir()
+	path := filepath.Join(dir, "keys", CosignerFile)
+	var (
+		wg   sync.WaitGroup
+		keys [8]string
+	)
+	for i := range keys {
+		wg.Go(func() {
+			s, err := LoadOrCreateCosigner(path, name, time.Now)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			keys[i] = s.VKey()
+		})
+	}
+	wg.Wait()
+	again, err := LoadCosigner(path, name, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range keys {
+		if k != again.VKey() {
+			t.Fatalf("keys differ: %q, %q", k, again.VKey())
+		}
+	}
+	signed, err := note.Sign(&note.Note{Text: "origin\n1\nroot\n"}, again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := note.Open(signed, note.VerifierList(again.Verifier())); err != nil {
+		t.Fatal(err)
+	}
+	skey, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logKey := filepath.Join(dir, File)
+	if _, err := LoadOrCreate(logKey, name); err != nil {
+		t.Fatal(err)
+	}
+	plain, err := os.ReadFile(logKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what, content, name, want string
+		mode                      fs.FileMode
+	}{
+		{"open to others", string(skey), name, "mode is 0640", 0o640},
+		{"another organisation's", string(skey), "channel1/Org2MSP/cosigner", `must be "channel1/Org2MSP/cosigner"`, 0o600},
+		{"a log key", string(plain), name, "signature type is 1", 0o600},
+		{"damaged", strings.Replace(string(skey), "cosigner+", "cosigner+0", 1), name, "signed-note private key", 0o600},
+		{"empty", "", name, "signed-note private key", 0o600},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), CosignerFile)
+			if err := os.WriteFile(path, []byte(c.content), c.mode); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := LoadOrCreateCosigner(path, c.name, time.Now); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error is %v, want one with %q", err, c.want)
 			}
 		})

@@ -1,7 +1,8 @@
-// Package tlogproof writes and reads inclusion proofs of issuance logs in the format of C2SP tlog-proof.
+// Package tlogproof writes and reads inclusion proofs in the format of C2SP tlog-proof, and the checkpoints that they lead to.
 //
-// A log entry's leaf cannot be rebuilt from the certificate alone: its timestamp is in it. The proof's extra data carries it, as 8
+// A leaf of an issuance log cannot be rebuilt from the certificate alone: its timestamp is in it. The proof's extra data carries it, as 8
 // octets, big-endian milliseconds. Extra data is not authenticated; a wrong timestamp gives another leaf, and the proof fails.
+// Leaves of the status log and of the map log stand for themselves: their proofs are bare, without extra data.
 package tlogproof
 
 import (
@@ -11,10 +12,12 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/certanchor/certanchor/chaincode/wire"
-	"github.com/transparency-dev/formats/log"
 	"github.com/transparency-dev/formats/proof"
-	"golang.org/x/mod/sumdb/note"
+	"github.com/transparency-dev/merkle/rfc6962"
+
+	merkle "github.com/transparency-dev/merkle/proof"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
 )
 
 // ContentType of a proof and of a checkpoint over HTTP.
@@ -39,17 +42,16 @@ func (p *Proof) Marshal() []byte {
 	}.Marshal()
 }
 
-// Parse reads a proof. It accepts only the one encoding that Marshal gives: no leading zeros, no other base64, no other line ends.
+// MarshalBare encodes p without its Time.
+func (p *Proof) MarshalBare() []byte {
+	return proof.TLogProof{Index: p.Index, Hashes: p.Path, Checkpoint: p.Checkpoint}.Marshal()
+}
+
+// Parse reads what Marshal writes. It accepts only that one encoding: no leading zeros, no other base64, no other line ends.
 func Parse(text []byte) (*Proof, error) {
-	if len(text) > MaxSize {
-		return nil, fmt.Errorf("tlog-proof: %d octets: must be at most %d", len(text), MaxSize)
-	}
-	var p proof.TLogProof
-	if err := p.Unmarshal(text); err != nil {
+	p, err := parse(text)
+	if err != nil {
 		return nil, err
-	}
-	if !bytes.Equal(p.Marshal(), text) {
-		return nil, errors.New("tlog-proof: must be in the one encoding of c2sp.org/tlog-proof")
 	}
 	if len(p.ExtraData) != 8 {
 		return nil, fmt.Errorf("tlog-proof: extra is %d octets: must be the leaf's timestamp, 8 octets", len(p.ExtraData))
@@ -61,41 +63,48 @@ func Parse(text []byte) (*Proof, error) {
 	return &Proof{Index: p.Index, Time: wire.Millis(t), Path: p.Hashes, Checkpoint: p.Checkpoint}, nil
 }
 
-// Checkpoint is the head of a log (C2SP tlog-checkpoint).
-type Checkpoint struct {
-	Origin string
-	Size   uint64
-	Root   [sha256.Size]byte
+// ParseBare reads what MarshalBare writes, as strictly as Parse.
+func ParseBare(text []byte) (*Proof, error) {
+	p, err := parse(text)
+	if err != nil {
+		return nil, err
+	}
+	if p.ExtraData != nil {
+		return nil, errors.New("tlog-proof: has extra data: must have none, the leaf stands for itself")
+	}
+	return &Proof{Index: p.Index, Path: p.Hashes, Checkpoint: p.Checkpoint}, nil
 }
 
-// Sign returns the signed note of a checkpoint. It has no extension lines.
-func (c *Checkpoint) Sign(signers ...note.Signer) ([]byte, error) {
-	body := log.Checkpoint{Origin: c.Origin, Size: c.Size, Hash: c.Root[:]}.Marshal()
-	return note.Sign(&note.Note{Text: string(body)}, signers...)
+func parse(text []byte) (*proof.TLogProof, error) {
+	if len(text) > MaxSize {
+		return nil, fmt.Errorf("tlog-proof: %d octets: must be at most %d", len(text), MaxSize)
+	}
+	var p proof.TLogProof
+	if err := p.Unmarshal(text); err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(p.Marshal(), text) {
+		return nil, errors.New("tlog-proof: must be in the one encoding of c2sp.org/tlog-proof")
+	}
+	return &p, nil
 }
 
-// OpenCheckpoint verifies a checkpoint of origin: one of keys has signed it. Signatures of other keys are ignored, as
-// C2SP signed-note demands. It returns the names of the keys that signed.
-func OpenCheckpoint(signed []byte, origin string, keys ...note.Verifier) (*Checkpoint, []string, error) {
-	n, err := note.Open(signed, note.VerifierList(keys...))
+// Verify checks that the leaf with the given hash is at p's index in the tree that cp describes: RFC 6962 section 2.1.1. cp must
+// be p's Checkpoint, opened.
+func (p *Proof) Verify(leaf [sha256.Size]byte, cp *Checkpoint) error {
+	if p.Index >= cp.Size {
+		return fmt.Errorf("index %d: must be below the checkpoint's size, %d", p.Index, cp.Size)
+	}
+	path := make([][]byte, len(p.Path))
+	for i := range p.Path {
+		path[i] = p.Path[i][:]
+	}
+	root, err := merkle.RootFromInclusionProof(rfc6962.DefaultHasher, p.Index, cp.Size, leaf[:], path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("checkpoint: no signature of a trusted log key: %w", err)
+		return err
 	}
-	var body log.Checkpoint
-	rest, err := body.Unmarshal([]byte(n.Text))
-	if err != nil {
-		return nil, nil, fmt.Errorf("checkpoint: %w", err)
+	if !bytes.Equal(root, cp.Root[:]) {
+		return fmt.Errorf("leaf %x at index %d leads to root %x: must be the checkpoint's, %x", leaf, p.Index, root, cp.Root)
 	}
-	// Extension lines are allowed by tlog-checkpoint and never written here; a body in any other encoding is not what was meant.
-	if len(rest) != 0 || string(body.Marshal()) != n.Text || len(body.Hash) != sha256.Size {
-		return nil, nil, errors.New("checkpoint: must be three lines: origin, size without leading zeros, and a SHA-256 root")
-	}
-	if body.Origin != origin {
-		return nil, nil, fmt.Errorf("checkpoint: origin is %q: must be %q", body.Origin, origin)
-	}
-	var names []string
-	for _, s := range n.Sigs {
-		names = append(names, s.Name)
-	}
-	return &Checkpoint{Origin: body.Origin, Size: body.Size, Root: [sha256.Size]byte(body.Hash)}, names, nil
+	return nil
 }

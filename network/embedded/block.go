@@ -108,7 +108,7 @@ func (r *record) block() (*network.Block, error) {
 	b := &network.Block{Number: r.Number, Hash: r.hash(), PrevHash: r.PrevHash, Txs: make([]network.Tx, len(txs))}
 	for i, t := range txs {
 		b.Txs[i] = network.Tx{
-			ID: t.ID, Index: i, Time: time.Unix(0, t.Time).UTC(), MSPID: t.MSPID, Valid: true, Code: "VALID",
+			ID: t.ID, Index: i, Time: time.Unix(0, t.Time).UTC(), MSPID: t.MSPID, Role: t.Role, Valid: true, Code: "VALID",
 			Function: t.Function, Arg: t.Arg, Result: t.Result, Writes: make([]network.Write, len(t.Writes)),
 		}
 		for j, w := range t.Writes {

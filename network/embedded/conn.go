@@ -93,7 +93,7 @@ func (n *Node) evaluate(role, function string, arg []byte) ([]byte, error) {
 	}
 	defer n.release(v)
 	st := &overlay{base: v.snapshot, writes: make(map[string][]byte)}
-	tx := chaincode.Tx{Time: n.opts.Now().UTC(), Caller: chaincode.Caller{MSPID: n.founding.MSPID, Role: role}}
+	tx := chaincode.Tx{Channel: n.Channel(), Time: n.opts.Now().UTC(), Caller: chaincode.Caller{MSPID: n.founding.MSPID, Role: role}}
 	result, err := n.contract.Invoke(st, tx, function, arg)
 	switch {
 	case st.broken != nil:

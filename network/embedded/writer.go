@@ -107,7 +107,7 @@ func (c *cut) execute(r *request) {
 	n.opts.step("execute")
 	now := n.opts.Now().UTC()
 	st := &overlay{base: c.on.snapshot, block: c.writes, writes: make(map[string][]byte)}
-	tx := chaincode.Tx{ID: r.id, Time: now, Caller: chaincode.Caller{MSPID: n.founding.MSPID, Role: r.role}}
+	tx := chaincode.Tx{ID: r.id, Channel: n.Channel(), Time: now, Caller: chaincode.Caller{MSPID: n.founding.MSPID, Role: r.role}}
 	result, err := n.contract.Invoke(st, tx, r.function, r.arg)
 	if err != nil {
 		if st.broken != nil {

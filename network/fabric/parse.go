@@ -116,7 +116,7 @@ func parseTx(envelope []byte, chaincode string) (*network.Tx, error) {
 	if err := unmarshal("creator", signer.GetCreator(), &creator); err != nil {
 		return nil, err
 	}
-	tx := &network.Tx{ID: header.GetTxId(), Time: header.GetTimestamp().AsTime(), MSPID: creator.GetMspid()}
+	tx := &network.Tx{ID: header.GetTxId(), Time: header.GetTimestamp().AsTime(), MSPID: creator.GetMspid(), Role: roleOf(creator.GetIdBytes())}
 	called := extension.GetChaincodeId().GetName() == chaincode
 	if err := parseAction(tx, pay.GetData(), chaincode, called); err != nil {
 		return nil, err

@@ -1,7 +1,7 @@
 // Package networktest holds every ledger engine to the contract that package network states: one suite, run over each.
 //
 // Run is all of it. RunContract is the part that needs no faults, for connections that cannot be cut or killed. Reading order:
-// engine.go, audit.go (what the ledger is compared with), contract.go, concurrency.go, faults.go, proxy.go.
+// engine.go, audit.go (what the ledger is compared with), contract.go, status.go, concurrency.go, faults.go, proxy.go.
 package networktest
 
 import (
@@ -59,6 +59,10 @@ func RunContract(t *testing.T, e Engine) {
 		{"BlocksReplayedAreTheState", testReplay},
 		{"BlocksStartAnywhereAndWait", testBlocksWait},
 		{"LargeBatches", testLargeBatches},
+		{"APrecertificateComesBeforeItsCertificate", testPrecert},
+		{"TheHolderOfAKeyRevokes", testHolderRevokes},
+		{"AMajorityDecides", testDecisions},
+		{"ChangesEnterTheStatusLog", testIntegrate},
 		{"ConcurrentSubmitsEndInSuccessOrConflict", testConflicts},
 		{"ConcurrentSubmitsAllSucceedWhenRetried", testRetriedConflicts},
 		{"AnEndedContextSubmitsNothing", testEndedContext},

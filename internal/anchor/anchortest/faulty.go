@@ -21,6 +21,9 @@ const (
 	UnknownCommits       // sent, committed, answer lost
 	UnknownLater         // sent, answer lost, commits just before the next transaction
 	Hang                 // never sent, and nothing is heard until the context ends
+	Mismatch             // endorsers disagreed, because one is a block behind: nothing was sent
+	Processed            // sent, committed, and the orderers say that they know it already
+	HangCommits          // sent, committed, and nothing is heard until the context ends
 	NumFaults
 )
 
@@ -35,7 +38,7 @@ type Ledger struct {
 	sent int
 }
 
-// New wraps ledger; plan decides about each transaction, nil lets all pass.
+// New wraps ledger; plan decides about each transaction, nil lets all pass. It may be called from several goroutines.
 func New(ledger network.Ledger, plan func(function string) Fault) *Ledger {
 	return &Ledger{Ledger: ledger, plan: plan}
 }
@@ -63,24 +66,25 @@ func (l *Ledger) Sent() int {
 
 var errInjected = errors.New("injected fault")
 
-func (l *Ledger) next(function string) (Fault, []func(), bool) {
+func (l *Ledger) next(function string) (Fault, []func()) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.sent++
 	if l.down {
-		return Unavailable, nil, true
+		l.mu.Unlock()
+		return Unavailable, nil
 	}
-	late := l.late
+	late, plan := l.late, l.plan
 	l.late = nil
-	if l.plan == nil {
-		return None, late, false
+	l.mu.Unlock()
+	if plan == nil {
+		return None, late
 	}
-	return l.plan(function), late, false
+	return plan(function), late // without the lock: a plan may take its time
 }
 
 // Submit implements network.Ledger.
 func (l *Ledger) Submit(ctx context.Context, function string, arg []byte) (network.Receipt, error) {
-	fault, late, _ := l.next(function)
+	fault, late := l.next(function)
 	for _, f := range late {
 		f()
 	}
@@ -104,6 +108,19 @@ func (l *Ledger) Submit(ctx context.Context, function string, arg []byte) (netwo
 		})
 		l.mu.Unlock()
 		return network.Receipt{}, unknown
+	case Mismatch:
+		return network.Receipt{}, &network.ConflictError{TxID: "mismatch", Code: "ENDORSEMENT_MISMATCH", Detail: "ProposalResponsePayloads do not match"}
+	case Processed:
+		if _, err := l.Ledger.Submit(ctx, function, arg); err != nil {
+			return network.Receipt{}, err
+		}
+		return network.Receipt{}, &network.UnknownOutcomeError{TxID: "processed", Stage: "submit", Err: errors.New("request already processed")}
+	case HangCommits:
+		if _, err := l.Ledger.Submit(ctx, function, arg); err != nil {
+			return network.Receipt{}, err
+		}
+		<-ctx.Done()
+		return network.Receipt{}, &network.UnknownOutcomeError{TxID: "hung", Stage: function, Err: ctx.Err()}
 	case Hang:
 		<-ctx.Done()
 		return network.Receipt{}, &network.UnknownOutcomeError{Stage: function, Err: ctx.Err()}

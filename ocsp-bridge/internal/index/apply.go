@@ -2,30 +2,36 @@ package index
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"maps"
 	"strings"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
-	"github.com/certanchor/certanchor/internal/ctleaf"
 	"github.com/certanchor/certanchor/network"
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/fxamacker/cbor/v2"
 	"github.com/transparency-dev/merkle/compact"
-	"golang.org/x/crypto/cryptobyte"
-	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // applier is one block on its way into the store.
 type applier struct {
 	block   *network.Block
-	tx      *network.Tx // the transaction being applied
-	batch   *pebble.Batch
-	trees   map[wire.CAID]*compact.Range
+	batch   *pebble.Batch // reads its own writes
+	trees   map[logID]*compact.Range
 	view    *View // the next view, private until published
-	newLogs map[wire.CAID]Log
-	grown   map[wire.CAID]bool // logs with leaves that no head covers yet
+	mapped  mapState
+	newLogs map[logID]Log
+	fresh   map[place]*freshLeaf // certificates that this block has logged
+	queued  uint32               // pending changes that this block has added
+
+	tx *network.Tx // the transaction being applied
+	pendingTx
+	grown     map[logID]bool // logs with leaves that no head covers yet
+	unclaimed map[place]bool // leaves that no record names yet
+	cas       map[wire.CAID]bool
+	tick      *wire.Clock
 }
 
 // Apply adds the next block. It is atomic: after an error, or a crash at any point, the store holds the blocks before it and
@@ -50,8 +56,8 @@ func (ix *Index) apply(b *network.Block) error {
 	old := ix.View()
 	next := *old
 	a := &applier{
-		block: b, batch: ix.db.NewIndexedBatch(), trees: ix.trees, view: &next,
-		newLogs: map[wire.CAID]Log{}, grown: map[wire.CAID]bool{},
+		block: b, batch: ix.db.NewIndexedBatch(), trees: ix.trees, view: &next, mapped: ix.mapped,
+		newLogs: map[logID]Log{}, fresh: map[place]*freshLeaf{},
 	}
 	defer func() {
 		if err := a.batch.Close(); err != nil {
@@ -84,13 +90,23 @@ func (ix *Index) commit(a *applier) error {
 	if err != nil {
 		return err
 	}
-	if err := a.batch.Set(positionKey, pos, nil); err != nil {
+	if err := a.set(positionKey, pos); err != nil {
 		return err
+	}
+	for id, head := range a.newLogs {
+		raw, err := cbor.Marshal(head)
+		if err != nil {
+			return err
+		}
+		if err := a.set(key32(headTag, id), raw); err != nil {
+			return err
+		}
 	}
 	ix.step("built")
 	if err := a.batch.Commit(pebble.NoSync); err != nil {
 		return fmt.Errorf("index: write block %d: %w", a.block.Number, err)
 	}
+	ix.mapped = a.mapped
 	ix.step("written")
 	ix.publish(v)
 	ix.step("published")
@@ -133,219 +149,148 @@ func (a *applier) diverges(field, value, rule string, args ...any) error {
 	return e
 }
 
+func (a *applier) set(key, val []byte) error { return a.batch.Set(key, val, nil) }
+
+// applyTx takes what the argument says first, then the writes, then compares one with the other.
 func (a *applier) applyTx(tx *network.Tx) error {
 	if !tx.Valid {
 		return nil
 	}
-	a.tx = tx
-	if tx.Function == wire.FnIssue {
-		if err := a.applyIssue(); err != nil {
-			return err
-		}
+	a.tx, a.tick, a.pendingTx = tx, nil, pendingTx{}
+	a.grown, a.unclaimed, a.cas = map[logID]bool{}, map[place]bool{}, map[wire.CAID]bool{}
+	var err error
+	switch tx.Function {
+	case wire.FnIssue:
+		err = a.applyIssue()
+	case wire.FnIntegrate:
+		err = a.applyIntegrate()
+	}
+	if err != nil {
+		return err
 	}
 	for _, w := range tx.Writes {
 		if err := a.applyWrite(w); err != nil {
 			return err
 		}
 	}
-	for id := range a.grown {
-		return a.diverges(wire.LogHeadKey(id), "not written", "a transaction that adds leaves must write the head")
+	if err := a.checkComplete(); err != nil {
+		return err
 	}
 	if t := wire.MillisOf(tx.Time); t > a.view.Time {
 		a.view.Time = t
 	}
-	return nil
+	return a.applyTick()
 }
 
-// applyIssue appends the leaves of an Issue, rebuilt from the certificates in its argument.
-func (a *applier) applyIssue() error {
-	var (
-		arg wire.IssueArg
-		res wire.IssueResult
-	)
-	if err := wire.Decode(a.tx.Arg, &arg); err != nil {
-		return a.diverges("Issue argument", "unreadable", "%v", err)
+// checkComplete: what one write says, the writes that belong to it say too.
+func (a *applier) checkComplete() error {
+	for id := range a.grown {
+		return a.diverges("head of log "+id.String(), "not written", "a transaction that adds leaves must write the head")
 	}
-	if err := wire.Decode(a.tx.Result, &res); err != nil {
-		return a.diverges("Issue result", "unreadable", "%v", err)
+	for at := range a.unclaimed {
+		return a.diverges(fmt.Sprintf("leaf %d of log %s", at.index, at.log), "without a record", "a transaction that adds a leaf must write the record that names it")
 	}
-	if len(res.Entries) != len(arg.Certs) {
-		return a.diverges("Issue result", fmt.Sprint(len(res.Entries))+" entries", "the argument has %d certificates", len(arg.Certs))
-	}
-	for i, der := range arg.Certs {
-		if err := a.applyLeaf(arg.CAID, der, res.Entries[i]); err != nil {
-			return err
+	for id := range a.cas {
+		if ca := a.view.cas[id]; ca.Record.Rules != uint64(len(ca.Rules)) {
+			return a.diverges(wire.CAKey(id)+" rules", fmt.Sprint(ca.Record.Rules), "there are %d", len(ca.Rules))
 		}
 	}
-	return nil
-}
-
-// applyLeaf checks one entry against its certificate and appends it, unless it is a repetition of one that is there.
-func (a *applier) applyLeaf(id wire.CAID, der []byte, e wire.LogEntry) error {
-	hash, err := ctleaf.Hash(e.Index, e.Time, der)
-	if err != nil {
-		return a.diverges("log entry", fmt.Sprint(e.Index), "%v", err)
-	}
-	field := fmt.Sprintf("leaf %d of log %s", e.Index, id)
-	if !bytes.Equal(hash[:], e.LeafHash) {
-		return a.diverges(field, hex.EncodeToString(e.LeafHash), "the certificate in the argument gives %x", hash)
-	}
-	size := a.tree(id).End()
-	if e.Index < size {
-		return a.checkLeaf(id, &e, nil)
-	}
-	if e.Index > size {
-		return a.diverges(field, "ahead", "the next leaf is %d", size)
-	}
-	serial, err := serialOf(der)
-	if err != nil {
-		return a.diverges(field, "certificate", "%v", err)
-	}
-	a.grown[id] = true
-	return a.appendLeaf(id, hash, Entry{Kind: FinalEntry, Time: e.Time, Serial: serial})
-}
-
-// checkLeaf compares an entry of a record or a result with the leaf this index holds; serial nil is not compared.
-func (a *applier) checkLeaf(id wire.CAID, e *wire.LogEntry, serial wire.Serial) error {
-	field := fmt.Sprintf("leaf %d of log %s", e.Index, id)
-	have, err := get(a.batch, nodeKey(id, compact.NewNodeID(0, e.Index)))
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(have, e.LeafHash) {
-		return a.diverges(field, hex.EncodeToString(e.LeafHash), "this index computed %x", have)
-	}
-	raw, err := get(a.batch, entryKey(id, e.Index))
-	if err != nil {
-		return err
-	}
-	entry, err := decodeEntry(raw)
-	if err != nil {
-		return err
-	}
-	if entry.Time != e.Time || serial != nil && !bytes.Equal(entry.Serial, serial) {
-		return a.diverges(field, fmt.Sprintf("serial %s, time %d", serial, e.Time), "this index holds serial %s, time %d", entry.Serial, entry.Time)
-	}
-	return nil
+	return a.checkLeaves()
 }
 
 func (a *applier) applyWrite(w network.Write) error {
-	var err error
 	switch {
 	case w.Key == wire.ConsortiumKey:
 		c := new(wire.Consortium)
-		if err = wire.Decode(w.Value, c); err == nil {
-			a.view.Consortium = c
-			return a.batch.Set(consortiumKey, w.Value, nil)
+		if err := wire.Decode(w.Value, c); err != nil {
+			return a.unreadable(w, err)
 		}
+		a.view.Consortium = c
+		return a.set(consortiumKey, w.Value)
+	case w.Key == wire.StatusHeadKey:
+		return a.applyStatusHead(w)
 	case strings.HasPrefix(w.Key, wire.CAPrefix):
 		return a.applyCA(w)
 	case strings.HasPrefix(w.Key, wire.CertPrefix):
 		return a.applyCert(w)
+	case strings.HasPrefix(w.Key, wire.RevokePrefix):
+		return a.applyRevocation(w)
+	case strings.HasPrefix(w.Key, wire.RulePrefix):
+		return a.applyRule(w)
 	case strings.HasPrefix(w.Key, wire.LogPrefix):
 		return a.applyHead(w)
+	case strings.HasPrefix(w.Key, wire.PendingPrefix):
+		return a.applyPending(w)
 	case strings.HasPrefix(w.Key, wire.ClockPrefix):
-		n := strings.TrimPrefix(w.Key, wire.ClockPrefix)
-		if len(n) != 1 || n[0] < '0' || n[0] >= '0'+wire.ClockKeys {
-			return a.diverges("clock key", w.Key, "must end in 0 to %d", wire.ClockKeys-1)
-		}
-		if err = a.view.addClock(w.Value); err == nil {
-			return a.batch.Set(clockKey(n[0]-'0'), w.Value, nil)
-		}
-	case ignored(w.Key):
-		return nil
-	default:
-		return a.diverges("key", w.Key, "is of no family this program knows: it may be older than the ledger's rules, and must not answer without them")
+		return a.applyClock(w)
+	case strings.HasPrefix(w.Key, "proposal/"), strings.HasPrefix(w.Key, "vote/"):
+		return nil // what a decision is counts, not how it came about
 	}
+	return a.diverges("key", w.Key, "is of no family this program knows: it may be older than the ledger's rules, and must not answer without them")
+}
+
+func (a *applier) unreadable(w network.Write, err error) error {
 	return a.diverges(w.Key, "unreadable", "%v", err)
 }
 
-// ignored lists the families that say nothing about a certificate's status beyond what the others say.
-func ignored(key string) bool {
-	return strings.HasPrefix(key, "proposal/") || strings.HasPrefix(key, "vote/") || strings.HasPrefix(key, wire.PendingPrefix)
-}
-
-func (a *applier) applyCA(w network.Write) error {
-	id, err := wire.ParseCAID(strings.TrimPrefix(w.Key, wire.CAPrefix))
-	if err != nil {
-		return a.diverges("key", w.Key, "%v", err)
-	}
-	a.view.cas, a.view.ids = maps.Clone(a.view.cas), maps.Clone(a.view.ids)
-	if err := a.view.addCA(id, w.Value); err != nil {
-		return a.diverges(w.Key, "unreadable", "%v", err)
-	}
-	return a.batch.Set(caKey(caTag, id), w.Value, nil)
-}
-
-// applyCert replicates a certificate's record. A record counts only with its leaf in the log.
-func (a *applier) applyCert(w network.Write) error {
-	id, serial, err := wire.ParseCertKey(w.Key)
-	if err != nil {
-		return a.diverges("key", w.Key, "%v", err)
-	}
-	var rec wire.CertRecord
-	if err := wire.Decode(w.Value, &rec); err != nil {
-		return a.diverges(w.Key, "unreadable", "%v", err)
-	}
-	if rec.Final == nil && rec.Pre == nil {
-		return a.diverges(w.Key, "without a log entry", "every record must name its leaf")
-	}
-	for _, e := range []*wire.LogEntry{rec.Final, rec.Pre} {
-		if e == nil {
-			continue
-		}
-		if err := a.checkLeaf(id, e, serial); err != nil {
-			return err
+// grow appends a leaf to a log, with its new complete subtrees and the way back from its hash.
+func (a *applier) grow(log logID, hash [sha256.Size]byte, entry []byte) (index uint64, err error) {
+	tree := a.tree(log)
+	index = tree.End()
+	var storeErr error
+	store := func(n compact.NodeID, h []byte) {
+		if err := a.set(nodeKey(log, n), h); err != nil {
+			storeErr = err
 		}
 	}
-	key := certKey(id, serial)
-	if err := a.checkSuccession(w.Key, key, &rec); err != nil {
-		return err
+	if err := tree.Append(hash[:], store); err != nil {
+		return index, err
 	}
-	return a.batch.Set(key, w.Value, nil)
+	if storeErr != nil {
+		return index, storeErr
+	}
+	a.grown[log] = true
+	if err := a.set(findKey(log, hash, index), nil); err != nil {
+		return index, err
+	}
+	return index, a.set(entryKey(log, index), entry)
 }
 
-// checkSuccession: a final revocation is never undone, and keeps its date.
-func (a *applier) checkSuccession(name string, key []byte, rec *wire.CertRecord) error {
-	raw, err := get(a.batch, key)
-	if err != nil || raw == nil {
+// checkHead compares a recorded head with the tree that this index computed.
+func (a *applier) checkHead(key string, log logID, size uint64, recorded []byte, t wire.Millis) error {
+	tree := a.tree(log)
+	if size != tree.End() {
+		return a.diverges(key+" size", fmt.Sprint(size), "this index holds %d leaves", tree.End())
+	}
+	root, err := rootOf(tree)
+	if err != nil {
 		return err
 	}
-	var old wire.CertRecord
-	if err := wire.Decode(raw, &old); err != nil {
-		return err
+	if !bytes.Equal(recorded, root[:]) {
+		return a.diverges(key+" root", hex.EncodeToString(recorded), "the root of its %d leaves is %x", size, root)
 	}
-	if old.State == wire.CertRevoked && (rec.State != wire.CertRevoked || rec.StatusTime != old.StatusTime) {
-		return a.diverges(name, fmt.Sprintf("state %d since %d", rec.State, rec.StatusTime), "it was revoked at %d, which is final", old.StatusTime)
+	if before := a.head(log); t < before.Time {
+		return a.diverges(key+" time", fmt.Sprint(t), "it was %d before, and must not go back", before.Time)
 	}
+	a.newLogs[log] = Log{Size: size, Root: root, Time: t}
+	delete(a.grown, log)
 	return nil
 }
 
-func (a *applier) applyHead(w network.Write) error {
-	id, err := wire.ParseLogHeadKey(w.Key)
-	if err != nil {
-		return a.diverges("key", w.Key, "%v", err)
+// head is a log's head as far as this block has come.
+func (a *applier) head(log logID) Log {
+	if l, ok := a.newLogs[log]; ok {
+		return l
 	}
-	var head wire.LogHead
-	if err := wire.Decode(w.Value, &head); err != nil {
-		return a.diverges(w.Key, "unreadable", "%v", err)
-	}
-	if err := a.checkHead(id, &head); err != nil {
-		return err
-	}
-	return a.batch.Set(caKey(headTag, id), w.Value, nil)
+	return a.view.head(log)
 }
 
-// serialOf reads the serial number of a DER certificate (RFC 5280 section 4.1).
-func serialOf(der []byte) (wire.Serial, error) {
-	var (
-		s         = cryptobyte.String(der)
-		cert, tbs cryptobyte.String
-		serial    []byte
-	)
-	if !s.ReadASN1(&cert, cbasn1.SEQUENCE) || !cert.ReadASN1(&tbs, cbasn1.SEQUENCE) ||
-		!tbs.SkipOptionalASN1(cbasn1.Tag(0).Constructed().ContextSpecific()) || !tbs.ReadASN1Integer(&serial) {
-		return nil, fmt.Errorf("must begin with a serial number")
+// tree returns a log's compact range, an empty one for a new log.
+func (a *applier) tree(log logID) *compact.Range {
+	t := a.trees[log]
+	if t == nil {
+		t = ranges.NewEmptyRange(0)
+		a.trees[log] = t
 	}
-	return wire.Serial(serial), wire.Serial(serial).Check()
+	return t
 }

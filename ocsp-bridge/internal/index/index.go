@@ -1,7 +1,6 @@
 package index
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -13,8 +12,16 @@ import (
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/fxamacker/cbor/v2"
 	"github.com/transparency-dev/merkle/compact"
+)
+
+// The store takes its memtables, two of them as a rule, from the cache: with a cache no larger than that nothing is cached at all.
+const (
+	cacheBytes    = 128 << 20
+	memtableBytes = 16 << 20
 )
 
 // Options of Open.
@@ -33,13 +40,21 @@ type Index struct {
 	closed  bool
 	db      *pebble.DB
 
-	view    atomic.Pointer[View]
-	changed atomic.Pointer[chan struct{}] // closed, and replaced, whenever view is
+	now     atomic.Pointer[moment]
+	changed atomic.Pointer[chan struct{}] // closed, and replaced, whenever now is
+	oldest  atomic.Pointer[[]byte]        // a q key below which no pending change is; nil: not known
 
 	// Owned by Apply's goroutine.
-	trees  map[wire.CAID]*compact.Range
+	trees  map[logID]*compact.Range
+	mapped mapState
 	failed error
 	hook   func(step string) // tests: called between the steps of Apply; nil otherwise
+}
+
+// mapState is where the revocation map stands.
+type mapState struct {
+	statusSize uint64 // entries of the status log in it
+	root       [sha256.Size]byte
 }
 
 // DivergenceError: the blocks say something that this index's own computation contradicts. Nothing may be answered from here on.
@@ -68,31 +83,44 @@ type position struct {
 	Time   wire.Millis `cbor:"2,keyasint"` // newest time of a valid transaction
 }
 
-// Open opens the index in opts.Dir, or creates an empty one, and checks that it is whole.
+// Open opens the index in opts.Dir, or creates an empty one, and checks that it is whole: that the stored nodes give each log's
+// root, that pending changes are what their hashes say, and that the revocation map is the one of the newest Tick.
 func Open(opts Options) (*Index, error) {
 	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("index: %w", err)
 	}
-	cache := pebble.NewCache(64 << 20)
+	cache := pebble.NewCache(cacheBytes)
 	defer cache.Unref()
-	db, err := pebble.Open(opts.Dir, &pebble.Options{
-		Cache:              cache,
-		MemTableSize:       16 << 20,
-		FormatMajorVersion: pebble.FormatNewest,
-		Logger:             storeLogger{opts.Log},
-	})
+	db, err := pebble.Open(opts.Dir, storeOptions(cache, opts.Log))
 	if err != nil {
 		return nil, fmt.Errorf("index: open %s (it is derived: delete it and it is rebuilt from the ledger): %w", opts.Dir, err)
 	}
-	ix := &Index{opts: opts, db: db, trees: map[wire.CAID]*compact.Range{}}
-	ch := make(chan struct{})
-	ix.changed.Store(&ch)
+	ix := &Index{opts: opts, db: db, trees: map[logID]*compact.Range{}}
 	v, err := ix.load()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("index %s (it is derived: delete it and it is rebuilt from the ledger): %w", opts.Dir, err), db.Close())
 	}
-	ix.view.Store(v)
+	ix.publish(v)
 	return ix, nil
+}
+
+// storeOptions: nearly all bytes are certificates, in the order of their log, which are written once and compacted mostly by moving
+// files. They share much text with their neighbours, so blocks are large and compressed with zstd; BenchmarkApply is no faster with
+// smaller blocks, with Snappy or MinLZ, or with values in files of their own, and each of these takes more space. Most lookups of a
+// serial number of which others know nothing, and of a new one, end at a filter.
+func storeOptions(cache *pebble.Cache, log *slog.Logger) *pebble.Options {
+	o := &pebble.Options{
+		Cache:              cache,
+		MemTableSize:       memtableBytes,
+		FormatMajorVersion: pebble.FormatNewest,
+		Logger:             storeLogger{log},
+	}
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		o.Levels[i].BlockSize = 16 << 10
+		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.BalancedCompression }
+	}
+	return o
 }
 
 // Close waits for running reads and closes the store.
@@ -103,64 +131,12 @@ func (ix *Index) Close() error {
 		return nil
 	}
 	ix.closed = true
+	ix.release(ix.now.Load())
 	return ix.db.Close()
 }
 
 // ErrClosed is returned by reads after Close.
 var ErrClosed = errors.New("index is closed")
-
-// View returns the newest view.
-func (ix *Index) View() *View { return ix.view.Load() }
-
-// Changed returns a channel that is closed when a view newer than any that View has returned before this call is there.
-// Call it before View.
-func (ix *Index) Changed() <-chan struct{} { return *ix.changed.Load() }
-
-func (ix *Index) publish(v *View) {
-	ix.view.Store(v)
-	next := make(chan struct{})
-	close(*ix.changed.Swap(&next))
-}
-
-// load reads the index's position and its small tables, and recomputes each log's root from the stored nodes.
-func (ix *Index) load() (*View, error) {
-	if err := ix.checkMeta(); err != nil {
-		return nil, err
-	}
-	v := &View{cas: map[wire.CAID]*CA{}, ids: map[idKey]*CA{}, logs: map[wire.CAID]Log{}}
-	raw, err := get(ix.db, positionKey)
-	if err != nil || raw == nil {
-		return v, err
-	}
-	var pos position
-	if err := cbor.Unmarshal(raw, &pos); err != nil {
-		return nil, fmt.Errorf("position: %w", err)
-	}
-	v.Height, v.Hash, v.Time, v.Seen = pos.Height, pos.Hash, pos.Time, ix.opts.Now()
-	if raw, err = get(ix.db, consortiumKey); err != nil {
-		return nil, err
-	} else if raw != nil {
-		v.Consortium = new(wire.Consortium)
-		if err := wire.Decode(raw, v.Consortium); err != nil {
-			return nil, err
-		}
-	}
-	for n := range byte(wire.ClockKeys) {
-		raw, err := get(ix.db, clockKey(n))
-		if err != nil {
-			return nil, err
-		}
-		if raw != nil {
-			if err := v.addClock(raw); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if err := ix.each(caTag, func(id wire.CAID, val []byte) error { return v.addCA(id, val) }); err != nil {
-		return nil, err
-	}
-	return v, ix.each(headTag, func(id wire.CAID, val []byte) error { return ix.loadLog(v, id, val) })
-}
 
 // checkMeta founds a new index, or checks that an old one is this format's and this ledger's.
 func (ix *Index) checkMeta() error {
@@ -187,47 +163,6 @@ func (ix *Index) checkMeta() error {
 		return fmt.Errorf("belongs to the ledger %q, this is %q", got.Channel, want.Channel)
 	}
 	return nil
-}
-
-// each calls fn with every value of one family; the values are copies.
-func (ix *Index) each(tag byte, fn func(wire.CAID, []byte) error) error {
-	it, err := ix.db.NewIter(&pebble.IterOptions{LowerBound: []byte{tag}, UpperBound: []byte{tag + 1}})
-	if err != nil {
-		return err
-	}
-	for it.First(); it.Valid(); it.Next() {
-		var id wire.CAID
-		if len(it.Key()) != 1+len(id) {
-			return errors.Join(fmt.Errorf("key %x is damaged", it.Key()), it.Close())
-		}
-		copy(id[:], it.Key()[1:])
-		if err := fn(id, bytes.Clone(it.Value())); err != nil {
-			return errors.Join(err, it.Close())
-		}
-	}
-	return it.Close()
-}
-
-// View is what one moment's blocks say. It never changes, and reads of the store through a View may only find more than was
-// there at that moment, never less: take the View first.
-type View struct {
-	Height     uint64      // blocks applied
-	Hash       []byte      // of the newest block
-	Time       wire.Millis // newest time that a valid transaction carries; 0: none yet
-	Seen       time.Time   // local time when Time was learnt (or the index opened)
-	Consortium *wire.Consortium
-	Tick       wire.Clock // newest tick; Time 0: none yet
-
-	cas  map[wire.CAID]*CA
-	ids  map[idKey]*CA
-	logs map[wire.CAID]Log
-}
-
-// Log is the head of an issuance log, recomputed by this index.
-type Log struct {
-	Size uint64
-	Root [sha256.Size]byte
-	Time wire.Millis // of the newest leaf
 }
 
 // storeLogger passes what the store says to slog. Its Fatalf must not return; dying is right, since every start recovers.

@@ -3,16 +3,18 @@ package index
 import (
 	"bytes"
 	"crypto"
-	"crypto/sha256"
 	"errors"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/transparency-dev/merkle/compact"
 	"golang.org/x/mod/sumdb/tlog"
 	"pgregory.net/rapid"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/merklelog"
 	"github.com/certanchor/certanchor/internal/ocspwire"
 	"github.com/certanchor/certanchor/network"
 )
@@ -24,34 +26,90 @@ func TestProofsAndRootsAgreeWithTlog(t *testing.T) {
 		var sizes []int64
 		for _, batch := range rapid.SliceOfN(rapid.IntRange(1, 40), 1, 8).Draw(r, "batches") {
 			c.block(c.issue(batch))
-			sizes = append(sizes, c.size)
+			sizes = append(sizes, c.log.size())
 		}
 		apply(t, ix, c.blocks...)
-		if log, _ := ix.View().Log(c.ca.ID); log.Size != uint64(c.size) || log.Root != c.root(c.size) {
-			r.Fatalf("head is %d, %x, want %d, %x", log.Size, log.Root, c.size, c.root(c.size))
-		}
+		log, _ := ix.Issuance(c.ca.ID)
+		compareLog(r, log, c.log)
 		size := rapid.SampledFrom(sizes).Draw(r, "size")
-		n := rapid.Int64Range(0, size-1).Draw(r, "leaf")
-		want, err := tlog.ProveRecord(size, n, c)
-		if err != nil {
-			r.Fatal(err)
-		}
-		got, err := ix.Inclusion(c.ca.ID, uint64(n), uint64(size))
-		if err != nil {
-			r.Fatal(err)
-		}
-		if len(got) != len(want) {
-			r.Fatalf("path of %d in %d has %d hashes, tlog's has %d", n, size, len(got), len(want))
-		}
-		for i := range got {
-			if got[i] != want[i] {
-				r.Fatalf("path of %d in %d differs at %d", n, size, i)
-			}
-		}
-		if root, err := ix.RootAt(c.ca.ID, uint64(size)); err != nil || root != c.root(size) {
+		if root, err := ix.RootAt(c.ca.ID, uint64(size)); err != nil || root != c.log.root(size) {
 			r.Fatalf("root at %d is %x, %v", size, root, err)
 		}
+		n := rapid.Int64Range(0, size-1).Draw(r, "leaf")
+		want, err := tlog.ProveRecord(size, n, c.log)
+		if err != nil {
+			r.Fatal(err)
+		}
+		got, err := merklelog.Inclusion(log, uint64(n), uint64(size))
+		if err != nil || !slices.EqualFunc(got, want, func(a [32]byte, b tlog.Hash) bool { return a == b }) {
+			r.Fatalf("path of %d in %d is %x, %v, tlog's is %x", n, size, got, err, want)
+		}
+		if first := rapid.Int64Range(1, size).Draw(r, "first"); first < size {
+			tree, err := tlog.ProveTree(size, first, c.log)
+			if err != nil {
+				r.Fatal(err)
+			}
+			got, err := merklelog.Consistency(log, uint64(first), uint64(size))
+			if err != nil || !slices.EqualFunc(got, tree, func(a [32]byte, b tlog.Hash) bool { return a == b }) {
+				r.Fatalf("consistency of %d and %d is %x, %v, tlog's is %x", first, size, got, err, tree)
+			}
+		}
 	})
+}
+
+// fataler is a test or a rapid check.
+type fataler interface {
+	Helper()
+	Fatalf(string, ...any)
+}
+
+// compareLog compares every entry, every node and the head of a log with what tlog has.
+func compareLog(t fataler, log merklelog.Log, want *oracle) {
+	t.Helper()
+	head := log.Head()
+	if head.Size != uint64(want.size()) || head.Root != want.root(want.size()) {
+		t.Fatalf("head is %d, %x, want %d, %x", head.Size, head.Root, want.size(), want.root(want.size()))
+	}
+	entries, err := log.Entries(0, head.Size)
+	if err != nil || len(entries) != len(want.leaves) {
+		t.Fatalf("%d entries, %v, want %d", len(entries), err, len(want.leaves))
+	}
+	for i, e := range entries {
+		if !bytes.Equal(e.Leaf, want.leaves[i]) || e.Time > head.Time {
+			t.Fatalf("entry %d is %x at %d, want %x", i, e.Leaf, e.Time, want.leaves[i])
+		}
+		hash := tlog.RecordHash(want.leaves[i])
+		if at, ok, err := log.Find(hash); err != nil || !ok || at != uint64(i) {
+			t.Fatalf("leaf %d is found at %d, %t, %v", i, at, ok, err)
+		}
+	}
+	for level := 0; head.Size>>level > 0; level++ {
+		var all []compact.NodeID
+		for i := range head.Size >> level {
+			all = append(all, compact.NewNodeID(uint(level), i))
+			got, err := log.Nodes(all[i:])
+			if err != nil || tlog.Hash(got[0]) != want.hashes[tlog.StoredHashIndex(level, int64(i))] {
+				t.Fatalf("node %d of level %d is %x, %v", i, level, got, err)
+			}
+		}
+		got, err := log.Nodes(all)
+		for i := range all {
+			if err != nil || tlog.Hash(got[i]) != want.hashes[tlog.StoredHashIndex(level, int64(i))] {
+				t.Fatalf("level %d, read at once: node %d is wrong, %v", level, i, err)
+			}
+		}
+		if _, err := log.Nodes([]compact.NodeID{compact.NewNodeID(uint(level), head.Size>>level)}); err == nil {
+			t.Fatalf("a node of level %d that is not complete is there", level)
+		}
+	}
+	if _, ok, err := log.Find([32]byte{1}); ok || err != nil {
+		t.Fatalf("a leaf that is not there is found: %t, %v", ok, err)
+	}
+	for _, r := range [][2]uint64{{1, 0}, {0, head.Size + 1}, {head.Size + 1, head.Size + 2}} {
+		if _, err := log.Entries(r[0], r[1]); err == nil {
+			t.Fatalf("entries %d to %d of %d are given", r[0], r[1], head.Size)
+		}
+	}
 }
 
 func TestRetriedIssueAddsNothing(t *testing.T) {
@@ -103,118 +161,6 @@ func TestIssuerIsFoundByEveryHash(t *testing.T) {
 	if ix.View().Issuer(ocspwire.CertID{Hash: crypto.Hash(0)}) != nil {
 		t.Error("found by nothing")
 	}
-}
-
-// Each case makes one thing wrong in a block that is otherwise right.
-func TestBlocksThatContradictThemselvesAreNotApplied(t *testing.T) {
-	var bad [sha256.Size]byte
-	edit := func(b *network.Block, key string, fn func(*wire.CertRecord)) {
-		for i, w := range b.Txs[0].Writes {
-			if strings.HasPrefix(w.Key, key) {
-				var rec wire.CertRecord
-				if err := wire.Decode(w.Value, &rec); err != nil {
-					t.Fatal(err)
-				}
-				fn(&rec)
-				b.Txs[0].Writes[i].Value = wire.Encode(&rec)
-				return
-			}
-		}
-		t.Fatalf("no write of %s", key)
-	}
-	head := func(b *network.Block, fn func(*wire.LogHead)) {
-		for i, w := range b.Txs[0].Writes {
-			if strings.HasPrefix(w.Key, wire.LogPrefix) {
-				var h wire.LogHead
-				if err := wire.Decode(w.Value, &h); err != nil {
-					t.Fatal(err)
-				}
-				fn(&h)
-				b.Txs[0].Writes[i].Value = wire.Encode(&h)
-			}
-		}
-	}
-	result := func(b *network.Block, fn func(*wire.IssueResult)) {
-		var r wire.IssueResult
-		if err := wire.Decode(b.Txs[0].Result, &r); err != nil {
-			t.Fatal(err)
-		}
-		fn(&r)
-		b.Txs[0].Result = wire.Encode(&r)
-	}
-	for what, spoil := range map[string]func(*chain, *network.Block){
-		"root of the head": func(_ *chain, b *network.Block) { head(b, func(h *wire.LogHead) { h.Root = bad[:] }) },
-		"size of the head": func(_ *chain, b *network.Block) { head(b, func(h *wire.LogHead) { h.Size++ }) },
-		"head left out":    func(_ *chain, b *network.Block) { b.Txs[0].Writes = b.Txs[0].Writes[:2] },
-		"leaf hash in the result": func(_ *chain, b *network.Block) {
-			result(b, func(r *wire.IssueResult) { r.Entries[1].LeafHash = bad[:] })
-		},
-		"time in the result": func(_ *chain, b *network.Block) { result(b, func(r *wire.IssueResult) { r.Entries[1].Time++ }) },
-		"index skipped":      func(_ *chain, b *network.Block) { result(b, func(r *wire.IssueResult) { r.Entries = r.Entries[1:] }) },
-		"another certificate": func(_ *chain, b *network.Block) {
-			b.Txs[0].Arg = bytes.Replace(b.Txs[0].Arg, []byte{2, 2, 3, 0xea}, []byte{2, 2, 3, 0xeb}, 1)
-		},
-		"leaf hash in the record": func(_ *chain, b *network.Block) {
-			edit(b, wire.CertPrefix, func(r *wire.CertRecord) { r.Final.LeafHash = bad[:] })
-		},
-		"leaf of another record": func(_ *chain, b *network.Block) {
-			edit(b, wire.CertPrefix, func(r *wire.CertRecord) { r.Final.Index, r.Final.LeafHash = 0, nil })
-		},
-		"record without a leaf": func(_ *chain, b *network.Block) { edit(b, wire.CertPrefix, func(r *wire.CertRecord) { r.Final = nil }) },
-		"record deleted":        func(_ *chain, b *network.Block) { b.Txs[0].Writes[0].Value = nil },
-		"key of no known family": func(_ *chain, b *network.Block) {
-			b.Txs[0].Writes = append(b.Txs[0].Writes, network.Write{Key: "rule/1", Value: []byte{1}})
-		},
-		"previous hash":       func(_ *chain, b *network.Block) { b.PrevHash = bad[:] },
-		"number":              func(_ *chain, b *network.Block) { b.Number++ },
-		"argument unreadable": func(_ *chain, b *network.Block) { b.Txs[0].Arg = []byte{1} },
-		"result unreadable":   func(_ *chain, b *network.Block) { b.Txs[0].Result = nil },
-		"clock unreadable": func(_ *chain, b *network.Block) {
-			b.Txs[0].Writes = append(b.Txs[0].Writes, network.Write{Key: "clock/0"})
-		},
-		"clock key": func(_ *chain, b *network.Block) {
-			b.Txs[0].Writes = append(b.Txs[0].Writes, network.Write{Key: "clock/7"})
-		},
-		"CA record under other ID": func(c *chain, b *network.Block) {
-			b.Txs[0].Writes = append(b.Txs[0].Writes, network.Write{Key: wire.CAKey(wire.CAID{1}), Value: c.blocks[1].Txs[0].Writes[0].Value})
-		},
-		"revocation undone": func(c *chain, b *network.Block) { b.Txs = append(b.Txs, valid(c.set(0, wire.CertValid))) },
-		"revocation moved":  func(c *chain, b *network.Block) { b.Txs = append(b.Txs, valid(c.set(0, wire.CertRevoked))) },
-	} {
-		t.Run(what, func(t *testing.T) {
-			c := newChain(t)
-			c.block(c.issue(2))
-			c.block(c.set(0, wire.CertRevoked))
-			dir := t.TempDir()
-			ix := open(t, dir)
-			apply(t, ix, c.blocks...)
-			before := ix.View()
-			b := c.block(c.issue(2))
-			spoil(c, b)
-			err := ix.Apply(b)
-			if d := new(DivergenceError); !errors.As(err, &d) {
-				t.Fatalf("error is %v, want a *DivergenceError", err)
-			}
-			t.Log(err)
-			if ix.View() != before {
-				t.Error("the view has changed")
-			}
-			if again := ix.Apply(b); !errors.Is(again, err) {
-				t.Errorf("second attempt: %v", again)
-			}
-			if err := ix.Close(); err != nil {
-				t.Fatal(err)
-			}
-			if v := open(t, dir).View(); v.Height != before.Height {
-				t.Errorf("height after reopening is %d, want %d", v.Height, before.Height)
-			}
-		})
-	}
-}
-
-func valid(tx network.Tx) network.Tx {
-	tx.Valid = true
-	return tx
 }
 
 func TestIndexOfAnotherLedgerIsRefused(t *testing.T) {

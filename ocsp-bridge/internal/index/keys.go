@@ -1,6 +1,8 @@
 package index
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 
@@ -8,18 +10,29 @@ import (
 	"github.com/transparency-dev/merkle/compact"
 )
 
-// Layout of the store. Keys begin with one letter; CAIDs and serials are in binary, integers big-endian.
+// Layout of the store. Keys begin with one letter; CAIDs, logs, serials and hashes are in binary, integers big-endian.
 //
-//	M                           format, channel (never changes)
-//	P                           position: CBOR of position
-//	o                           consortium: wire.Consortium
-//	a <caID>                    wire.CARecord
-//	c <caID> <serial>           wire.CertRecord
-//	h <caID>                    wire.LogHead
-//	k <n>                       wire.Clock
-//	n <caID> <level> <index>    hash of a complete subtree of the CA's log
-//	x <caID> <index>            kind, time and serial of the log entry
-const formatVersion = 1
+//	M                                  format, channel (never changes)
+//	P                                  position: CBOR of position
+//	o                                  consortium: wire.Consortium
+//	k <n>                              wire.Clock
+//	a <caID>                           wire.CARecord
+//	c <caID> <serial>                  wire.CertRecord
+//	v <caID> <serial>                  revocations by others: CBOR of []wire.Revocation, sorted
+//	r <caID> <n>                       wire.Rule, as decided
+//	h <log>                            CBOR of Log: the head
+//	n <log> <level> <index>            hash of a complete subtree
+//	x <log> <index>                    an entry: see stored
+//	f <log> <6 octets of leaf hash> <5 octets of index>
+//	s <caID> <length of serial> <serial> <inverted index>    status log entries about a certificate, or about a CA (length 0)
+//	p <leaf hash>                      a pending change: its q key without the letter, its time, wire.StatusLeaf
+//	q <block> <number in it>           leaf hash of a pending change
+//	m <...>                            revocation map: nodes, see package revmap
+//	y <map key>                        revocation map: values
+//	g <caID> <n>                       wire.Rule, as the revocation map has it
+//
+// The hash in f is cut short because ten million of them would cost as much as the nodes; readers compare the whole one.
+const formatVersion = 2
 
 var (
 	metaKey       = []byte("M")
@@ -28,61 +41,111 @@ var (
 )
 
 const (
-	caTag    = 'a'
-	certTag  = 'c'
-	headTag  = 'h'
-	clockTag = 'k'
-	nodeTag  = 'n'
-	entryTag = 'x'
+	caTag        = 'a'
+	certTag      = 'c'
+	findTag      = 'f'
+	mapRuleTag   = 'g'
+	headTag      = 'h'
+	clockTag     = 'k'
+	mapNodeTag   = 'm'
+	nodeTag      = 'n'
+	pendingTag   = 'p'
+	queueTag     = 'q'
+	ruleTag      = 'r'
+	statusAtTag  = 's'
+	revokedTag   = 'v'
+	entryTag     = 'x'
+	mapValueTag  = 'y'
+	findHashLen  = 6
+	findIndexLen = 5 // ctleaf.MaxIndex
+	queueKeyLen  = 12
 )
 
-func caKey(tag byte, id wire.CAID) []byte {
-	return append([]byte{tag}, id[:]...)
+// logID names one Merkle tree: an issuance log by its CAID, the other two by what no key has as its hash.
+type logID [sha256.Size]byte
+
+var (
+	statusLog = logID{sha256.Size - 1: 1}
+	mapLog    = logID{sha256.Size - 1: 2}
+)
+
+func (l logID) String() string {
+	switch l {
+	case statusLog:
+		return "status"
+	case mapLog:
+		return "map"
+	}
+	return wire.CAID(l).String()
 }
 
-func certKey(id wire.CAID, s wire.Serial) []byte {
-	return append(caKey(certTag, id), s...)
+func key32(tag byte, id [sha256.Size]byte) []byte {
+	return append(append(make([]byte, 0, 64), tag), id[:]...)
+}
+
+func certKey(tag byte, id wire.CAID, s wire.Serial) []byte { return append(key32(tag, id), s...) }
+
+func ruleKey(tag byte, id wire.CAID, n uint64) []byte {
+	return binary.BigEndian.AppendUint64(key32(tag, id), n)
 }
 
 func clockKey(n byte) []byte { return []byte{clockTag, n} }
 
-func nodeKey(id wire.CAID, node compact.NodeID) []byte {
-	return binary.BigEndian.AppendUint64(append(caKey(nodeTag, id), byte(node.Level)), node.Index)
+func nodeKey(l logID, node compact.NodeID) []byte {
+	return binary.BigEndian.AppendUint64(append(key32(nodeTag, l), byte(node.Level)), node.Index)
 }
 
-func entryKey(id wire.CAID, index uint64) []byte {
-	return binary.BigEndian.AppendUint64(caKey(entryTag, id), index)
+func entryKey(l logID, index uint64) []byte {
+	return binary.BigEndian.AppendUint64(key32(entryTag, l), index)
 }
 
-// EntryKind tells what a log entry is.
-type EntryKind byte
-
-// Kinds of log entries, with RFC 6962's LogEntryType plus one.
-const (
-	FinalEntry EntryKind = 1
-	PreEntry   EntryKind = 2
-)
-
-// Entry is one entry of an issuance log, without its certificate.
-type Entry struct {
-	Kind   EntryKind
-	Time   wire.Millis // the leaf's timestamp
-	Serial wire.Serial
+func findPrefix(l logID, hash [sha256.Size]byte) []byte {
+	return append(key32(findTag, l), hash[:findHashLen]...)
 }
 
-func (e Entry) encode() []byte {
-	b := append(make([]byte, 0, 9+len(e.Serial)), byte(e.Kind))
-	b = binary.BigEndian.AppendUint64(b, uint64(e.Time))
-	return append(b, e.Serial...)
+func findKey(l logID, hash [sha256.Size]byte, index uint64) []byte {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], index)
+	return append(findPrefix(l, hash), b[8-findIndexLen:]...)
 }
 
-func decodeEntry(b []byte) (Entry, error) {
-	if len(b) < 10 {
-		return Entry{}, fmt.Errorf("index: log entry of %d octets is damaged", len(b))
+// foundIndex is the index at the end of a find key.
+func foundIndex(key []byte) uint64 {
+	var b [8]byte
+	copy(b[8-findIndexLen:], key[len(key)-findIndexLen:])
+	return binary.BigEndian.Uint64(b[:])
+}
+
+// statusAtPrefix: the length keeps one serial from being the beginning of another.
+func statusAtPrefix(id wire.CAID, s wire.Serial) []byte {
+	return append(append(key32(statusAtTag, id), byte(len(s))), s...)
+}
+
+// statusAtKey inverts the index so that the newest comes first.
+func statusAtKey(id wire.CAID, s wire.Serial, index uint64) []byte {
+	return binary.BigEndian.AppendUint64(statusAtPrefix(id, s), ^index)
+}
+
+func queueKey(block uint64, n uint32) []byte {
+	b := binary.BigEndian.AppendUint64([]byte{queueTag}, block)
+	return binary.BigEndian.AppendUint32(b, n)
+}
+
+// after is the least key that is greater than every key with this prefix, which must not be all 0xff.
+func after(prefix []byte) []byte {
+	end := bytes.Clone(prefix)
+	for i := len(end) - 1; ; i-- {
+		if end[i]++; end[i] != 0 {
+			return end[:i+1]
+		}
 	}
-	return Entry{
-		Kind:   EntryKind(b[0]),
-		Time:   wire.Millis(binary.BigEndian.Uint64(b[1:9])),
-		Serial: wire.Serial(append([]byte(nil), b[9:]...)),
-	}, nil
+}
+
+// caOf is the CAID or log at the beginning of a key.
+func caOf(key []byte) (id [sha256.Size]byte, rest []byte, err error) {
+	if len(key) < 1+len(id) {
+		return id, nil, fmt.Errorf("key %x is damaged", key)
+	}
+	copy(id[:], key[1:])
+	return id, key[1+len(id):], nil
 }

@@ -11,7 +11,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/network"
 )
 
@@ -24,10 +23,7 @@ func TestIndexIsWholeAfterKillAtEveryStep(t *testing.T) {
 		killChild(t, dir)
 		return
 	}
-	c := newChain(t)
-	for i := range 4 {
-		c.block(c.issue(3+i), c.set(int64(i), wire.CertHeld))
-	}
+	c := story(t)
 	whole := open(t, t.TempDir())
 	apply(t, whole, c.blocks...)
 	want := contents(t, whole)

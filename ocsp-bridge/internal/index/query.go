@@ -1,99 +1,143 @@
 package index
 
 import (
-	"bytes"
-	"crypto"
-	"crypto/x509"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/fxamacker/cbor/v2"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
-	"github.com/certanchor/certanchor/internal/ocspwire"
-	"github.com/cockroachdb/pebble/v2"
+	"github.com/certanchor/certanchor/internal/status"
 )
 
-// CA is one entry of the trust list.
-type CA struct {
-	ID     wire.CAID
-	Record *wire.CARecord
-	Certs  []*x509.Certificate // Record.Certs, parsed; all have the CA's key
-}
-
-// idKey is the issuer's part of a CertID.
-type idKey struct {
-	hash crypto.Hash
-	name string
-	key  string
-}
-
-// addCA parses a trust list entry and makes it findable by CertID, for each certificate and hash algorithm.
-func (v *View) addCA(id wire.CAID, val []byte) error {
-	ca := &CA{ID: id, Record: new(wire.CARecord)}
-	if err := wire.Decode(val, ca.Record); err != nil {
-		return err
-	}
-	for _, der := range ca.Record.Certs {
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			return fmt.Errorf("CA %s: certificate: %w", id, err)
-		}
-		if wire.CAIDOf(cert.RawSubjectPublicKeyInfo) != id {
-			return fmt.Errorf("CA %s: certificate %x has another key", id, cert.SerialNumber)
-		}
-		ca.Certs = append(ca.Certs, cert)
-	}
-	v.cas[id] = ca
-	for _, cert := range ca.Certs {
-		for _, h := range ocspwire.Hashes() {
-			cid, err := ocspwire.NewCertID(h, cert, cert.SerialNumber)
-			if err != nil {
-				return fmt.Errorf("CA %s: %w", id, err)
-			}
-			v.ids[idKey{h, string(cid.NameHash), string(cid.KeyHash)}] = ca
-		}
-	}
-	return nil
-}
-
-func (v *View) addClock(val []byte) error {
-	var c wire.Clock
-	if err := wire.Decode(val, &c); err != nil {
-		return err
-	}
-	if c.Epoch > v.Tick.Epoch || v.Tick.V == 0 {
-		v.Tick = c
-	}
-	return nil
-}
-
-// CA returns a trust list entry, nil if there is none.
-func (v *View) CA(id wire.CAID) *CA { return v.cas[id] }
-
-// CAs returns the trust list, sorted by ID.
-func (v *View) CAs() []*CA {
-	return slices.SortedFunc(maps.Values(v.cas), func(a, b *CA) int { return bytes.Compare(a.ID[:], b.ID[:]) })
-}
-
-// Issuer returns the CA that a CertID names, nil if it is not on the trust list.
-func (v *View) Issuer(id ocspwire.CertID) *CA {
-	return v.ids[idKey{id.Hash, string(id.NameHash), string(id.KeyHash)}]
-}
-
-// Log returns the head of a CA's issuance log as this index computed it; the zero Log if it has none.
-func (v *View) Log(id wire.CAID) (Log, bool) {
-	l, ok := v.logs[id]
-	return l, ok
-}
-
-// Record returns a certificate's record, nil if the ledger has none. The error is the store's.
-func (ix *Index) Record(id wire.CAID, s wire.Serial) (*wire.CertRecord, error) {
-	var raw []byte
-	err := ix.read(func(db *pebble.DB) (err error) {
-		raw, err = get(db, certKey(id, s))
+// Record returns a certificate's record, nil if the ledger has none. It is not the certificate's status: Status is.
+func (ix *Index) Record(id wire.CAID, s wire.Serial) (rec *wire.CertRecord, err error) {
+	err = ix.read(func(_ *View, r pebble.Reader) error {
+		rec, err = record(r, id, s)
 		return err
 	})
+	return rec, err
+}
+
+// Status returns a certificate's status and the record it is of, which is nil if the ledger has none. All of it is from one
+// moment, no older than any View taken before.
+func (ix *Index) Status(id wire.CAID, s wire.Serial) (st status.Status, rec *wire.CertRecord, err error) {
+	err = ix.read(func(v *View, r pebble.Reader) error {
+		if rec, err = record(r, id, s); err != nil || rec == nil {
+			return err
+		}
+		ca := v.CA(id)
+		if ca == nil {
+			return fmt.Errorf("CA %s has a record and is not on the trust list: the stored index is damaged", id)
+		}
+		var revs []wire.Revocation
+		if ca.revokedByOthers { // most CAs have none, and need no second lookup
+			if revs, err = revocations(r, id, s); err != nil {
+				return err
+			}
+		}
+		st = status.Evaluate(rec, revs, ca.Rules)
+		return nil
+	})
+	return st, rec, err
+}
+
+// Revocations returns the revocations of a serial by others than the CA's operator, sorted by source, then SPKI hash. Not all
+// of them need apply to the certificate: status.Applies tells.
+func (ix *Index) Revocations(id wire.CAID, s wire.Serial) (revs []wire.Revocation, err error) {
+	err = ix.read(func(_ *View, r pebble.Reader) error {
+		revs, err = revocations(r, id, s)
+		return err
+	})
+	return revs, err
+}
+
+// Rules returns the rules about a CA, sorted by N.
+func (ix *Index) Rules(id wire.CAID) []wire.Rule {
+	if ca := ix.View().CA(id); ca != nil {
+		return slices.Clone(ca.Rules)
+	}
+	return nil
+}
+
+// PendingLeaf is a change of status that is not in the status log yet.
+type PendingLeaf struct {
+	Hash  [sha256.Size]byte
+	Leaf  wire.StatusLeaf
+	Since time.Time // of the transaction that made the change
+}
+
+// Pending returns up to limit pending changes, the oldest first.
+func (ix *Index) Pending(limit int) (leaves []PendingLeaf, err error) {
+	enough := errors.New("enough")
+	err = ix.read(func(_ *View, r pebble.Reader) error {
+		// What is deleted leaves traces in the store for a while; to begin where it ends saves reading them.
+		from := []byte{queueTag}
+		if oldest := ix.oldest.Load(); oldest != nil {
+			from = *oldest
+		}
+		return eachIn(r, from, []byte{queueTag + 1}, func(key, hash []byte) error {
+			if len(leaves) == 0 {
+				ix.oldest.Store(&key)
+			}
+			if len(leaves) >= limit {
+				return enough
+			}
+			leaf, err := pendingAt(r, key, hash)
+			leaves = append(leaves, leaf)
+			return err
+		})
+	})
+	if err != nil && !errors.Is(err, enough) {
+		return nil, err
+	}
+	return leaves, nil
+}
+
+// StatusEntry is an entry of the status log.
+type StatusEntry struct {
+	Index uint64
+	Leaf  wire.StatusLeaf
+}
+
+// StatusEntries returns up to limit status log entries about a certificate (changes of its record, and revocations by others), the
+// newest first; with a nil serial, those about a CA (its state, and rules).
+func (ix *Index) StatusEntries(id wire.CAID, s wire.Serial, limit int) (entries []StatusEntry, err error) {
+	enough := errors.New("enough")
+	err = ix.read(func(_ *View, r pebble.Reader) error {
+		prefix := statusAtPrefix(id, s)
+		return each(r, prefix, func(key, _ []byte) error {
+			if len(entries) >= limit {
+				return enough
+			}
+			if len(key) != len(prefix)+8 {
+				return fmt.Errorf("key %x is damaged", key)
+			}
+			at := ^binary.BigEndian.Uint64(key[len(prefix):])
+			leaf, err := statusLeaf(r, at)
+			if err != nil {
+				return err
+			}
+			if leaf.CAID != id || !slices.Equal(leaf.Serial, s) {
+				return fmt.Errorf("status log entry %d is about CA %s, serial %s: the stored index is damaged", at, leaf.CAID, leaf.Serial)
+			}
+			entries = append(entries, StatusEntry{Index: at, Leaf: *leaf})
+			return nil
+		})
+	})
+	if err != nil && !errors.Is(err, enough) {
+		return nil, err
+	}
+	return entries, nil
+}
+
+func record(r pebble.Reader, id wire.CAID, s wire.Serial) (*wire.CertRecord, error) {
+	raw, err := get(r, certKey(certTag, id, s))
 	if err != nil || raw == nil {
 		return nil, err
 	}
@@ -101,37 +145,34 @@ func (ix *Index) Record(id wire.CAID, s wire.Serial) (*wire.CertRecord, error) {
 	return rec, wire.Decode(raw, rec)
 }
 
-// Entry returns what stands at an index of a log. It must be below the size of the log in some View returned before.
-func (ix *Index) Entry(id wire.CAID, index uint64) (Entry, error) {
-	var raw []byte
-	if err := ix.read(func(db *pebble.DB) (err error) {
-		raw, err = get(db, entryKey(id, index))
-		return err
-	}); err != nil {
-		return Entry{}, err
+func revocations(r pebble.Reader, id wire.CAID, s wire.Serial) ([]wire.Revocation, error) {
+	raw, err := get(r, certKey(revokedTag, id, s))
+	if err != nil || raw == nil {
+		return nil, err
 	}
-	return decodeEntry(raw)
+	var revs []wire.Revocation
+	if err := cbor.Unmarshal(raw, &revs); err != nil {
+		return nil, fmt.Errorf("revocations of %s: the stored index is damaged: %w", s, err)
+	}
+	return revs, nil
 }
 
-// read runs fn while the store cannot be closed.
-func (ix *Index) read(fn func(*pebble.DB) error) error {
-	ix.closeMu.RLock()
-	defer ix.closeMu.RUnlock()
-	if ix.closed {
-		return ErrClosed
-	}
-	return fn(ix.db)
-}
-
-// get returns a copy of a value, nil if there is none.
-func get(r pebble.Reader, key []byte) ([]byte, error) {
-	val, closer, err := r.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, nil
-	}
+// statusLeaf reads an entry of the status log.
+func statusLeaf(r pebble.Reader, index uint64) (*wire.StatusLeaf, error) {
+	e, err := readEntry(r, statusLog, index)
 	if err != nil {
-		return nil, fmt.Errorf("index: read: %w", err)
+		return nil, err
 	}
-	out := append([]byte{}, val...) // not nil, even when empty
-	return out, closer.Close()
+	leaf := new(wire.StatusLeaf)
+	return leaf, wire.Decode(e.Leaf, leaf)
+}
+
+// mapLeaf reads an entry of the map log.
+func mapLeaf(r pebble.Reader, index uint64) (*wire.MapLeaf, error) {
+	e, err := readEntry(r, mapLog, index)
+	if err != nil {
+		return nil, err
+	}
+	leaf := new(wire.MapLeaf)
+	return leaf, wire.Decode(e.Leaf, leaf)
 }

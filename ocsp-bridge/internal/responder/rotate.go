@@ -17,7 +17,6 @@ import (
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/ctleaf"
-	"github.com/certanchor/certanchor/internal/status"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/index"
 )
 
@@ -142,7 +141,7 @@ func (m *Manager) onLedger(id wire.CAID, cert *x509.Certificate) error {
 	if err != nil {
 		return err
 	}
-	rec, err := m.cfg.Index.Record(id, serial)
+	st, rec, err := m.cfg.Index.Status(id, serial)
 	if err != nil {
 		return err
 	}
@@ -156,11 +155,7 @@ func (m *Manager) onLedger(id wire.CAID, cert *x509.Certificate) error {
 	if !bytes.Equal(leaf[:], rec.Final.LeafHash) {
 		return fmt.Errorf("responder certificate %s: the ledger has another certificate with this serial number", serial)
 	}
-	ca := m.cfg.Index.View().CA(id)
-	if ca == nil {
-		return fmt.Errorf("responder certificate %s: its CA is not on the trust list", serial)
-	}
-	if st := status.Evaluate(ca.Record, rec); st.State != wire.CertValid {
+	if st.State != wire.CertValid {
 		return fmt.Errorf("responder certificate %s: status on the ledger is %s since %s: must be valid", serial, st.Reason, st.Time.Time())
 	}
 	return nil

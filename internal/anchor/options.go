@@ -1,0 +1,82 @@
+package anchor
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/metrics"
+)
+
+// Options of a Log. A zero field takes its default.
+type Options struct {
+	MaxBatch      int               // entries in one transaction, at most wire.MaxBatch; default 200
+	MaxBytes      int               // bytes of certificates in one transaction, at most 4 MiB; default 512 KiB
+	MaxQueue      int               // entries that may wait in each lane, beside those in flight; default 4096
+	MaxQueueBytes int               // and their bytes; default 32 MiB
+	QuietTime     time.Duration     // how long a gap between callers ends a batch (lane.gather); default 2 ms, negative: no waiting
+	SubmitTimeout time.Duration     // of one attempt; default 20 s
+	MinBackoff    time.Duration     // between attempts, doubled each time and jittered; default 5 ms
+	MaxBackoff    time.Duration     // default 1 s
+	Metrics       *metrics.Registry // default: none are kept
+	Logger        *slog.Logger      // default slog.Default
+	Now           func() time.Time  // default time.Now
+}
+
+const (
+	defaultBatch      = 200 // bytes are what costs: 200 of 1.2 kB commit as fast per certificate as 1000 do
+	defaultBytes      = 512 << 10
+	defaultQueue      = 4096
+	defaultQueueBytes = 32 << 20
+	maxBatchBytes     = wire.MaxArgBytes / 2
+)
+
+// Validate refuses options that are out of range. Errors are *wire.Error and name the option.
+func (o Options) Validate() error { return o.fill() }
+
+func (o *Options) fill() error {
+	orInt := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	orTime := func(v *time.Duration, d time.Duration) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	orInt(&o.MaxBatch, defaultBatch)
+	orInt(&o.MaxBytes, defaultBytes)
+	orInt(&o.MaxQueue, defaultQueue)
+	orInt(&o.MaxQueueBytes, defaultQueueBytes)
+	orTime(&o.QuietTime, 2*time.Millisecond)
+	orTime(&o.SubmitTimeout, 20*time.Second)
+	orTime(&o.MinBackoff, 5*time.Millisecond)
+	orTime(&o.MaxBackoff, time.Second)
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	for _, c := range []struct {
+		ok    bool
+		field string
+		value any
+		rule  string
+	}{
+		{o.MaxBatch >= 1 && o.MaxBatch <= wire.MaxBatch, "max_batch", o.MaxBatch, fmt.Sprintf("must be 1 to %d", wire.MaxBatch)},
+		{o.MaxBytes >= wire.MaxCertDER && o.MaxBytes <= maxBatchBytes, "max_batch_bytes", o.MaxBytes, fmt.Sprintf("must be %d (one certificate) to %d", wire.MaxCertDER, maxBatchBytes)},
+		{o.MaxQueue >= 1, "max_queue", o.MaxQueue, "must be at least 1"},
+		{o.MaxQueueBytes >= wire.MaxCertDER, "max_queue_bytes", o.MaxQueueBytes, fmt.Sprintf("must be at least %d (one certificate)", wire.MaxCertDER)},
+		{o.QuietTime <= time.Second, "quiet_time", o.QuietTime, "must be at most 1s"},
+		{o.SubmitTimeout > 0, "submit_timeout", o.SubmitTimeout, "must be positive"},
+		{o.MinBackoff > 0 && o.MaxBackoff >= o.MinBackoff, "max_backoff", o.MaxBackoff, "must not be less than min_backoff, which must be positive"},
+	} {
+		if !c.ok {
+			return wire.Errorf(wire.InvalidArgument, c.field, fmt.Sprint(c.value), "%s", c.rule)
+		}
+	}
+	return nil
+}
