@@ -11,13 +11,19 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/cosign"
 	"github.com/certanchor/certanchor/internal/logkey"
 	"github.com/certanchor/certanchor/internal/lognames"
+	"github.com/certanchor/certanchor/internal/metrics"
 	"github.com/certanchor/certanchor/internal/ticker"
+	"github.com/certanchor/certanchor/internal/witness"
 	"github.com/certanchor/certanchor/network"
+	"github.com/certanchor/certanchor/ocsp-bridge/internal/ctfront"
+	"github.com/certanchor/certanchor/ocsp-bridge/internal/heads"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/index"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/responder"
 )
@@ -30,8 +36,9 @@ type KeyPair = responder.KeyPair
 
 // Config of a Bridge. Dir is required.
 type Config struct {
-	// Dir holds the index (index/, may be deleted), the responder keys (responder/), the log key (log.key) and what was last
-	// signed with it (checkpoints/). One Bridge at a time.
+	// Dir holds the index (index/, may be deleted), the responder keys (responder/), the log key (log.key), the cosigner key (cosigner.key)
+	// and what was last signed with them (checkpoints/, witness/), evidence of split views (evidence/), and the keys of the certificate
+	// transparency logs (ct/). One Bridge at a time.
 	Dir string
 
 	// Settings; the zero value stands for DefaultSettings().
@@ -43,10 +50,26 @@ type Config struct {
 	// Responders are certificates obtained in another way. They are held to the same rules.
 	Responders []KeyPair
 
-	// NoTicker leaves the ledger's clock to others.
-	NoTicker bool
+	// NoTicker leaves the ledger's clock to others, NoIntegrator the status log.
+	NoTicker, NoIntegrator bool
 
-	Log *slog.Logger // default slog.Default()
+	// Trust is the consortium's policy. nil: what is served need not be cosigned by others.
+	Trust *Trust
+	// Peers are the other organisations' bridges.
+	Peers []Peer
+
+	// PublicURL is where clients reach Handler; the names of the certificate transparency logs are made of it. Empty: there are none.
+	PublicURL string
+	// Submit returns the CA in this process that takes submissions for a log, nil for another.
+	Submit func(wire.CAID) Submitter
+	// Forwards say where submissions to the logs of other CAs go.
+	Forwards []Forward
+
+	// MembersOnly restricts the logs and bundles to TLS clients with a verified certificate. OCSP stays open.
+	MembersOnly bool
+
+	Metrics *metrics.Registry // default one of its own; no two Bridges may share one
+	Log     *slog.Logger      // default slog.Default()
 
 	// Now and After are the clock; default time.Now and time.After.
 	Now   func() time.Time
@@ -62,9 +85,22 @@ type Bridge struct {
 
 	index      *index.Index
 	responders *responder.Manager
-	key        *logkey.Key
 	answers    answerCache
-	heads      checkpoints
+
+	key      *logkey.Key
+	ownKey   note.Verifier // of key
+	cosigner *cosign.Signer
+	peers    []*peer
+	trusted  atomic.Pointer[Trust]
+	heads    *heads.Heads
+	watch    *witness.Watch
+	witness  *witness.Server
+	front    *ctfront.Front // nil: no PublicURL
+	sight    sight
+	alarms   atomic.Int64 // pieces of evidence on disk
+
+	integrator atomic.Pointer[string] // MSP ID of the newest Integrate; nil: none since the start
+	meters     meters
 
 	required  atomic.Int64           // the index must reach this height before anything is answered; unknownHeight: not asked yet
 	confirmed atomic.Bool            // this stream has delivered the newest block of the index, or a newer one
@@ -83,31 +119,78 @@ func New(ctx context.Context, cfg Config, ledger network.Ledger) (*Bridge, error
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("ocsp bridge: %w", err)
 	}
-	key, err := logkey.LoadOrCreate(filepath.Join(cfg.Dir, "log.key"), lognames.Key(ledger.Channel(), ledger.MSPID()))
-	if err != nil {
-		return nil, fmt.Errorf("ocsp bridge: %w", err)
-	}
 	ix, err := index.Open(index.Options{Dir: filepath.Join(cfg.Dir, "index"), Channel: ledger.Channel(), Now: cfg.Now, Log: cfg.Log})
 	if err != nil {
 		return nil, fmt.Errorf("ocsp bridge: %w", err)
 	}
-	b := &Bridge{cfg: cfg, ledger: ledger, log: cfg.Log, index: ix, key: key, halted: make(chan struct{})}
+	b := &Bridge{cfg: cfg, ledger: ledger, log: cfg.Log, index: ix, halted: make(chan struct{})}
 	b.required.Store(unknownHeight)
-	b.heads.dir = filepath.Join(cfg.Dir, "checkpoints")
-	b.responders, err = responder.New(responder.Config{
-		Dir: filepath.Join(cfg.Dir, "responder"), MSPID: ledger.MSPID(), Index: ix,
-		Enrollers: cfg.Enrollers, Files: cfg.Responders, Now: cfg.Now, After: cfg.After, Log: cfg.Log,
-	})
-	if err == nil {
-		err = b.learn(ix.View())
+	b.trusted.Store(cfg.Trust)
+	for _, step := range []func() error{
+		b.loadKeys, b.readPeers, b.openResponders, b.openWitness, b.openFront, func() error { return b.learn(ix.View()) }, ctx.Err,
+	} {
+		if err := step(); err != nil {
+			if b.heads != nil {
+				b.heads.Close()
+			}
+			return nil, errors.Join(fmt.Errorf("ocsp bridge: %w", err), ix.Close())
+		}
 	}
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("ocsp bridge: %w", err), ix.Close())
-	}
+	b.meters = b.newMeters()
 	return b, nil
+}
+
+func (b *Bridge) loadKeys() (err error) {
+	channel, mspID := b.ledger.Channel(), b.ledger.MSPID()
+	if b.key, err = logkey.LoadOrCreate(filepath.Join(b.cfg.Dir, logkey.File), lognames.Key(channel, mspID)); err != nil {
+		return err
+	}
+	if b.ownKey, err = note.NewVerifier(b.key.VKey); err != nil {
+		return err
+	}
+	b.cosigner, err = logkey.LoadOrCreateCosigner(filepath.Join(b.cfg.Dir, logkey.CosignerFile), lognames.Cosigner(channel, mspID), b.cfg.Now)
+	return err
+}
+
+func (b *Bridge) openResponders() (err error) {
+	b.responders, err = responder.New(responder.Config{
+		Dir: filepath.Join(b.cfg.Dir, "responder"), MSPID: b.ledger.MSPID(), Index: b.index,
+		Enrollers: b.cfg.Enrollers, Files: b.cfg.Responders, Now: b.cfg.Now, After: b.cfg.After, Log: b.log,
+	})
+	return err
+}
+
+// witnessWait is how long another organisation's request waits for this organisation's blocks.
+const witnessWait = 2 * time.Second
+
+// openWitness opens what compares, cosigns and signs.
+func (b *Bridge) openWitness() (err error) {
+	b.watch, err = witness.NewWatch(witness.WatchConfig{
+		Dir: filepath.Join(b.cfg.Dir, "evidence"), LogKeys: b.logKeys, Cosigners: b.cosigners, Alarm: b.alarm, Now: b.cfg.Now,
+	})
+	if err != nil {
+		return err
+	}
+	known, err := b.watch.All()
+	if err != nil {
+		return err
+	}
+	b.alarms.Store(int64(len(known)))
+	b.witness, err = witness.NewServer(witness.Config{
+		Dir: filepath.Join(b.cfg.Dir, "witness"), Signer: b.cosigner, Watch: b.watch, Logs: b.logOf, Wait: b.waitSize, MaxWait: witnessWait, Log: b.log,
+	})
+	if err != nil {
+		return err
+	}
+	cfg := heads.Config{
+		Dir: filepath.Join(b.cfg.Dir, "checkpoints"), Key: b.key, Own: witness.Local{Server: b.witness}, Quorum: b.quorum(),
+		Changed: b.index.Changed, Halt: b.halt, Now: b.cfg.Now, Logger: b.log,
+	}
+	for _, p := range b.peers {
+		cfg.Peers = append(cfg.Peers, p.witness)
+	}
+	b.heads = heads.New(cfg)
+	return nil
 }
 
 func (c *Config) complete() error {
@@ -123,6 +206,9 @@ func (c *Config) complete() error {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
+	if c.Metrics == nil {
+		c.Metrics = metrics.New()
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -132,7 +218,7 @@ func (c *Config) complete() error {
 	return nil
 }
 
-// Run follows the ledger, keeps the responder certificates and the ledger's clock, until ctx ends (it returns nil then) or the
+// Run follows the ledger, keeps the responder certificates, the ledger's clock, the status log and the cosigned heads, and watches the peers, until ctx ends (it returns nil then) or the
 // bridge must halt (it returns why; every answer is a refusal from then on).
 func (b *Bridge) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
@@ -149,6 +235,19 @@ func (b *Bridge) Run(ctx context.Context) error {
 		b.responders.Run(ctx)
 		return nil
 	})
+	group.Go(func() error { return b.keepHeads(ctx) })
+	for _, p := range b.peers {
+		group.Go(func() error {
+			b.watchPeer(ctx, p)
+			return nil
+		})
+	}
+	if !b.cfg.NoIntegrator {
+		group.Go(func() error {
+			b.integrate(ctx)
+			return nil
+		})
+	}
 	if !b.cfg.NoTicker {
 		group.Go(func() error {
 			ticker.Run(ctx, ticker.Config{
@@ -162,10 +261,16 @@ func (b *Bridge) Run(ctx context.Context) error {
 }
 
 // Close releases the stores. Run must have returned.
-func (b *Bridge) Close() error { return b.index.Close() }
+func (b *Bridge) Close() error {
+	b.heads.Close()
+	return b.index.Close()
+}
 
 // VKey is the verifier key of this organisation's log key, to be given to relying parties.
 func (b *Bridge) VKey() string { return b.key.VKey }
+
+// CosignerVKey is the verifier key of this organisation's cosigner key.
+func (b *Bridge) CosignerVKey() string { return b.cosigner.VKey() }
 
 // Handler serves everything over HTTP; routes lists what.
 func (b *Bridge) Handler() http.Handler { return b.routes() }

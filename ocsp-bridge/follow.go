@@ -71,10 +71,13 @@ func (b *Bridge) apply(block *network.Block) error {
 		b.confirmed.Store(true)
 		return nil
 	}
+	delays := b.mergeDelays(block)
 	if err := b.index.Apply(block); err != nil {
 		return fmt.Errorf("apply block %d: %w", block.Number, err)
 	}
+	b.meters.applied(delays)
 	b.confirmed.Store(true)
+	b.noteIntegrator(block)
 	return b.learn(b.index.View())
 }
 
@@ -88,7 +91,7 @@ func (b *Bridge) learn(v *index.View) error {
 		return err
 	}
 	b.limits.Store(&l)
-	return nil
+	return b.foundTrust(v)
 }
 
 // WaitApplied returns once block is applied: any request that arrives afterwards is answered from a view that includes it.

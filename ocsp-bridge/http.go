@@ -13,6 +13,7 @@ import (
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/ocspwire"
 	"github.com/certanchor/certanchor/internal/problem"
+	"github.com/certanchor/certanchor/internal/witness"
 )
 
 // Content types of RFC 6960 appendix A.
@@ -21,35 +22,55 @@ const (
 	typeResponse = "application/ocsp-response"
 )
 
-const ocspPrefix = "/ocsp"
+const (
+	ocspPrefix    = "/ocsp"
+	logsPrefix    = "/logs"
+	witnessPrefix = "/witness" // add-checkpoint is below it (C2SP tlog-witness)
+	pathAlarms    = "/v1/alarms"
+)
 
-// routes sends OCSP to its own handler before a ServeMux sees it: base64 has slashes, which ServeMux would clean out of the
-// path with a redirect.
+// routes looks at paths as they were sent before a ServeMux sees them: base64 of OCSP has slashes, which ServeMux would clean out of the
+// path with a redirect, and what lies below a log has one spelling.
 func (b *Bridge) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /logs", b.serveLogs)
-	mux.HandleFunc("GET /logs/{ca}/checkpoint", b.serveCheckpoint)
-	mux.HandleFunc("GET /logs/{ca}/proof", b.serveProof)
+	mux.HandleFunc("GET /logs", b.members(b.serveLogs))
+	mux.HandleFunc("GET /log_list.json", b.members(b.serveLogList))
 	mux.HandleFunc("GET /v1/status/{ca}/{serial}", b.serveStatus)
+	mux.HandleFunc("GET /v1/bundle/{ca}/{serial}", b.members(func(w http.ResponseWriter, r *http.Request) {
+		b.serveBundle(w, r, r.PathValue("ca"), r.PathValue("serial"))
+	}))
 	mux.HandleFunc("GET /v1/applied", b.serveApplied)
+	mux.HandleFunc("GET /v1/heads", b.serveHeads)
+	mux.HandleFunc("GET "+pathAlarms, b.serveAlarms)
+	mux.HandleFunc("GET /policy", b.servePolicy)
+	mux.Handle("GET /metrics", b.cfg.Metrics.Handler())
+	mux.Handle(witnessPrefix+witness.Path, b.witness)
 	mux.HandleFunc("GET /healthz", b.serveHealth)
 	mux.HandleFunc("GET /readyz", b.serveReady)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		problem.Write(w, b.log, problem.New(http.StatusNotFound, string(wire.NotFound), "path", r.Method+" "+r.URL.Path,
-			"must be one of this server's resources, asked for with GET (OCSP also with POST)"))
-	})
+	mux.HandleFunc("/", b.serveNothing)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if rest, ok := ocspPath(r.URL); ok {
+		path := "/" + strings.TrimLeft(r.URL.EscapedPath(), "/")
+		if rest, ok := below(path, ocspPrefix); ok {
 			b.serveOCSP(w, r, rest)
+			return
+		}
+		if rest, ok := strings.CutPrefix(path, logsPrefix+"/"); ok {
+			name, rest, _ := strings.Cut(rest, "/")
+			b.serveLog(w, r, name, rest)
 			return
 		}
 		mux.ServeHTTP(w, r)
 	})
 }
 
-// ocspPath returns what follows /ocsp in the path as it was sent, before any unescaping.
-func ocspPath(u *url.URL) (rest string, ok bool) {
-	rest, ok = strings.CutPrefix("/"+strings.TrimLeft(u.EscapedPath(), "/"), ocspPrefix)
+func (b *Bridge) serveNothing(w http.ResponseWriter, r *http.Request) {
+	problem.Write(w, b.log, problem.New(http.StatusNotFound, string(wire.NotFound), "path", r.Method+" "+r.URL.Path,
+		"must be one of this server's resources, asked for with GET (OCSP also with POST)"))
+}
+
+// below returns what follows a prefix of whole path elements.
+func below(path, prefix string) (rest string, ok bool) {
+	rest, ok = strings.CutPrefix(path, prefix)
 	return rest, ok && (rest == "" || rest[0] == '/')
 }
 

@@ -1,100 +1,139 @@
 package ocspbridge
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
-	"github.com/certanchor/certanchor/internal/lognames"
 	"github.com/certanchor/certanchor/internal/merklelog"
 	"github.com/certanchor/certanchor/internal/problem"
+	"github.com/certanchor/certanchor/internal/tiles"
 	"github.com/certanchor/certanchor/internal/tlogproof"
 )
 
 // logInfo is one log in the list at /logs.
 type logInfo struct {
-	CAID   string `json:"ca_id"`
-	Origin string `json:"origin"`
-	Size   uint64 `json:"size"`
-	VKey   string `json:"vkey"` // of the key that signs the checkpoints served here
+	Name     string `json:"name"`            // in paths: a CA ID, "status" or "map"
+	CAID     string `json:"ca_id,omitempty"` // of an issuance log
+	Origin   string `json:"origin"`
+	Size     uint64 `json:"size"`
+	VKey     string `json:"vkey"`          // of the key that signs the checkpoints served here
+	Cosigner string `json:"cosigner_vkey"` // of this organisation's cosigner key
 }
 
 func (b *Bridge) serveLogs(w http.ResponseWriter, _ *http.Request) {
-	v := b.index.View()
 	list := []logInfo{}
-	for _, ca := range v.CAs() {
-		log, _ := v.Log(ca.ID)
-		list = append(list, logInfo{
-			CAID: ca.ID.String(), Origin: lognames.Issuance(b.ledger.Channel(), ca.ID), Size: log.Size, VKey: b.key.VKey,
-		})
+	for _, log := range b.logs(b.index.View()) {
+		info := logInfo{Name: log.Name, Origin: log.Origin, Size: log.Log.Head().Size, VKey: b.key.VKey, Cosigner: b.cosigner.VKey()}
+		if log.Name != statusName && log.Name != mapName {
+			info.CAID = log.Name
+		}
+		list = append(list, info)
 	}
 	b.writeJSON(w, http.StatusOK, list)
 }
 
-func (b *Bridge) serveCheckpoint(w http.ResponseWriter, r *http.Request) {
-	id, err := wire.ParseCAID(r.PathValue("ca"))
-	if err != nil {
-		problem.Write(w, b.log, err)
+// serveLog answers below /logs/{name}/. rest is the path as it was sent.
+func (b *Bridge) serveLog(w http.ResponseWriter, r *http.Request, name, rest string) {
+	ct, ofFront := strings.CutPrefix(rest, "ct/v1/")
+	ofFront = ofFront || strings.HasPrefix(rest, "static/")
+	// Submissions carry their own credentials: a CA's signature.
+	if ct != "add-chain" && ct != "add-pre-chain" && !b.admitted(w, r) {
 		return
 	}
-	head, err := b.checkpoint(b.index.View(), id)
-	if err != nil {
+	if err := b.routeLog(w, r, name, rest, ofFront); err != nil {
 		problem.Write(w, b.log, err)
-		return
 	}
-	b.writeText(w, head.Note)
 }
 
-// serveProof answers ?index=N or ?serial=HEX with a C2SP tlog-proof.
-func (b *Bridge) serveProof(w http.ResponseWriter, r *http.Request) {
-	proof, err := b.proof(r)
-	if err != nil {
-		problem.Write(w, b.log, err)
-		return
+// routeLog returns an error if nothing has been answered yet.
+func (b *Bridge) routeLog(w http.ResponseWriter, r *http.Request, name, rest string, ofFront bool) error {
+	if ofFront {
+		id, err := wire.ParseCAID(name)
+		if err != nil {
+			return err
+		}
+		if b.front == nil {
+			return wire.Errorf(wire.NotFound, "path", r.URL.Path, "is not served here: this bridge has no public_url, which the logs' names are made of")
+		}
+		b.front.ServeLog(w, r, id, rest)
+		return nil
 	}
-	b.writeText(w, proof)
+	if (rest == "proof" || rest == "bundle") && r.Method == http.MethodGet {
+		if rest == "bundle" {
+			b.serveBundle(w, r, name, r.URL.Query().Get("serial"))
+			return nil
+		}
+		proof, err := b.proof(r, name)
+		if err == nil {
+			b.writeText(w, proof)
+		}
+		return err
+	}
+	log, err := b.logNamed(name)
+	if err != nil {
+		return err
+	}
+	files, err := tiles.New(tiles.Config{Log: log.Log, Logger: b.log, Checkpoint: func(ctx context.Context) ([]byte, error) {
+		cp, err := b.checkpoint(ctx, log, 0)
+		if err != nil {
+			return nil, err
+		}
+		return cp.Note, nil
+	}})
+	if err != nil {
+		return err
+	}
+	http.StripPrefix(r.URL.EscapedPath()[:len(r.URL.EscapedPath())-len(rest)], files).ServeHTTP(w, r)
+	return nil
 }
 
-func (b *Bridge) proof(r *http.Request) ([]byte, error) {
-	id, err := wire.ParseCAID(r.PathValue("ca"))
+func (b *Bridge) serveLogList(w http.ResponseWriter, r *http.Request) {
+	if b.front == nil {
+		b.serveNothing(w, r)
+		return
+	}
+	b.front.ServeLogList(w, r)
+}
+
+// proof answers ?index=N or, of an issuance log, ?serial=HEX with a C2SP tlog-proof.
+func (b *Bridge) proof(r *http.Request, name string) ([]byte, error) {
+	log, err := b.logNamed(name)
 	if err != nil {
 		return nil, err
 	}
-	v := b.index.View()
-	if v.CA(id) == nil {
-		return nil, wire.Errorf(wire.NotFound, "ca_id", id.String(), "must be a registered CA")
-	}
-	position, err := b.leafIndex(r, id)
+	position, err := b.leafIndex(r, name)
 	if err != nil {
 		return nil, err
 	}
-	head, err := b.checkpoint(b.index.View(), id) // a view that is no older than the record
+	if size := log.Log.Head().Size; position >= size { // read after the record: it has its leaf
+		return nil, wire.Errorf(wire.NotFound, "index", strconv.FormatUint(position, 10), "must be below the size of the log, %d", size)
+	}
+	cp, err := b.checkpoint(r.Context(), log, position+1)
 	if err != nil {
 		return nil, err
 	}
-	if position >= head.Size {
-		return nil, wire.Errorf(wire.NotFound, "index", strconv.FormatUint(position, 10), "must be below the size of the log, %d", head.Size)
-	}
-	log, ok := b.index.Issuance(id)
-	if !ok {
-		return nil, wire.Errorf(wire.NotFound, "ca_id", id.String(), "must be a registered CA")
-	}
-	entries, err := log.Entries(position, position+1)
+	entries, err := log.Log.Entries(position, position+1)
 	if err != nil {
 		return nil, err
 	}
-	path, err := merklelog.Inclusion(log, position, head.Size)
+	path, err := merklelog.Inclusion(log.Log, position, cp.Size)
 	if err != nil {
 		return nil, err
 	}
-	p := tlogproof.Proof{Index: position, Time: entries[0].Time, Path: path, Checkpoint: head.Note}
+	p := tlogproof.Proof{Index: position, Time: entries[0].Time, Path: path, Checkpoint: cp.Note}
+	if k := entries[0].Kind; k == merklelog.Status || k == merklelog.Map {
+		return p.MarshalBare(), nil // the leaf stands for itself
+	}
 	return p.Marshal(), nil
 }
 
 // leafIndex reads which leaf is asked for: exactly one of index and serial.
-func (b *Bridge) leafIndex(r *http.Request, id wire.CAID) (uint64, error) {
+func (b *Bridge) leafIndex(r *http.Request, log string) (uint64, error) {
 	q := r.URL.Query()
 	switch {
 	case q.Has("index") == q.Has("serial"):
@@ -106,6 +145,10 @@ func (b *Bridge) leafIndex(r *http.Request, id wire.CAID) (uint64, error) {
 		}
 		return n, nil
 	}
+	id, err := wire.ParseCAID(log)
+	if err != nil {
+		return 0, wire.Errorf(wire.InvalidArgument, "query", r.URL.RawQuery, "must have index=N: only a CA's log has serial numbers")
+	}
 	serial, err := wire.ParseSerial(q.Get("serial"))
 	if err != nil {
 		return 0, err
@@ -114,16 +157,19 @@ func (b *Bridge) leafIndex(r *http.Request, id wire.CAID) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	if rec.Final == nil {
+		return rec.Pre.Index, nil
+	}
 	return rec.Final.Index, nil
 }
 
-// record returns a certificate's record or a NotFound error.
+// record returns the record of a certificate, or of a precertificate without one, or a NotFound error.
 func (b *Bridge) record(id wire.CAID, serial wire.Serial) (*wire.CertRecord, error) {
 	rec, err := b.index.Record(id, serial)
 	if err != nil {
 		return nil, err
 	}
-	if rec == nil || rec.Final == nil {
+	if rec == nil || rec.Final == nil && rec.Pre == nil {
 		return nil, notLogged(serial)
 	}
 	return rec, nil
@@ -153,4 +199,9 @@ func (b *Bridge) writeJSON(w http.ResponseWriter, code int, v any) {
 	if _, err := w.Write(append(body, '\n')); err != nil {
 		b.log.Debug("answer not delivered", "error", err)
 	}
+}
+
+// unavailable is answered while the bridge cannot vouch for what it has.
+func unavailable(err error) error {
+	return problem.New(http.StatusServiceUnavailable, problem.CodeUnavailable, "bridge", "not ready", err.Error())
 }

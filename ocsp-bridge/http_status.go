@@ -1,36 +1,75 @@
 package ocspbridge
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/problem"
+	"github.com/certanchor/certanchor/internal/status"
 )
 
 // statusInfo is what the ledger says about a certificate, as far as this bridge has read it. Unlike an OCSP answer it is given
 // when the view is stale too; Fresh says so.
 type statusInfo struct {
-	CAID           string     `json:"ca_id"`
-	Serial         string     `json:"serial"`
-	State          string     `json:"state"` // valid, held or revoked
-	Reason         string     `json:"reason,omitempty"`
-	Since          time.Time  `json:"since"`
-	InvalidityDate *time.Time `json:"invalidity_date,omitempty"`
-	Changes        uint64     `json:"changes"`
-	LogIndex       uint64     `json:"log_index"`
-	Logged         time.Time  `json:"logged"`
-	NotAfter       time.Time  `json:"not_after"`
-	ViewHeight     uint64     `json:"view_height"`
-	ViewTime       time.Time  `json:"view_time"`
-	Fresh          bool       `json:"fresh"`
-	Stale          string     `json:"stale,omitempty"` // why it is not fresh
+	CAID           string         `json:"ca_id"`
+	Serial         string         `json:"serial"`
+	State          string         `json:"state"` // valid, held or revoked
+	Reason         string         `json:"reason,omitempty"`
+	Since          time.Time      `json:"since"`
+	InvalidityDate *time.Time     `json:"invalidity_date,omitempty"`
+	By             []string       `json:"by,omitempty"` // who put it on hold or revoked it: ca, holder, quorum, rule <n>
+	Changes        uint64         `json:"changes"`
+	LogIndex       uint64         `json:"log_index"` // of the certificate; of its precertificate while that is all there is
+	Logged         time.Time      `json:"logged"`
+	Certificate    *entryInfo     `json:"certificate,omitempty"`
+	Precertificate *entryInfo     `json:"precertificate,omitempty"`
+	Rules          []ruleInfo     `json:"rules,omitempty"`      // those that cover it
+	StatusLog      []positionInfo `json:"status_log,omitempty"` // changes that the status log has, the newest first
+	Pending        int            `json:"pending"`              // changes that it does not have yet
+	NotAfter       time.Time      `json:"not_after"`
+	ViewHeight     uint64         `json:"view_height"`
+	ViewTime       time.Time      `json:"view_time"`
+	Fresh          bool           `json:"fresh"`
+	Stale          string         `json:"stale,omitempty"` // why it is not fresh
 }
 
-var stateNames = map[wire.CertState]string{wire.CertValid: "valid", wire.CertHeld: "held", wire.CertRevoked: "revoked"}
+// entryInfo is an entry of the CA's log.
+type entryInfo struct {
+	Index  uint64    `json:"index"`
+	Logged time.Time `json:"logged"`
+}
+
+// ruleInfo is a rule: it revokes what was logged at From or later and before To.
+type ruleInfo struct {
+	N      uint64    `json:"n"`
+	From   time.Time `json:"from"`
+	To     time.Time `json:"to"`
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since"`
+}
+
+// positionInfo is an entry of the status log.
+type positionInfo struct {
+	Index uint64    `json:"index"`
+	Kind  string    `json:"kind"` // certificate, revocation or rule
+	Since time.Time `json:"since"`
+}
+
+var (
+	stateNames  = map[wire.CertState]string{wire.CertValid: "valid", wire.CertHeld: "held", wire.CertRevoked: "revoked"}
+	sourceNames = map[wire.Source]string{wire.SourceHolder: "holder", wire.SourceQuorum: "quorum"}
+	kindNames   = map[wire.LeafKind]string{wire.LeafCert: "certificate", wire.LeafRevocation: "revocation", wire.LeafRule: "rule"}
+)
+
+// shownChanges is how many changes of one certificate are listed.
+const shownChanges = 100
 
 func (b *Bridge) serveStatus(w http.ResponseWriter, r *http.Request) {
 	info, err := b.status(r.PathValue("ca"), r.PathValue("serial"))
@@ -51,22 +90,23 @@ func (b *Bridge) status(caText, serialText string) (*statusInfo, error) {
 		return nil, err
 	}
 	v := b.index.View()
-	ca := v.CA(id)
-	if ca == nil {
+	if v.CA(id) == nil {
 		return nil, wire.Errorf(wire.NotFound, "ca_id", id.String(), "must be a registered CA")
 	}
 	st, rec, err := b.index.Status(id, serial)
 	if err != nil {
 		return nil, err
 	}
-	if rec == nil || rec.Final == nil {
+	if rec == nil || rec.Final == nil && rec.Pre == nil {
 		return nil, notLogged(serial)
 	}
 	info := &statusInfo{
 		CAID: id.String(), Serial: serial.String(), State: stateNames[st.State], Since: st.Time.Time(), Changes: st.Change,
-		LogIndex: rec.Final.Index, Logged: rec.Final.Time.Time(), NotAfter: rec.NotAfter.Time(),
-		ViewHeight: v.Height, ViewTime: v.Time.Time(), Fresh: true,
+		NotAfter: rec.NotAfter.Time(), ViewHeight: v.Height, ViewTime: v.Time.Time(), Fresh: true,
+		Certificate: describeEntry(rec.Final), Precertificate: describeEntry(rec.Pre),
 	}
+	first := cmp.Or(info.Certificate, info.Precertificate)
+	info.LogIndex, info.Logged = first.Index, first.Logged
 	if st.State != wire.CertValid {
 		info.Reason = st.Reason.String()
 	}
@@ -77,7 +117,69 @@ func (b *Bridge) status(caText, serialText string) (*statusInfo, error) {
 	if _, err := b.fresh(v, b.cfg.Now()); err != nil {
 		info.Fresh, info.Stale = false, err.Error()
 	}
-	return info, nil
+	if err := b.describeParties(info, id, serial, rec); err != nil {
+		return nil, err
+	}
+	return info, b.describeLog(info, id, serial, rec)
+}
+
+func describeEntry(e *wire.LogEntry) *entryInfo {
+	if e == nil {
+		return nil
+	}
+	return &entryInfo{Index: e.Index, Logged: e.Time.Time()}
+}
+
+// describeParties tells who has put the certificate on hold or revoked it.
+func (b *Bridge) describeParties(info *statusInfo, id wire.CAID, serial wire.Serial, rec *wire.CertRecord) error {
+	if rec.State != wire.CertValid {
+		info.By = append(info.By, "ca")
+	}
+	revs, err := b.index.Revocations(id, serial)
+	if err != nil {
+		return err
+	}
+	for i := range revs {
+		if status.Applies(&revs[i], rec.SPKIHash) {
+			info.By = append(info.By, sourceNames[revs[i].Source])
+		}
+	}
+	for _, r := range b.index.Rules(id) {
+		if !status.Covers(&r, rec.Pre) && !status.Covers(&r, rec.Final) {
+			continue
+		}
+		info.By = append(info.By, fmt.Sprintf("rule %d", r.N))
+		info.Rules = append(info.Rules, ruleInfo{N: r.N, From: r.From.Time(), To: r.To.Time(), Reason: r.Reason.String(), Since: r.Time.Time()})
+	}
+	return nil
+}
+
+// describeLog tells where the status log has the changes, and how many it does not have yet.
+func (b *Bridge) describeLog(info *statusInfo, id wire.CAID, serial wire.Serial, rec *wire.CertRecord) error {
+	concerns := func(l *wire.StatusLeaf) bool {
+		rule := wire.Rule{From: l.From, To: l.To}
+		return l.CAID == id && (len(l.Serial) > 0 && slices.Equal(l.Serial, serial) ||
+			l.Kind == wire.LeafRule && (status.Covers(&rule, rec.Pre) || status.Covers(&rule, rec.Final)))
+	}
+	for _, about := range []wire.Serial{serial, nil} {
+		entries, err := b.index.StatusEntries(id, about, shownChanges)
+		if err != nil {
+			return err
+		}
+		for i := range entries {
+			if e := &entries[i]; concerns(&e.Leaf) {
+				info.StatusLog = append(info.StatusLog, positionInfo{Index: e.Index, Kind: kindNames[e.Leaf.Kind], Since: e.Leaf.Time.Time()})
+			}
+		}
+	}
+	slices.SortFunc(info.StatusLog, func(a, b positionInfo) int { return cmp.Compare(b.Index, a.Index) })
+	pending, err := b.index.Pending(wire.MaxBatch)
+	for i := range pending {
+		if concerns(&pending[i].Leaf) {
+			info.Pending++
+		}
+	}
+	return err
 }
 
 const (
@@ -123,8 +225,13 @@ func (b *Bridge) serveApplied(w http.ResponseWriter, r *http.Request) {
 	b.writeJSON(w, http.StatusOK, map[string]uint64{"block": block, "height": b.index.View().Height})
 }
 
-// serveHealth: the process is alive and able to answer.
+// serveHealth: 200 while the process is alive and nothing is wrong that somebody must look into. An alarm stays until its evidence is
+// taken away; answers are given all the same.
 func (b *Bridge) serveHealth(w http.ResponseWriter, _ *http.Request) {
+	if n := b.alarms.Load(); n > 0 {
+		b.writeJSON(w, http.StatusServiceUnavailable, map[string]any{"status": "alarm", "alarms": n, "see": pathAlarms})
+		return
+	}
 	b.writeJSON(w, http.StatusOK, map[string]string{"status": "alive"})
 }
 

@@ -31,7 +31,7 @@ func TestLogsProofsAndStatusOverHTTP(t *testing.T) {
 		Size   uint64 `json:"size"`
 		VKey   string `json:"vkey"`
 	}
-	if b.get("/logs", &logs); len(logs) != 1 || logs[0].CAID != id || logs[0].Size != 6 || logs[0].Origin != lognames.Issuance(channel, w.ca.ID) {
+	if b.get("/logs", &logs); len(logs) != 3 || logs[1].CAID != "" || logs[0].CAID != id || logs[0].Size != 6 || logs[0].Origin != lognames.Issuance(channel, w.ca.ID) {
 		t.Fatalf("logs are %+v", logs)
 	}
 	key, err := note.NewVerifier(logs[0].VKey)

@@ -224,7 +224,7 @@ func (w *world) startOn(name string, line *faulty, tweak func(*ocspbridge.Config
 	w.t.Helper()
 	b := &bridge{w: w, enr: &enroller{w: w, life: 24 * time.Hour}, line: line}
 	cfg := ocspbridge.Config{
-		Dir: filepath.Join(w.dir, name), NoTicker: true, Log: quiet(), Now: w.clock.Now, After: w.clock.After,
+		Dir: filepath.Join(w.dir, name), NoTicker: true, NoIntegrator: true, Log: quiet(), Now: w.clock.Now, After: w.clock.After,
 		Enrollers: func(id wire.CAID) ocspbridge.Enroller {
 			if id != w.ca.ID {
 				return nil

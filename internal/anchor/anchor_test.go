@@ -101,18 +101,13 @@ func TestConcurrentCallersShareTransactions(t *testing.T) {
 	node := openLedger(t)
 	ca, ledger := setup(t, node)
 	certs := ca.IssueMany(t, 60)
-	// The first transaction is held back until all others are waiting.
-	hold := make(chan struct{})
-	var once sync.Once
-	ledger.Plan(func(string) anchortest.Fault {
-		once.Do(func() { <-hold })
-		return anchortest.None
-	})
 	o := fast
 	o.MaxBatch = 100
 	l := start(t, ledger, ca, o)
+	release := held(t, ledger)
+	first := inFlight(t, l, ledger, certs[0])
 	var wg sync.WaitGroup
-	for _, der := range certs {
+	for _, der := range certs[1:] {
 		wg.Go(func() {
 			if _, _, err := l.Issue(t.Context(), der); err != nil {
 				t.Error(err)
@@ -120,8 +115,11 @@ func TestConcurrentCallersShareTransactions(t *testing.T) {
 		})
 	}
 	waitFor(t, func() bool { return queued(l) == len(certs)-1 })
-	close(hold)
+	release()
 	wg.Wait()
+	if err := <-first; err != nil {
+		t.Fatal(err)
+	}
 	onLedger(t, ledger, ca, certs)
 	if n := ledger.Sent(); n != 2 {
 		t.Fatalf("%d transactions, want 2", n)

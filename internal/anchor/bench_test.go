@@ -15,11 +15,13 @@ import (
 // compete for its head. void is the share of transactions that lost.
 func BenchmarkLogs(b *testing.B) {
 	const callers = 64
-	b.Run("alone", func(b *testing.B) {
-		node := openLedger(b)
-		ca, ledger := setup(b, node)
-		measure(b, ca, []*Log{start(b, ledger.Ledger, ca, Options{})}, callers)
-	})
+	for _, callers := range []int{callers, 400} {
+		b.Run(fmt.Sprintf("alone/callers=%d", callers), func(b *testing.B) {
+			node := openLedger(b)
+			ca, ledger := setup(b, node)
+			measure(b, ca, []*Log{start(b, ledger.Ledger, ca, Options{})}, callers)
+		})
+	}
 	for n := 1; n <= 3; n++ {
 		b.Run(fmt.Sprintf("block=20ms/logs=%d", n), func(b *testing.B) { benchRivals(b, n, callers, true) })
 		if n > 1 {

@@ -14,6 +14,7 @@ import (
 	"github.com/certanchor/certanchor/chaincode/cctest"
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/network"
+	"github.com/certanchor/certanchor/network/embedded"
 )
 
 func TestACleanLedgerPasses(t *testing.T) {
@@ -152,6 +153,28 @@ func TestEveryForgeryIsFound(t *testing.T) {
 	}
 }
 
+// TestWhatAnybodyMaySubmitDoesNotStopAnAudit: it changes nothing, and the contract has no say in it.
+func TestWhatAnybodyMaySubmitDoesNotStopAnAudit(t *testing.T) {
+	_, blocks := consortiumChain(t)
+	early := &network.Block{PrevHash: []byte{}, Txs: []network.Tx{
+		{ID: "read", Valid: true, Time: cctest.T0, MSPID: "Org1MSP", Function: wire.FnRead, Arg: cctest.ReadArg("x"), Result: []byte("whatever")},
+		{ID: "discover", Index: 1, Valid: true, Time: cctest.T0, MSPID: "OrgXMSP", Function: discovery, Result: []byte("{}")},
+	}}
+	rehash(early)
+	all := []*network.Block{early}
+	for _, b := range copyOf(blocks) {
+		b.Number++
+		b.PrevHash = all[len(all)-1].Hash
+		rehash(b)
+		all = append(all, b)
+	}
+	must(t, open(t, Options{}).Run(t.Context(), source(all), uint64(len(all))))
+	early.Txs[0].Writes = []network.Write{{Key: "x", Value: []byte("y")}}
+	if err := open(t, Options{}).Run(t.Context(), source(all), uint64(len(all))); !errors.As(err, new(*Difference)) {
+		t.Errorf("a read that writes: %v", err)
+	}
+}
+
 func TestAForgeryIsNamed(t *testing.T) {
 	cfg, blocks := consortiumChain(t)
 	n := len(blocks) - 3 // issuances
@@ -253,5 +276,22 @@ func TestDirectories(t *testing.T) {
 	must(t, Remove(own))
 	if _, err := os.Stat(own); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestAnOpenLedgerIsAuditedThroughItsInterface(t *testing.T) {
+	node, err := embedded.Open(embedded.Options{Dir: t.TempDir(), Channel: cctest.Channel, Log: quiet})
+	must(t, err)
+	defer func() { must(t, node.Close()) }()
+	admin, ca, a := node.Connect(wire.RoleAdministrator), cctest.NewCA(t), open(t, Options{})
+	for _, arg := range [][]byte{ca.RegisterArg(node.MSPID()), cctest.NewCA(t).RegisterArg(node.MSPID())} {
+		_, err := admin.Submit(t.Context(), wire.FnRegisterCA, arg)
+		must(t, err)
+		height, err := admin.Height(t.Context())
+		must(t, err)
+		must(t, a.Run(t.Context(), admin.Blocks, height))
+	}
+	if value, err := a.Get(wire.CAKey(ca.ID)); err != nil || value == nil || a.Height() != 3 {
+		t.Errorf("height %d, %x, %v", a.Height(), value, err)
 	}
 }

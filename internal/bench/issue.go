@@ -47,9 +47,10 @@ type IssueResult struct {
 	Signed    bool          `json:"signed_here"`
 	CertBytes float64       `json:"certificate_bytes"` // mean DER
 	Load      *load.Result  `json:"load"`
-	Noop      *NoopResult   `json:"noop,omitempty"`       // the baseline
-	Ledger    *LedgerResult `json:"ledger,omitempty"`     // without bridges
-	Ratio     float64       `json:"ratio,omitempty"`      // certificates per second to what the no-op commits of the same bytes
+	Noop      *NoopResult   `json:"noop,omitempty"`   // the baseline
+	Ledger    *LedgerResult `json:"ledger,omitempty"` // without bridges
+	Ratio     float64       `json:"ratio,omitempty"`  // certificates per second to what the no-op commits of the same bytes
+	CPU       CPU           `json:"cpu_us"`
 	Disk      float64       `json:"disk_bytes,omitempty"` // of one peer, for each certificate
 	DiskRatio float64       `json:"disk_to_der,omitempty"`
 	State     float64       `json:"state_bytes,omitempty"` // keys and values in the state, for each certificate
@@ -57,6 +58,7 @@ type IssueResult struct {
 
 func (r *IssueResult) String() string {
 	s := fmt.Sprintf("  %s, %d CAs, certificates of %.0f bytes\n    %s", r.Engine, r.CAs, r.CertBytes, r.Load)
+	s += "\n    " + r.CPU.String()
 	if r.Noop != nil {
 		s += fmt.Sprintf("\n    %s\n    ratio %.2f", r.Noop, r.Ratio)
 	}
@@ -127,6 +129,10 @@ func (b *issueBench) run(ctx context.Context, d *deploy.Deployment) (err error) 
 	if err != nil {
 		return err
 	}
+	clock, err := cpuClock(ctx, d)
+	if err != nil {
+		return err
+	}
 	b.res.Load, err = load.Run(ctx, load.Options{
 		Rate: b.o.Rate, Duration: b.o.Duration, Do: target,
 		Progress: func(s load.Second) {
@@ -136,6 +142,11 @@ func (b *issueBench) run(ctx context.Context, d *deploy.Deployment) (err error) 
 	if err != nil {
 		return err
 	}
+	used, err := cpuClock(ctx, d)
+	if err != nil {
+		return err
+	}
+	b.res.CPU = perCertificate(clock, used, int(b.res.Load.Outcomes[load.OK]))
 	if done := float64(b.res.Load.Outcomes[load.OK]); done > 0 && d.Network != nil {
 		after, err := b.disk(ctx, d)
 		if err != nil {
@@ -161,16 +172,25 @@ func (b *issueBench) baselines(ctx context.Context, d *deploy.Deployment, size i
 		return err
 	}
 	defer func() { err = errors.Join(err, release()) }()
+	before, err := cpuClock(ctx, d)
+	if err != nil {
+		return err
+	}
 	if b.res.Noop, err = b.noop(ctx, ledgers, size); err != nil {
 		return fmt.Errorf("no-op: %w", err)
 	}
-	b.say("  %s", b.res.Noop)
+	after, err := cpuClock(ctx, d)
+	if err != nil {
+		return err
+	}
+	b.res.Noop.CPU = perCertificate(before, after, b.res.Noop.Latency.Samples*noopBatch)
+	b.say("  %s\n    %s", b.res.Noop, b.res.Noop.CPU)
 	// About as many as the no-op took the time for, if all goes well.
 	batches := max(1, int(b.res.Noop.Rate*b.o.Baseline.Seconds())/noopBatch/len(ledgers))
 	if b.res.Ledger, err = b.atLedger(ctx, d, ledgers, batches); err != nil {
 		return fmt.Errorf("batches: %w", err)
 	}
-	b.say("  %s, %.2f of the no-op", b.res.Ledger, b.res.Ledger.Rate/b.res.Noop.Rate)
+	b.say("  %s, %.2f of the no-op\n    %s", b.res.Ledger, b.res.Ledger.Rate/b.res.Noop.Rate, b.res.Ledger.CPU)
 	return nil
 }
 

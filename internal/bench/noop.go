@@ -24,6 +24,7 @@ type NoopResult struct {
 	Rate    float64 `json:"certificates_per_s"` // of certificates with as many bytes
 	Bytes   int     `json:"argument_bytes"`
 	Latency Latency `json:"latency"` // of one transaction
+	CPU     CPU     `json:"cpu_us"`
 }
 
 func (n *NoopResult) String() string {
@@ -54,6 +55,7 @@ func (b *issueBench) noop(ctx context.Context, ledgers []network.Ledger, size in
 type LedgerResult struct {
 	Rate    float64 `json:"certificates_per_s"`
 	Latency Latency `json:"latency"` // of one transaction of a full batch
+	CPU     CPU     `json:"cpu_us"`
 }
 
 func (r *LedgerResult) String() string {
@@ -77,6 +79,10 @@ func (b *issueBench) atLedger(ctx context.Context, d *deploy.Deployment, ledgers
 			args[i] = append(args[i], wire.Encode(wire.NewIssueArg(id, certs[n*noopBatch:(n+1)*noopBatch])))
 		}
 	}
+	before, err := cpuClock(ctx, d)
+	if err != nil {
+		return nil, err
+	}
 	samples, took, err := inFlight(ctx, ledgers, wire.FnIssue, func(ledger, n int) []byte {
 		if n >= batches {
 			return nil
@@ -86,7 +92,10 @@ func (b *issueBench) atLedger(ctx context.Context, d *deploy.Deployment, ledgers
 	if err != nil {
 		return nil, err
 	}
-	return &LedgerResult{Rate: float64(len(samples)*noopBatch) / took.Seconds(), Latency: summarize(samples)}, nil
+	after, err := cpuClock(ctx, d)
+	return &LedgerResult{
+		Rate: float64(len(samples)*noopBatch) / took.Seconds(), Latency: summarize(samples), CPU: perCertificate(before, after, len(samples)*noopBatch),
+	}, err
 }
 
 // inFlight keeps one transaction in flight on each ledger, until next returns nil, and repeats what decided nothing.

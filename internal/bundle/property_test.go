@@ -65,7 +65,8 @@ func (s *shape) verifies(data []byte) bool {
 	return err == nil && r != nil
 }
 
-// TestEveryChangeOfAByteFails goes through all positions, with several values each: with one organisation for the many shapes, and with four for one.
+// TestEveryChangeOfAByteFails goes through all positions: with one organisation for the many shapes, several values each, and with four for one shape,
+// one value each, because that has more and dearer signatures.
 func TestEveryChangeOfAByteFails(t *testing.T) {
 	one := shapes(t, 1, "Org1MSP")
 	four := shapes(t, 3, four...)[2:3]
@@ -77,17 +78,22 @@ func TestEveryChangeOfAByteFails(t *testing.T) {
 				t.Fatal("does not verify unchanged")
 			}
 			random := rand.New(rand.NewPCG(1, 2))
-			bad := bytes.Clone(s.data)
+			bad, n := bytes.Clone(s.data), 0
 			for i, was := range s.data {
-				// The lowest bit, the one that changes case, the highest, and any.
-				for _, now := range []byte{was ^ 1, was ^ 0x20, was ^ 0x80, was + 1 + byte(random.IntN(255))} {
+				// Any value, the lowest bit, and the one that changes case.
+				values := []byte{was + 1 + byte(random.IntN(255)), was ^ 1, was ^ 0x20}
+				if s.policy.Quorum() > 1 {
+					values = values[:1]
+				}
+				for _, now := range values {
+					n++
 					if bad[i] = now; s.verifies(bad) {
 						t.Errorf("byte %d of %d changed from %#x to %#x: verifies", i, len(bad), was, now)
 					}
 				}
 				bad[i] = was
 			}
-			t.Logf("%d octets, %d changes", len(bad), 4*len(bad))
+			t.Logf("%d octets, %d changes that fail", len(bad), n)
 		})
 	}
 }

@@ -2,6 +2,8 @@ package config
 
 import (
 	"errors"
+	"fmt"
+	"net/url"
 	"path/filepath"
 	"strings"
 
@@ -45,18 +47,54 @@ type CA struct {
 	Listen      string         `yaml:"listen,omitempty"` // host:port; default DefaultCAListen
 	TLS         *httpserve.TLS `yaml:"tls,omitempty"`    // required unless listen is a loopback address
 	Passphrase  keyfile.Source `yaml:"passphrase"`
+	CT          *CTSubmission  `yaml:"ct,omitempty"` // take certificates that other software signed; absent: no
 	ca.Settings `yaml:",inline"`
+}
+
+// CTSubmission is how the CA bridge takes certificates that other software signed with the CA's key.
+type CTSubmission struct {
+	KeyFile   string `yaml:"key_file"`             // the log's key, which the organisation's OCSP bridge has in its directory: ct/<CA ID>.pem; made when absent
+	PublicURL string `yaml:"public_url,omitempty"` // URL that /ct/v1/ is below; default: the one it listens on
 }
 
 // OCSPBridge is the section of the OCSP bridge.
 type OCSPBridge struct {
-	Dir                 string               `yaml:"dir"`                  // index, responder keys and log key; made when absent
-	Listen              string               `yaml:"listen,omitempty"`     // host:port; default DefaultOCSPListen
-	TLS                 *httpserve.TLS       `yaml:"tls,omitempty"`        // required unless listen is a loopback address
-	Enrol               []Enrolment          `yaml:"enrol,omitempty"`      // CAs that certify this responder over their API
-	Responders          []ocspbridge.KeyPair `yaml:"responders,omitempty"` // responder certificates got in another way
-	NoTicker            bool                 `yaml:"no_ticker,omitempty"`  // leave the ledger's clock to other organisations
+	Dir                 string               `yaml:"dir"`                          // index, responder keys and log key; made when absent
+	Listen              string               `yaml:"listen,omitempty"`             // host:port; default DefaultOCSPListen
+	TLS                 *httpserve.TLS       `yaml:"tls,omitempty"`                // required unless listen is a loopback address
+	Enrol               []Enrolment          `yaml:"enrol,omitempty"`              // CAs that certify this responder over their API
+	Responders          []ocspbridge.KeyPair `yaml:"responders,omitempty"`         // responder certificates got in another way
+	NoTicker            bool                 `yaml:"no_ticker,omitempty"`          // leave the ledger's clock to other organisations
+	NoIntegrator        bool                 `yaml:"no_integrator,omitempty"`      // leave the status log to other organisations
+	PublicURL           string               `yaml:"public_url,omitempty"`         // that clients reach this server at; default: the one it listens on
+	Policy              string               `yaml:"policy,omitempty"`             // policy file of the consortium
+	PolicyFingerprint   string               `yaml:"policy_fingerprint,omitempty"` // of a version in it, trusted for that reason
+	Peers               []Peer               `yaml:"peers,omitempty"`              // the other organisations' bridges
+	Submit              []Submission         `yaml:"submit,omitempty"`             // where submissions to CAs' logs go
+	LogsAccess          string               `yaml:"logs_access,omitempty"`        // LogsOpen (default) or LogsMembers
 	ocspbridge.Settings `yaml:",inline"`
+}
+
+// Values of OCSPBridge.LogsAccess.
+const (
+	LogsOpen    = "open"
+	LogsMembers = "members" // clients with a certificate of tls.client_ca
+)
+
+// Peer is another organisation's bridge.
+type Peer struct {
+	MSPID       string `yaml:"msp_id"`
+	URL         string `yaml:"url"`              // base URL
+	LogKey      string `yaml:"log_key"`          // signed-note verifier key
+	CosignerKey string `yaml:"cosigner_key"`     // signed-note verifier key
+	TLSCA       string `yaml:"tls_ca,omitempty"` // roots for its TLS certificate, PEM file; default: the system's
+}
+
+// Submission is where certificates of one CA are submitted.
+type Submission struct {
+	Issuer string `yaml:"issuer"`           // the CA's certificate, PEM file
+	URL    string `yaml:"url"`              // that /ct/v1/ is below: of the CA bridge, or of a log at another organisation's bridge
+	TLSCA  string `yaml:"tls_ca,omitempty"` // roots for its TLS certificate, PEM file; default: the system's
 }
 
 // Enrolment is where the responder certificate of one CA comes from.
@@ -99,6 +137,9 @@ func (f *File) NeedCA() (*CA, error) {
 	if err := f.CA.Passphrase.Validate("ca.passphrase"); err != nil {
 		return nil, f.rule("", err)
 	}
+	if ct := f.CA.CT; ct != nil && (ct.KeyFile == "" || ct.PublicURL != "" && !isURL(ct.PublicURL)) {
+		return nil, &Error{File: f.Path, Key: "ca.ct", Value: ct.PublicURL, Rule: "needs key_file, and a public_url that is an http or https URL"}
+	}
 	if err := f.CA.Settings.Validate(); err != nil {
 		return nil, f.rule("ca.", err)
 	}
@@ -122,7 +163,40 @@ func (f *File) NeedOCSPBridge() (*OCSPBridge, error) {
 	if err := b.Settings.Validate(); err != nil {
 		return nil, f.rule("ocsp_bridge.", err)
 	}
-	return b, nil
+	return b, f.checkLogs(b)
+}
+
+// checkLogs checks what the logs are served with.
+func (f *File) checkLogs(b *OCSPBridge) error {
+	at := func(key, value, rule string) error {
+		return &Error{File: f.Path, Key: "ocsp_bridge." + key, Value: value, Rule: rule}
+	}
+	switch {
+	case b.LogsAccess != "" && b.LogsAccess != LogsOpen && b.LogsAccess != LogsMembers:
+		return at("logs_access", b.LogsAccess, "must be open or members")
+	case b.LogsAccess == LogsMembers && (b.TLS == nil || b.TLS.ClientCA == ""):
+		return at("logs_access", b.LogsAccess, "needs tls.client_ca, which says who a member is")
+	case (b.Policy == "") != (b.PolicyFingerprint == ""):
+		return at("policy_fingerprint", b.PolicyFingerprint, "must be set with policy, and only with it: the file is trusted for the version that has it")
+	case b.PublicURL != "" && !isURL(b.PublicURL):
+		return at("public_url", b.PublicURL, "must be an http or https URL without query and fragment")
+	}
+	for i, p := range b.Peers {
+		if p.MSPID == "" || p.LogKey == "" || p.CosignerKey == "" || !isURL(p.URL) {
+			return at(fmt.Sprintf("peers[%d]", i), p.URL, "needs msp_id, url (http or https), log_key and cosigner_key")
+		}
+	}
+	for i, s := range b.Submit {
+		if s.Issuer == "" || !isURL(s.URL) {
+			return at(fmt.Sprintf("submit[%d]", i), s.URL, "needs issuer and url (http or https)")
+		}
+	}
+	return nil
+}
+
+func isURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.RawQuery == "" && u.Fragment == ""
 }
 
 // rule names the file of an error that names the key below a section.
@@ -155,7 +229,7 @@ func (f *File) paths() []*string {
 	var ps []*string
 	tls := func(t *httpserve.TLS) {
 		if t != nil {
-			ps = append(ps, &t.Cert, &t.Key)
+			ps = append(ps, &t.Cert, &t.Key, &t.ClientCA)
 		}
 	}
 	if e := f.Ledger.Embedded; e != nil {
@@ -166,14 +240,23 @@ func (f *File) paths() []*string {
 	}
 	if c := f.CA; c != nil {
 		ps = append(ps, &c.Dir, &c.Passphrase.File)
+		if c.CT != nil {
+			ps = append(ps, &c.CT.KeyFile)
+		}
 		tls(c.TLS)
 	}
 	if c := f.Client; c != nil {
 		ps = append(ps, &c.TokenFile, &c.Issuer)
 	}
 	if b := f.OCSPBridge; b != nil {
-		ps = append(ps, &b.Dir)
+		ps = append(ps, &b.Dir, &b.Policy)
 		tls(b.TLS)
+		for i := range b.Peers {
+			ps = append(ps, &b.Peers[i].TLSCA)
+		}
+		for i := range b.Submit {
+			ps = append(ps, &b.Submit[i].Issuer, &b.Submit[i].TLSCA)
+		}
 		for i := range b.Enrol {
 			ps = append(ps, &b.Enrol[i].Issuer, &b.Enrol[i].TokenFile)
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"fmt"
 	"net/http"
 	"slices"
 	"testing"
@@ -77,8 +78,8 @@ func TestChainsThatAreRefused(t *testing.T) {
 	}{
 		"empty":                         {"add-chain", [][]byte{}, []string{"chain", "1 to 10"}},
 		"too long":                      {"add-chain", long, []string{"chain", "1 to 10"}},
-		"empty certificate":             {"add-chain", [][]byte{leaf, {}}, []string{"chain[1]", "1 to 65536"}},
-		"huge certificate":              {"add-chain", [][]byte{leaf, huge}, []string{"chain[1]", "1 to 65536"}},
+		"empty certificate":             {"add-chain", [][]byte{leaf, {}}, []string{"chain[1]", fmt.Sprintf("1 to %d", wire.MaxCertDER)}},
+		"huge certificate":              {"add-chain", [][]byte{leaf, huge}, []string{"chain[1]", fmt.Sprintf("1 to %d", wire.MaxCertDER)}},
 		"no certificate":                {"add-chain", [][]byte{{0x30, 0}}, []string{"chain[0]", "RFC 5280"}},
 		"no certificate after the leaf": {"add-chain", [][]byte{leaf, {0x30, 0}}, []string{"chain[1]", "RFC 5280"}},
 		"octets after the certificate":  {"add-chain", [][]byte{append(append([]byte{}, leaf...), 0)}, []string{"chain[0]"}},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/merklelog"
+	"github.com/certanchor/certanchor/internal/problem"
 	"github.com/certanchor/certanchor/internal/sct"
 	"github.com/certanchor/certanchor/internal/tiles"
 )
@@ -146,7 +147,15 @@ func (l *Log) Origin() string {
 
 // Static serves the static-ct-api monitoring files, below whatever prefix it is mounted at: checkpoint, tile/ and issuer/. Use
 // http.StripPrefix. Requires a Config with a Log.
-func (l *Log) Static() http.Handler { return l.static }
+func (l *Log) Static() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := l.checkReached(); err != nil {
+			problem.Write(w, l.logger, err)
+			return
+		}
+		l.static.ServeHTTP(w, r)
+	})
+}
 
 // Pending returns how many submissions are in progress, and how many may be.
 func (l *Log) Pending() (now, most int) { return len(l.pending), cap(l.pending) }

@@ -46,6 +46,9 @@ func (l *Log) getEntries(r *http.Request) (*answer, error) {
 	if start > end {
 		return nil, wire.Errorf(wire.InvalidArgument, "start", number(start), "must be at most end, %d", end)
 	}
+	if err := l.checkReached(); err != nil {
+		return nil, err
+	}
 	size := l.log.Head().Size
 	if start >= size {
 		return nil, wire.Errorf(wire.InvalidArgument, "start", number(start), "must be below the size of the log, %d", size)

@@ -40,7 +40,8 @@ func (l *Log) remember() error {
 	return err
 }
 
-// checkReached refuses submissions to a log that lacks some of what was signed: an SCT would put another entry in its place.
+// checkReached refuses what a log that lacks some of what was signed could do wrong: an SCT might put another entry in its place, and a tile that
+// caches keep for a year might be a forked log's.
 func (l *Log) checkReached() error {
 	if l.log == nil || l.reached.Load() {
 		return nil

@@ -180,7 +180,7 @@ func TestBodiesThatAreRefused(t *testing.T) {
 		"null":                         "1 to 10",
 		`{"chain": null}`:              "1 to 10",
 		`{"chain": []}`:                "1 to 10",
-		`{"chain": [""]}`:              "1 to 65536 bytes",
+		`{"chain": [""]}`:              fmt.Sprintf("1 to %d bytes", wire.MaxCertDER),
 		`{"chain": ["*"]}`:             "base64",
 		`{"chain": ["` + strings.TrimRight(leaf, "=") + `A"]}`:           "chain[0]",
 		`{"chain": ["` + leaf + `", "-"]}`:                               "chain[1]",

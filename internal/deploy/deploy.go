@@ -3,27 +3,20 @@
 package deploy
 
 import (
-	"bytes"
 	"context"
-	"crypto"
 	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/certanchor/certanchor/ca"
 	"github.com/certanchor/certanchor/chaincode/wire"
-	"github.com/certanchor/certanchor/internal/caapi"
 	"github.com/certanchor/certanchor/internal/config"
 	"github.com/certanchor/certanchor/internal/keyfile"
 	"github.com/certanchor/certanchor/network"
@@ -65,18 +58,15 @@ type Org struct {
 	Number int
 	MSPID  string
 	URL    string // of its OCSP bridge
+
+	LogKey      string // verifier key of its log key
+	CosignerKey string // verifier key of its cosigner key
+
+	bridgeDir string
 }
 
 // OCSPURL is where the organisation answers OCSP.
 func (o Org) OCSPURL() string { return o.URL + "/ocsp" }
-
-// CA is one organisation's CA bridge.
-type CA struct {
-	Org    int // who operates it
-	CADir  string
-	CAURL  string
-	CACert *x509.Certificate
-}
 
 // Deployment is a CA, operated by the first organisation, with an OCSP bridge at every organisation.
 type Deployment struct {
@@ -88,30 +78,8 @@ type Deployment struct {
 	Orgs    []Org                // the first operates the CA; there is one on the embedded ledger
 	Network *testnetwork.Network // nil on the embedded ledger
 
-	ledgerOf func(org int) config.Ledger // of services that run apart
-}
-
-// CACertFile is the CA's certificate, PEM.
-func (c *CA) CACertFile() string { return filepath.Join(c.CADir, "ca.pem") }
-
-// TokenFile is the token of the CA's operator.
-func (c *CA) TokenFile() string { return filepath.Join(c.CADir, ca.OperatorTokenFile) }
-
-// CAID names the CA on the ledger.
-func (c *CA) CAID() wire.CAID { return wire.CAIDOf(c.CACert.RawSubjectPublicKeyInfo) }
-
-// Client is the CA's operator.
-func (c *CA) Client() (*caapi.Client, error) {
-	return caapi.New(caapi.Config{URL: c.CAURL, TokenFile: c.TokenFile()})
-}
-
-// Key is the CA's signing key.
-func (d *Deployment) Key(c *CA) (crypto.Signer, error) {
-	text, err := os.ReadFile(d.passphraseFile())
-	if err != nil {
-		return nil, err
-	}
-	return ca.LoadKey(c.CADir, []byte(strings.TrimSpace(string(text))))
+	fingerprint string
+	ledgerOf    func(org int) config.Ledger // of services that run apart
 }
 
 // Ledger connects to the Fabric network as an identity of an organisation.
@@ -169,37 +137,9 @@ func makePassphrase(file string) error {
 	return os.WriteFile(file, []byte(hex.EncodeToString(passphrase)+"\n"), 0o600)
 }
 
-// initCA makes the next organisation's CA, which is to listen at an address.
-func (d *Deployment) initCA(o *Options, listen string) error {
-	text, err := os.ReadFile(d.passphraseFile())
-	if err != nil {
-		return err
-	}
-	c := CA{Org: len(d.CAs) + 1, CAURL: "http://" + listen, CADir: filepath.Join(d.Dir, "ca")}
-	subject := pkix.Name{CommonName: o.Subject, Organization: []string{"certanchor"}}
-	if c.Org > 1 {
-		c.CADir += fmt.Sprint(c.Org)
-		subject.CommonName += fmt.Sprintf(" %d", c.Org)
-	}
-	res, err := ca.Init(ca.InitOptions{
-		Dir: c.CADir, Subject: subject, Algorithm: o.Algorithm, OCSPURL: d.Orgs[c.Org-1].OCSPURL(), Passphrase: bytes.TrimSpace(text),
-	})
-	if err != nil {
-		return err
-	}
-	c.CACert = res.Certificate
-	d.CAs = append(d.CAs, c)
-	d.CA = d.CAs[0]
-	return nil
-}
-
 func passphraseFile(dir string) string { return filepath.Join(dir, "passphrase") }
 
 func (d *Deployment) passphraseFile() string { return passphraseFile(d.Dir) }
-
-func (d *Deployment) caSection(c *CA) *config.CA {
-	return &config.CA{Dir: c.CADir, Listen: c.CAURL[len("http://"):], Passphrase: keyfile.Source{File: d.passphraseFile()}}
-}
 
 // Embedded makes a CA and starts one process that serves everything on an embedded ledger. On failure nothing keeps running.
 func Embedded(ctx context.Context, o Options) (*Deployment, error) {
@@ -212,8 +152,8 @@ func Embedded(ctx context.Context, o Options) (*Deployment, error) {
 		return nil, err
 	}
 	d.Channel = embedded.DefaultChannel
-	d.Orgs = []Org{{Number: 1, MSPID: testnetwork.MSPID(1), URL: "http://" + addrs[1]}}
-	if err := d.initCA(&o, addrs[0]); err != nil {
+	d.Orgs = []Org{{Number: 1, MSPID: testnetwork.MSPID(1), URL: "http://" + addrs[1], bridgeDir: filepath.Join(d.Dir, "ocsp-bridge")}}
+	if err := errors.Join(d.initCA(&o, addrs[0]), d.foundConsortium(o.TickInterval)); err != nil {
 		return nil, err
 	}
 	conf := &config.File{
@@ -221,7 +161,7 @@ func Embedded(ctx context.Context, o Options) (*Deployment, error) {
 			Dir: filepath.Join(d.Dir, "ledger"), MSPID: testnetwork.MSPID(1), Channel: d.Channel, TickInterval: o.TickInterval,
 		}},
 		CA:         d.caSection(&d.CA),
-		OCSPBridge: &config.OCSPBridge{Dir: filepath.Join(d.Dir, "ocsp-bridge"), Listen: addrs[1], Settings: o.OCSP},
+		OCSPBridge: d.bridgeSection(d.Orgs[0], &o),
 	}
 	file, err := d.writeConfig(AllService, conf)
 	if err != nil {
@@ -241,9 +181,9 @@ func EmbeddedApart(ctx context.Context, o Options) (*Deployment, error) {
 	if err != nil {
 		return nil, err
 	}
-	org := Org{Number: 1, MSPID: testnetwork.MSPID(1), URL: "http://" + addrs[1]}
+	org := Org{Number: 1, MSPID: testnetwork.MSPID(1), URL: "http://" + addrs[1], bridgeDir: filepath.Join(d.Dir, BridgeName(1))}
 	d.Channel, d.Orgs = embedded.DefaultChannel, []Org{org}
-	if err := d.initCA(&o, addrs[0]); err != nil {
+	if err := errors.Join(d.initCA(&o, addrs[0]), d.foundConsortium(o.TickInterval)); err != nil {
 		return nil, err
 	}
 	socket := filepath.Join(d.Dir, "ledger.sock")
@@ -252,7 +192,7 @@ func EmbeddedApart(ctx context.Context, o Options) (*Deployment, error) {
 	}
 	d.add(LedgerService, nil, "ledger", "serve", "--dir", filepath.Join(d.Dir, "ledger"), "--socket", socket, "--msp-id", org.MSPID,
 		"--tick-interval", o.TickInterval.String())
-	if err := errors.Join(d.configureCA(&d.CA), d.configureBridge(org, &o)); err != nil {
+	if err := errors.Join(d.configureCA(&d.CA), d.configureBridge(d.Orgs[0], &o)); err != nil {
 		return nil, err
 	}
 	if err := d.Launch(LedgerService); err != nil {
@@ -262,20 +202,6 @@ func EmbeddedApart(ctx context.Context, o Options) (*Deployment, error) {
 		return nil, errors.Join(err, d.StopAll(context.WithoutCancel(ctx)))
 	}
 	return d, d.startAll(ctx)
-}
-
-// registerOver registers the CA on a one-organisation ledger behind a socket, as soon as that is there.
-func (d *Deployment) registerOver(ctx context.Context, socket string) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	return poll(ctx, func() error {
-		admin, err := embedded.Dial(ctx, embedded.DialOptions{Socket: socket, Role: wire.RoleAdministrator})
-		if err != nil {
-			return err
-		}
-		_, err = ca.Register(ctx, admin, d.CACert.Raw, nil, d.Orgs[0].MSPID)
-		return errors.Join(err, admin.Close())
-	})
 }
 
 // OnFabric makes a CA for org1, has a majority of organisations register it, and starts org1's CA bridge and every
@@ -301,7 +227,12 @@ func OnFabric(ctx context.Context, net *testnetwork.Network, o Options) (*Deploy
 		return config.Ledger{Engine: config.EngineFabric, Fabric: &c}
 	}
 	for i := range net.Orgs() {
-		d.Orgs = append(d.Orgs, Org{Number: i + 1, MSPID: testnetwork.MSPID(i + 1), URL: "http://" + addrs[i]})
+		d.Orgs = append(d.Orgs, Org{
+			Number: i + 1, MSPID: testnetwork.MSPID(i + 1), URL: "http://" + addrs[i], bridgeDir: filepath.Join(d.Dir, BridgeName(i+1)),
+		})
+	}
+	if err := d.foundConsortium(net.TickInterval()); err != nil {
+		return nil, err
 	}
 	for i := range o.CAs {
 		if err := d.initCA(&o, addrs[net.Orgs()+i]); err != nil {
@@ -320,50 +251,6 @@ func OnFabric(ctx context.Context, net *testnetwork.Network, o Options) (*Deploy
 		}
 	}
 	return d, d.startAll(ctx)
-}
-
-// register has as many organisations' administrators assent to a CA as it takes.
-func (d *Deployment) register(ctx context.Context, c *CA) error {
-	for _, org := range d.Orgs[:len(d.Orgs)/2+1] {
-		admin, err := d.Ledger(ctx, org.Number, testnetwork.Admin)
-		if err != nil {
-			return err
-		}
-		_, err = ca.Register(ctx, admin, c.CACert.Raw, nil, d.Orgs[c.Org-1].MSPID)
-		if err = errors.Join(err, admin.Close()); err != nil {
-			return fmt.Errorf("registering the CA for %s: %w", org.MSPID, err)
-		}
-	}
-	return nil
-}
-
-func (d *Deployment) configureCA(c *CA) error {
-	section, name := d.caSection(c), CAName(c.Org)
-	section.Responders = []string{d.Orgs[c.Org-1].URL}
-	file, err := d.writeConfig(name, &config.File{Ledger: d.ledgerOf(c.Org), CA: section})
-	if err != nil {
-		return err
-	}
-	d.add(name, []string{c.CAURL + "/readyz"}, "ca", "serve", "--config", file)
-	return nil
-}
-
-func (d *Deployment) configureBridge(org Org, o *Options) error {
-	name := BridgeName(org.Number)
-	section := &config.OCSPBridge{Dir: filepath.Join(d.Dir, name), Listen: org.URL[len("http://"):], Settings: o.OCSP}
-	for i := range d.CAs {
-		token, err := ca.AddClient(d.CAs[i].CADir, name, ca.RoleResponder)
-		if err != nil {
-			return err
-		}
-		section.Enrol = append(section.Enrol, config.Enrolment{Issuer: d.CAs[i].CACertFile(), URL: d.CAs[i].CAURL, TokenFile: token})
-	}
-	file, err := d.writeConfig(name, &config.File{Ledger: d.ledgerOf(org.Number), OCSPBridge: section})
-	if err != nil {
-		return err
-	}
-	d.add(name, []string{org.URL + "/readyz"}, "ocsp-bridge", "serve", "--config", file)
-	return nil
 }
 
 func (d *Deployment) writeConfig(name string, conf *config.File) (string, error) {

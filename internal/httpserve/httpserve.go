@@ -4,12 +4,15 @@ package httpserve
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/certanchor/certanchor/internal/pemcert"
 )
 
 // Limits of every server.
@@ -26,6 +29,31 @@ const (
 type TLS struct {
 	Cert string `yaml:"cert"`
 	Key  string `yaml:"key"`
+
+	// ClientCA names a PEM file with the roots of client certificates. A client need not have one; handlers find those that verify in
+	// Request.TLS.VerifiedChains. One that does not verify ends the connection.
+	ClientCA string `yaml:"client_ca,omitempty"`
+}
+
+// Config reads the files.
+func (t *TLS) Config() (*tls.Config, error) {
+	cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+	if err != nil {
+		return nil, fmt.Errorf("tls.cert %q, tls.key %q: %w", t.Cert, t.Key, err)
+	}
+	c := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	if t.ClientCA == "" {
+		return c, nil
+	}
+	roots, err := pemcert.Read(t.ClientCA)
+	if err != nil {
+		return nil, fmt.Errorf("tls.client_ca %q: %w", t.ClientCA, err)
+	}
+	c.ClientAuth, c.ClientCAs = tls.VerifyClientCertIfGiven, x509.NewCertPool()
+	for _, root := range roots {
+		c.ClientCAs.AddCert(root)
+	}
+	return c, nil
 }
 
 // Server is a listening HTTP server.
@@ -58,11 +86,11 @@ func Listen(name, address string, o Options, handler http.Handler) (*Server, err
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if t != nil {
-		cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+		conf, err := t.Config()
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: tls.cert %q, tls.key %q: %w", name, t.Cert, t.Key, err), l.Close())
+			return nil, errors.Join(fmt.Errorf("%s: %w", name, err), l.Close())
 		}
-		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
+		l = tls.NewListener(l, conf)
 	}
 	return &Server{name: name, listener: l, server: &http.Server{
 		Handler:           handler,

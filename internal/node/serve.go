@@ -18,6 +18,7 @@ import (
 	"github.com/certanchor/certanchor/internal/config"
 	"github.com/certanchor/certanchor/internal/httpserve"
 	"github.com/certanchor/certanchor/internal/pemcert"
+	"github.com/certanchor/certanchor/internal/sct"
 	"github.com/certanchor/certanchor/network"
 	"github.com/certanchor/certanchor/network/embedded"
 	ocspbridge "github.com/certanchor/certanchor/ocsp-bridge"
@@ -77,7 +78,23 @@ func newCA(section *config.CA, ledger network.Ledger, responders []ca.Responder)
 	if err != nil {
 		return nil, err
 	}
-	return ca.New(ca.Config{Dir: section.Dir, Key: key, Settings: section.Settings, Responders: responders}, ledger)
+	conf := ca.Config{Dir: section.Dir, Key: key, Settings: section.Settings, Responders: responders}
+	if ct := section.CT; ct != nil {
+		log, err := sct.LoadOrCreate(ct.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("ca.ct.key_file: %w", err)
+		}
+		conf.CT = &ca.Submissions{Key: log, Prefix: cmp.Or(ct.PublicURL, listenURL(section.Listen, section.TLS))}
+	}
+	return ca.New(conf, ledger)
+}
+
+// listenURL is the URL of a server, for those on its machine.
+func listenURL(listen string, t *httpserve.TLS) string {
+	if t != nil {
+		return "https://" + listen
+	}
+	return "http://" + listen
 }
 
 // ServeOCSPBridge runs the OCSP bridge that conf describes until ctx ends.
@@ -95,17 +112,11 @@ func ServeOCSPBridge(ctx context.Context, conf *config.File) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, ledger.Close()) }()
-	bridge, err := newBridge(ctx, section, ledger, enrollers)
+	bridge, err := newBridge(ctx, conf.Path, section, ledger, enrollers, nil)
 	if err != nil {
 		return err
 	}
 	return withStore(ctx, ledger, func(ctx context.Context) error { return runBridge(ctx, section, bridge) })
-}
-
-func newBridge(ctx context.Context, section *config.OCSPBridge, ledger network.Ledger, enrollers func(wire.CAID) ocspbridge.Enroller) (*ocspbridge.Bridge, error) {
-	return ocspbridge.New(ctx, ocspbridge.Config{
-		Dir: section.Dir, Settings: section.Settings, Enrollers: enrollers, Responders: section.Responders, NoTicker: section.NoTicker,
-	}, ledger)
 }
 
 // runBridge follows the ledger and serves until ctx ends, then closes the bridge. A halted bridge goes on serving refusals and
@@ -189,11 +200,16 @@ func ServeAll(ctx context.Context, conf *config.File) (err error) {
 	ledger := store.Connect(wire.RoleOperator)
 
 	var authority *ca.Server
-	bridge, err := newBridge(ctx, bridgeSection, ledger, func(id wire.CAID) ocspbridge.Enroller {
+	bridge, err := newBridge(ctx, conf.Path, bridgeSection, ledger, func(id wire.CAID) ocspbridge.Enroller {
 		if authority != nil && id == authority.CAID() {
 			return authority
 		}
 		return enrollers(id)
+	}, func(id wire.CAID) ocspbridge.Submitter {
+		if authority != nil && id == authority.CAID() {
+			return authority
+		}
+		return nil
 	})
 	if err != nil {
 		return err

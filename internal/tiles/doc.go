@@ -6,6 +6,6 @@
 //	tile/data/<N>[.p/<W>]         static-ct-api: entries with their chains
 //	issuer/<SHA-256>              static-ct-api: a certificate that chains name
 //
-// There are no files: tiles are cut from the log when they are asked for, and full ones of entries may be kept in a Cache. A partial tile is served as long as the log is at least that
-// long, so whoever holds an old checkpoint finds its tiles.
+// There are no files: tiles are cut from the log when they are asked for, and full ones of entries may be kept in a Cache. A partial
+// tile is served as long as the log is at least that long, so whoever holds an old checkpoint finds its tiles.
 package tiles

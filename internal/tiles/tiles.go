@@ -161,26 +161,28 @@ func (h *Handler) serveTile(w http.ResponseWriter, r *http.Request, path string)
 }
 
 func (h *Handler) serveEntries(w http.ResponseWriter, r *http.Request, path string, t tile) error {
+	send := func(body []byte) error { return gzipped.Write(w, r, body) }
 	key := cacheKey{log: h, index: t.index, gzip: gzipped.Accepted(r)}
 	body := []byte(nil)
 	if t.width == fullWidth {
 		body = h.cache.get(key)
+		send = func(body []byte) error { return gzipped.WriteCoded(w, body, key.gzip) }
 	}
 	if body == nil {
 		var err error
 		if body, err = h.cut(t); err != nil {
 			return fmt.Errorf("tile %s: %w", path, err)
 		}
-		if key.gzip {
-			body = gzipped.Compress(body)
-		}
 		if t.width == fullWidth {
+			if key.gzip {
+				body = gzipped.Compress(body)
+			}
 			h.cache.put(key, body)
 		}
 	}
 	w.Header().Set("Content-Type", octets)
 	w.Header().Set("Cache-Control", forever)
-	if err := gzipped.WriteCoded(w, body, key.gzip); err != nil {
+	if err := send(body); err != nil {
 		h.logger.Debug("answer not delivered", "error", err)
 	}
 	return nil

@@ -173,8 +173,18 @@ func TestStricterThanFabric(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			call := w.call()
 			c.edit(&call)
-			_, err := w.verifier().Block(w.next([]peer.TxValidationCode{ok}, call.envelope(t)))
+			b := w.next([]peer.TxValidationCode{ok}, call.envelope(t))
+			_, err := w.verifier().Block(b)
 			refused(t, err, 0, c.field)
+			lenient, err := verify.New(verify.Config{Channel: channelName, Chaincode: ccName, Genesis: w.blocks[0], AcceptExpired: true})
+			must(t, err)
+			for _, before := range w.blocks {
+				_, err := lenient.Block(before)
+				must(t, err)
+			}
+			if _, err = lenient.Block(b); strings.Contains(c.name, "expired") != (err == nil) && !strings.Contains(c.name, "not yet") {
+				t.Errorf("accepting expired certificates: %v", err)
+			}
 		})
 	}
 }

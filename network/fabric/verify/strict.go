@@ -11,9 +11,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// DefaultSkew is how far claimed times may be off when certificates' validity is looked at: more than peers tolerate when they endorse,
-// so that nobody's wrong clock makes an honest transaction look wrong.
-const DefaultSkew = time.Minute
+// DefaultSkew is how far claimed times may be off when certificates' validity is looked at. It is what peers tolerate at most unless
+// configured otherwise (peer.authentication.timewindow): nobody's clock or claim may make an honest majority look wrong.
+const DefaultSkew = 15 * time.Minute
 
 // checkStrictly holds a transaction that a peer takes for valid to what Fabric leaves open. A lone submitter cannot make an honest
 // majority endorse something that fails here.
@@ -21,7 +21,7 @@ func (v *Verifier) checkStrictly(t *transaction) error {
 	if !sameIdentity(t.proposer, t.submitter) {
 		return faultf("creator", fmt.Sprintf("%d bytes", len(t.submitter)), "must be the identity for which endorsers executed the transaction")
 	}
-	if err := t.creator.validAt(t.at, v.cfg.Skew); err != nil {
+	if err := t.creator.validAt(t.at, v.cfg.Skew); err != nil && !v.cfg.AcceptExpired {
 		return faultf("creator", t.creator.String(), "must have a certificate valid at the transaction's time %s: %v", t.at.UTC().Format(time.RFC3339), err)
 	}
 	if s := t.action.status; s < 200 || s >= 400 {
@@ -56,7 +56,7 @@ func (v *Verifier) checkExpired(t *transaction) error {
 		}
 		return err != nil
 	})
-	if len(out) == 0 {
+	if len(out) == 0 || v.cfg.AcceptExpired {
 		return nil
 	}
 	for _, r := range t.action.needs {

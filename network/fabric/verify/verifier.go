@@ -23,7 +23,10 @@ type Config struct {
 	Genesis     *common.Block // the channel's first block, from a source that is trusted
 	GenesisHash []byte        // or its hash: SHA-256 over the DER of its header, as the next block names it
 	Store       Store         // nil: in memory
-	Skew        time.Duration // tolerance for claimed times; 0 means DefaultSkew
+	Skew        time.Duration // tolerance for claimed times, at least the peers' timewindow; 0 means DefaultSkew
+	// AcceptExpired does as Fabric does, which does not look at validity periods when a transaction commits. It is for going on with a
+	// chain on which an organisation was late to renew its peer's certificate.
+	AcceptExpired bool
 }
 
 // Verifier checks a channel's blocks one after the other. It is for one goroutine; it uses all processors.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -17,6 +16,9 @@ import (
 
 // maxAnswer is far more than an SCT or a problem needs.
 const maxAnswer = 64 << 10
+
+// maxField is longer than the name of any field.
+const maxField = 128
 
 // hint is what another organisation's SCT says about where an entry is. Nothing about it is true until the own log has the entry.
 type hint struct {
@@ -41,12 +43,8 @@ func (f *forwarder) read(answer *http.Response) (hint, error) {
 		return at, nil
 	}
 	var p problem.Problem
-	if err == nil {
-		// Not everything between here and there speaks RFC 9457: p stays empty then.
-		err = json.Unmarshal(text, &p)
-	}
-	if err != nil {
-		p = problem.Problem{}
+	if err := json.Unmarshal(text, &p); err != nil { // not everything between here and there speaks RFC 9457
+		p = problem.Problem{Detail: string(text)}
 	}
 	return hint{}, f.refusal(answer.StatusCode, &p)
 }
@@ -55,29 +53,27 @@ func (f *forwarder) read(answer *http.Response) (hint, error) {
 func (f *forwarder) refusal(status int, p *problem.Problem) error {
 	said := fmt.Errorf("status %d: %.300q", status, p.Detail)
 	switch {
-	case status == http.StatusBadRequest:
+	case status == http.StatusBadRequest && refusals[wire.Code(p.Code)]:
 		return &network.RejectedError{Function: wire.FnIssue, Reason: reason(p)}
 	case status == http.StatusServiceUnavailable && p.Code != problem.CodeUnknownOutcome:
 		return f.unavailable(said)
-	case status >= 400 && status < 500: // it is this front that is not welcome there, not the certificate
+	case status >= 400 && status < 500: // it is this front that is not welcome there, or the URL that is wrong, not the certificate
 		return f.unavailable(said)
 	}
 	return f.unknown(said)
 }
 
+// refusals are the codes that a 400 has if it is about the certificate.
+var refusals = map[wire.Code]bool{
+	wire.InvalidArgument: true, wire.NotFound: true, wire.AlreadyExists: true, wire.PermissionDenied: true, wire.FailedPrecondition: true,
+}
+
 // reason is a problem as the contract would have said it. It is another's text: wire.Errorf shortens it.
 func reason(p *problem.Problem) *wire.Error {
-	code := wire.Code(p.Code)
-	switch code {
-	case wire.InvalidArgument, wire.NotFound, wire.AlreadyExists, wire.PermissionDenied, wire.FailedPrecondition:
-	default:
-		code = wire.FailedPrecondition
+	if p.Rule == "" || len(p.Field) > maxField {
+		return wire.Errorf(wire.Code(p.Code), "chain", "", "must be one that the CA's operator takes: %s", p.Detail)
 	}
-	if p.Rule == "" {
-		return wire.Errorf(code, "chain", "", "must be one that the CA's operator takes: %s", p.Detail)
-	}
-	field, value, rule := p.Field, p.Value, p.Rule
-	return wire.Errorf(code, wire.Errorf(code, "", field, "").Value, value, "%s", rule)
+	return wire.Errorf(wire.Code(p.Code), p.Field, p.Value, "%s", p.Rule)
 }
 
 var errHint = errors.New("answer must be an SCT as add-chain has it (RFC 6962 section 4.1), with one leaf_index extension (c2sp.org/static-ct-api)")
@@ -92,7 +88,7 @@ func parseHint(text []byte) (hint, error) {
 		return hint{}, errHint
 	}
 	index, ok := leafIndex(sct.Extensions)
-	if !ok || sct.Time > math.MaxInt64/2 {
+	if !ok {
 		return hint{}, errHint
 	}
 	return hint{index: index, time: wire.Millis(sct.Time)}, nil

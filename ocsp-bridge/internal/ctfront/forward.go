@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -71,8 +73,8 @@ type forwarder struct {
 
 // Submit implements ctapi.Submitter.
 func (f *forwarder) Submit(ctx context.Context, der []byte) (wire.LogEntry, error) {
-	if wasForwarded(ctx) {
-		return wire.LogEntry{}, f.unavailable(errors.New("another front sent this one on already: one of the two is told a wrong operating organisation"))
+	if n := hops(ctx); n >= maxHops {
+		return wire.LogEntry{}, f.unavailable(fmt.Errorf("%d fronts sent this one on: one of them is told a wrong operating organisation", n))
 	}
 	pre, err := ctleaf.IsPrecert(der)
 	if err != nil {
@@ -87,7 +89,7 @@ func (f *forwarder) Submit(ctx context.Context, der []byte) (wire.LogEntry, erro
 
 // send returns where the other organisation says that the certificate is.
 func (f *forwarder) send(ctx context.Context, der []byte, pre bool) (hint, error) {
-	body, err := json.Marshal(map[string][][]byte{"chain": append([][]byte{der}, f.cfg.Chain()...)})
+	body, err := json.Marshal(map[string][][]byte{"chain": f.chain(der)})
 	if err != nil {
 		return hint{}, err
 	}
@@ -103,7 +105,7 @@ func (f *forwarder) send(ctx context.Context, der []byte, pre bool) (hint, error
 		return hint{}, f.unavailable(err)
 	}
 	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set(headerForwarded, f.cfg.CAID.String())
+	r.Header.Set(headerForwarded, strconv.Itoa(hops(ctx)+1))
 	// The same octets always get the same entry. So net/http may repeat the request if a kept connection turns out to be closed, as all are
 	// after the other side's restart. (This form of the header is not sent.)
 	r.Header["Idempotency-Key"] = []string{}
@@ -116,6 +118,23 @@ func (f *forwarder) send(ctx context.Context, der []byte, pre bool) (hint, error
 	}
 	defer answer.Body.Close() //nolint:errcheck // whatever is left in it does not matter
 	return f.read(answer)
+}
+
+// chain is what is sent: der, and what certifies it. A CA may have certificates of several names; one that Chain's first did not issue goes
+// alone, and its operator knows the rest.
+func (f *forwarder) chain(der []byte) [][]byte {
+	rest := f.cfg.Chain()
+	if len(rest) == 0 {
+		return [][]byte{der}
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return [][]byte{der}
+	}
+	if issuer, err := x509.ParseCertificate(rest[0]); err != nil || !bytes.Equal(issuer.RawSubject, leaf.RawIssuer) {
+		return [][]byte{der}
+	}
+	return append([][]byte{der}, rest...)
 }
 
 // await returns the entry once this organisation's own log has it.

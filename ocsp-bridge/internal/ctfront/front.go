@@ -118,7 +118,7 @@ func (f *Front) ServeLog(w http.ResponseWriter, r *http.Request, ca wire.CAID, r
 			problem.Write(w, f.cfg.Logger, f.elsewhere(ca))
 			return
 		}
-		r = r.WithContext(noteForwarded(r))
+		r = r.WithContext(countHops(r))
 	}
 	log.api.API().ServeHTTP(w, at(r, rest))
 }

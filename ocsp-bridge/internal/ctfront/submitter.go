@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/network"
@@ -23,20 +24,29 @@ func (s *submitter) Submit(ctx context.Context, der []byte) (wire.LogEntry, erro
 	return to.Submit(ctx, der)
 }
 
-// headerForwarded marks a submission that another front sends on. It is not sent on again: two fronts that take each other for the operating
-// organisation's would do so for ever.
+// headerForwarded counts the fronts that a submission has come through. Two fronts that take each other for the operating organisation's would
+// send it to and fro for ever.
 const headerForwarded = "Certanchor-Forwarded"
 
-type forwardedKey struct{}
+// maxHops is one more than there is use for: another organisation's front, the operator's front, the CA bridge.
+const maxHops = 4
 
-func noteForwarded(r *http.Request) context.Context {
-	if r.Header.Get(headerForwarded) == "" {
+type hopsKey struct{}
+
+// countHops keeps the request's count for the Submitter.
+func countHops(r *http.Request) context.Context {
+	said := r.Header.Get(headerForwarded)
+	if said == "" {
 		return r.Context()
 	}
-	return context.WithValue(r.Context(), forwardedKey{}, true)
+	n, err := strconv.Atoi(said)
+	if err != nil || n < 0 {
+		n = maxHops
+	}
+	return context.WithValue(r.Context(), hopsKey{}, n)
 }
 
-func wasForwarded(ctx context.Context) bool {
-	was, _ := ctx.Value(forwardedKey{}).(bool)
-	return was
+func hops(ctx context.Context) int {
+	n, _ := ctx.Value(hopsKey{}).(int)
+	return n
 }

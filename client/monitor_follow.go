@@ -1,0 +1,263 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/lognames"
+	"github.com/certanchor/certanchor/internal/tlogproof"
+)
+
+const (
+	statusLog = "status" // name in paths
+	listName  = "logs"   // what the list of logs is called where logs have names
+
+	maxList    = 4 << 20 // octets
+	maxLogs    = 4096
+	batchTiles = 32 // entries of so many tiles are delivered and saved together
+	saveEvery  = 5 * time.Second
+)
+
+// head is a checkpoint that was opened under the policy or with a log key.
+type head struct {
+	*tlogproof.Checkpoint
+	note   []byte
+	newest time.Time // cosignature; zero: log keys alone are trusted
+}
+
+// round reads all logs up to their newest checkpoints. A log that cannot be followed does not keep the others from being.
+func (m *Monitor) round(ctx context.Context) error {
+	m.pause = 0
+	err := m.settle(ctx, listName, m.list(ctx))
+	// The status log's head is older than those of the issuance logs, so every certificate that it is about is in them. It is
+	// so as long as one server's checkpoints are of one age; maxEarly is for when they are not.
+	status, statusErr := m.head(ctx, statusLog, false)
+	for _, name := range slices.Sorted(maps.Keys(m.state.Logs)) {
+		if name != statusLog {
+			err = errors.Join(err, m.settle(ctx, name, m.follow(ctx, name, nil)))
+		}
+		if f := (*fatalError)(nil); errors.As(err, &f) || ctx.Err() != nil {
+			return errors.Join(err, ctx.Err())
+		}
+	}
+	if statusErr == nil {
+		statusErr = m.follow(ctx, statusLog, status)
+	}
+	err = errors.Join(err, m.settle(ctx, statusLog, statusErr))
+	return errors.Join(err, ctx.Err(), m.flush())
+}
+
+// list learns which logs there are. Whether they are what they must be shows when they are read.
+func (m *Monitor) list(ctx context.Context) error {
+	body, err := m.get(ctx, "/logs", maxList, false)
+	if err != nil {
+		return err
+	}
+	var logs []struct {
+		CAID string `json:"ca_id"`
+	}
+	if len(body) > maxList {
+		return fmt.Errorf("%w: %s/logs: longer than %d octets", ErrTransport, m.base, maxList)
+	}
+	if err := json.Unmarshal(body, &logs); err != nil {
+		return fmt.Errorf("%w: %s/logs: must be a list of logs: %w", ErrTransport, m.base, err)
+	}
+	if len(logs) > maxLogs {
+		return fmt.Errorf("%w: %s/logs: %d logs: must be at most %d", ErrTransport, m.base, len(logs), maxLogs)
+	}
+	names := []string{statusLog}
+	for _, l := range logs {
+		if l.CAID == "" { // the status log and the map log, which have no CA
+			continue
+		}
+		if _, err := wire.ParseCAID(l.CAID); err != nil {
+			return fmt.Errorf("%w: %s/logs: %w", ErrTransport, m.base, err)
+		}
+		names = append(names, l.CAID)
+	}
+	for _, name := range names {
+		if m.state.Logs[name] == nil {
+			// A log that appears later is new, all of it.
+			m.state.log(name).FromHead = !m.state.Listed && !m.cfg.FromStart
+			m.dirty = true
+		}
+	}
+	m.dirty = m.dirty || !m.state.Listed
+	m.state.Listed = true
+	return nil
+}
+
+func (m *Monitor) origin(name string) string {
+	switch name {
+	case statusLog:
+		return lognames.Status(m.channel)
+	case listName:
+		return m.channel + "/" + listName
+	}
+	id, err := wire.ParseCAID(name)
+	if err != nil { // names come from list and from status leaves
+		return m.channel + "/issuance/" + name
+	}
+	return lognames.Issuance(m.channel, id)
+}
+
+// head fetches a log's newest checkpoint. Errors: ErrTransport, ErrCheckpoint.
+func (m *Monitor) head(ctx context.Context, name string, anew bool) (*head, error) {
+	path := "/logs/" + name + "/checkpoint"
+	signed, err := m.get(ctx, path, maxAnswer, anew)
+	if err != nil {
+		return nil, err
+	}
+	h := &head{note: signed}
+	if m.cfg.Policy != nil {
+		opened, err := m.cfg.Policy.p.OpenCheckpoint(signed, m.origin(name), false)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %s%s: %w", ErrCheckpoint, m.base, path, err)
+		}
+		h.Checkpoint, h.newest = &opened.Checkpoint, opened.Newest
+	} else if h.Checkpoint, _, err = tlogproof.OpenCheckpoint(signed, m.origin(name), m.cfg.LogKeys...); err != nil {
+		return nil, fmt.Errorf("%w: %s%s: %w", ErrCheckpoint, m.base, path, err)
+	}
+	if h.Size > maxSize {
+		return nil, fmt.Errorf("%w: %s: size %d: must be at most %d, leaf indexes end there", ErrCheckpoint, m.origin(name), h.Size, uint64(maxSize))
+	}
+	return h, nil
+}
+
+// follow reads a log up to h, or if that is nil to its newest checkpoint. What is an alarm is looked at twice, the second time past
+// caches, which may be older than the log or broken.
+func (m *Monitor) follow(ctx context.Context, name string, h *head) error {
+	err := m.followOnce(ctx, name, h, false)
+	if errors.Is(err, ErrAlarm) {
+		err = m.followOnce(ctx, name, nil, true)
+	}
+	return err
+}
+
+func (m *Monitor) followOnce(ctx context.Context, name string, h *head, anew bool) (err error) {
+	if h == nil {
+		if h, err = m.head(ctx, name, anew); err != nil {
+			return err
+		}
+	}
+	t := &tree{m: m, ctx: ctx, dir: "/logs/" + name + "/", cp: h.Checkpoint, anew: anew, cache: map[tlog.Tile][]byte{}}
+	l := m.state.log(name)
+	if err := m.advance(t, l); err != nil {
+		if alarm := (*alarmError)(nil); errors.As(err, &alarm) {
+			alarm.served = h.note
+		}
+		return err
+	}
+	if l.last == nil || l.last.Size < h.Size {
+		if l.last == nil && l.FromHead {
+			l.Next = h.Size
+		}
+		l.Checkpoint, l.last, l.FromHead, m.dirty = h.note, h.Checkpoint, false, true
+	}
+	if err := m.step("checkpoint"); err != nil {
+		return err
+	}
+	if err := m.read(t, name, l); err != nil {
+		if alarm := (*alarmError)(nil); errors.As(err, &alarm) {
+			alarm.served = h.note
+		}
+		return err
+	}
+	if age := m.cfg.Now().Sub(h.newest); m.cfg.Policy != nil && age > m.cfg.Policy.MaxAge()+DefaultSkew {
+		return fmt.Errorf("%w: %s: newest cosignature is of %s: the policy allows %v", ErrCheckpoint, m.origin(name), h.newest.UTC().Format(time.RFC3339), m.cfg.Policy.MaxAge())
+	}
+	return nil
+}
+
+// advance checks that the tree is the saved one, grown.
+func (m *Monitor) advance(t *tree, l *logState) error {
+	old := l.last
+	switch {
+	case t.cp.Size == 0 && t.cp.Root != tlogproofEmpty:
+		return fork("the log of size 0 has root %x: must be that of an empty tree (RFC 6962 section 2.1)", t.cp.Root)
+	case old == nil:
+		return nil
+	case t.cp.Size < old.Size:
+		return &alarmError{class: AlarmRollback, detail: fmt.Errorf("the log has size %d: it had %d before", t.cp.Size, old.Size)}
+	case t.cp.Size == old.Size && t.cp.Root != old.Root:
+		return fork("the log of size %d has root %x: it had %x before", t.cp.Size, t.cp.Root, old.Root)
+	case t.cp.Size == old.Size || old.Size == 0:
+		return nil
+	}
+	return t.extends(old)
+}
+
+// read delivers what is new, some tiles at a time.
+func (m *Monitor) read(t *tree, name string, l *logState) error {
+	began, from := m.cfg.Now(), l.Next
+	for l.Next < t.cp.Size {
+		to := min((l.Next/tileWidth+batchTiles)*tileWidth, t.cp.Size)
+		b, err := m.batch(t, name, l.Next, to)
+		if err != nil {
+			return err
+		}
+		if err := m.commit(t.ctx, l, to, b); err != nil {
+			return err
+		}
+		m.report(name, began, from, l.Next, t.cp.Size)
+	}
+	return nil
+}
+
+func (m *Monitor) batch(t *tree, name string, from, to uint64) (*batch, error) {
+	origin := m.origin(name)
+	if name == statusLog {
+		leaves := make([][]byte, to-from)
+		err := t.entries(from, to, "entries", maxBundleEntry, func(a tileArea, octets []byte) error {
+			all, err := readBundle(octets, a.width)
+			for i := a.first; i < a.last && err == nil; i++ {
+				leaves[i-from] = all[i-a.start]
+				err = a.verify(i, leaves[i-from])
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		return m.statusBatch(origin, from, leaves), nil
+	}
+	caID, err := wire.ParseCAID(name)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]*finding, to-from)
+	t = t.below("static/")
+	err = t.entries(from, to, "data", maxDataEntry, func(a tileArea, octets []byte) error {
+		all, err := readEntries(octets, a.width)
+		for i := a.first; i < a.last && err == nil; i++ {
+			e := all[i-a.start]
+			if err = a.verify(i, e.leaf); err != nil {
+				break
+			}
+			if err = e.check(i, caID); err != nil {
+				err = fmt.Errorf("entry %d: %w", i, err)
+				break
+			}
+			found[i-from] = m.patterns.find(e, caID, origin, i)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	var list []finding
+	for _, f := range found {
+		if f != nil {
+			list = append(list, *f)
+		}
+	}
+	return m.issuanceBatch(list), nil
+}
