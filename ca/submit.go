@@ -20,6 +20,11 @@ func (s *Server) SubmitCertificate(ctx context.Context, der []byte) (wire.LogEnt
 	if err := s.issuer.signed(der); err != nil {
 		return wire.LogEntry{}, err
 	}
+	return s.submit(ctx, der)
+}
+
+// submit is SubmitCertificate for a certificate whose signature is verified.
+func (s *Server) submit(ctx context.Context, der []byte) (wire.LogEntry, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.settings.IssueTimeout)
 	defer cancel()
 	if err := s.reachable(ctx); err != nil {

@@ -35,7 +35,7 @@ type head struct {
 
 // round reads all logs up to their newest checkpoints. A log that cannot be followed does not keep the others from being.
 func (m *Monitor) round(ctx context.Context) error {
-	m.pause = 0
+	m.pause.Store(0)
 	err := m.settle(ctx, listName, m.list(ctx))
 	// The status log's head is older than those of the issuance logs, so every certificate that it is about is in them. It is
 	// so as long as one server's checkpoints are of one age; maxEarly is for when they are not.
@@ -132,11 +132,11 @@ func (m *Monitor) head(ctx context.Context, name string, anew bool) (*head, erro
 	return h, nil
 }
 
-// follow reads a log up to h, or if that is nil to its newest checkpoint. What is an alarm is looked at twice, the second time past
-// caches, which may be older than the log or broken.
+// follow reads a log up to h, or if that is nil to its newest checkpoint. What a cache can cause, by being older than the log or broken,
+// is looked at again past caches; two signed checkpoints that contradict each other no cache can make.
 func (m *Monitor) follow(ctx context.Context, name string, h *head) error {
 	err := m.followOnce(ctx, name, h, false)
-	if errors.Is(err, ErrAlarm) {
+	if alarm := (*alarmError)(nil); errors.As(err, &alarm) && alarm.class != AlarmFork {
 		err = m.followOnce(ctx, name, nil, true)
 	}
 	return err
@@ -148,12 +148,18 @@ func (m *Monitor) followOnce(ctx context.Context, name string, h *head, anew boo
 			return err
 		}
 	}
-	t := &tree{m: m, ctx: ctx, dir: "/logs/" + name + "/", cp: h.Checkpoint, anew: anew, cache: map[tlog.Tile][]byte{}}
-	l := m.state.log(name)
-	if err := m.advance(t, l); err != nil {
+	defer func() {
 		if alarm := (*alarmError)(nil); errors.As(err, &alarm) {
 			alarm.served = h.note
 		}
+	}()
+	dir := "/logs/" + name + "/"
+	t := &tree{m: m, ctx: ctx, dir: dir, entriesDir: dir, cp: h.Checkpoint, anew: anew, cache: map[tlog.Tile][]byte{}}
+	if name != statusLog {
+		t.entriesDir += "static/"
+	}
+	l := m.state.log(name)
+	if err := m.advance(t, l); err != nil {
 		return err
 	}
 	if l.last == nil || l.last.Size < h.Size {
@@ -166,9 +172,6 @@ func (m *Monitor) followOnce(ctx context.Context, name string, h *head, anew boo
 		return err
 	}
 	if err := m.read(t, name, l); err != nil {
-		if alarm := (*alarmError)(nil); errors.As(err, &alarm) {
-			alarm.served = h.note
-		}
 		return err
 	}
 	if age := m.cfg.Now().Sub(h.newest); m.cfg.Policy != nil && age > m.cfg.Policy.MaxAge()+DefaultSkew {
@@ -181,7 +184,7 @@ func (m *Monitor) followOnce(ctx context.Context, name string, h *head, anew boo
 func (m *Monitor) advance(t *tree, l *logState) error {
 	old := l.last
 	switch {
-	case t.cp.Size == 0 && t.cp.Root != tlogproofEmpty:
+	case t.cp.Size == 0 && t.cp.Root != emptyRoot:
 		return fork("the log of size 0 has root %x: must be that of an empty tree (RFC 6962 section 2.1)", t.cp.Root)
 	case old == nil:
 		return nil
@@ -213,28 +216,40 @@ func (m *Monitor) read(t *tree, name string, l *logState) error {
 }
 
 func (m *Monitor) batch(t *tree, name string, from, to uint64) (*batch, error) {
-	origin := m.origin(name)
 	if name == statusLog {
-		leaves := make([][]byte, to-from)
-		err := t.entries(from, to, "entries", maxBundleEntry, func(a tileArea, octets []byte) error {
-			all, err := readBundle(octets, a.width)
-			for i := a.first; i < a.last && err == nil; i++ {
-				leaves[i-from] = all[i-a.start]
-				err = a.verify(i, leaves[i-from])
-			}
-			return err
-		})
+		leaves, err := t.leaves(from, to)
 		if err != nil {
 			return nil, err
 		}
-		return m.statusBatch(origin, from, leaves), nil
+		return m.statusBatch(m.origin(name), from, leaves), nil
 	}
+	findings, err := m.find(t, name, from, to)
+	if err != nil {
+		return nil, err
+	}
+	return m.issuanceBatch(findings), nil
+}
+
+// leaves reads entries of the status log.
+func (t *tree) leaves(from, to uint64) ([][]byte, error) {
+	leaves := make([][]byte, to-from)
+	return leaves, t.entries(from, to, "entries", maxBundleEntry, func(a tileArea, octets []byte) error {
+		all, err := readBundle(octets, a.width)
+		for i := a.first; i < a.last && err == nil; i++ {
+			leaves[i-from] = all[i-a.start]
+			err = a.verify(i, leaves[i-from])
+		}
+		return err
+	})
+}
+
+// find reads entries of an issuance log and returns what is to be reported of them.
+func (m *Monitor) find(t *tree, name string, from, to uint64) ([]finding, error) {
 	caID, err := wire.ParseCAID(name)
 	if err != nil {
 		return nil, err
 	}
 	found := make([]*finding, to-from)
-	t = t.below("static/")
 	err = t.entries(from, to, "data", maxDataEntry, func(a tileArea, octets []byte) error {
 		all, err := readEntries(octets, a.width)
 		for i := a.first; i < a.last && err == nil; i++ {
@@ -246,7 +261,7 @@ func (m *Monitor) batch(t *tree, name string, from, to uint64) (*batch, error) {
 				err = fmt.Errorf("entry %d: %w", i, err)
 				break
 			}
-			found[i-from] = m.patterns.find(e, caID, origin, i)
+			found[i-from] = m.patterns.find(e, caID, m.origin(name), i)
 		}
 		return err
 	})
@@ -259,5 +274,5 @@ func (m *Monitor) batch(t *tree, name string, from, to uint64) (*batch, error) {
 			list = append(list, *f)
 		}
 	}
-	return m.issuanceBatch(list), nil
+	return list, nil
 }

@@ -79,7 +79,9 @@ func loadState(path, channel string, texts []string) (*monitorState, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
-	bad := func(field, value, rule string) error { return fmt.Errorf("state %s: %s %s: %s", path, field, value, rule) }
+	bad := func(field, value, rule string) error {
+		return fmt.Errorf("state %s: %s %s: %s", path, field, value, rule)
+	}
 	s = &monitorState{}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()

@@ -27,10 +27,10 @@ func (m *Monitor) statusBatch(origin string, first uint64, leaves [][]byte) *bat
 			if cert := m.state.Certs[trackKey(leaf.CAID, leaf.Serial)]; cert != nil {
 				b.events = append(b.events, statusEvent(origin, index, &leaf, cert))
 			} else {
-				b.early = append(b.early, earlyLeaf{Index: index, Leaf: raw, leaf: leaf})
+				b.early = append(b.early, earlyLeaf{Index: index, Leaf: slices.Clone(raw), leaf: leaf})
 			}
 		case wire.LeafRule:
-			b.early = append(b.early, earlyLeaf{Index: index, Leaf: raw, leaf: leaf})
+			b.early = append(b.early, earlyLeaf{Index: index, Leaf: slices.Clone(raw), leaf: leaf})
 			m.caEvent(b, origin, index, &leaf)
 		case wire.LeafCA:
 			if leaf.Change == 1 {

@@ -25,12 +25,13 @@ const (
 
 // tree is a log as a checkpoint that is trusted commits to it. It gives out nothing that does not hash up to the checkpoint.
 type tree struct {
-	m     *Monitor
-	ctx   context.Context // of the round
-	dir   string          // path of the log, with a slash at the end
-	cp    *tlogproof.Checkpoint
-	anew  bool                 // past caches
-	cache map[tlog.Tile][]byte // verified
+	m          *Monitor
+	ctx        context.Context // of the round
+	dir        string          // path of the log, with a slash at the end
+	entriesDir string          // the same for entries
+	cp         *tlogproof.Checkpoint
+	anew       bool                 // past caches
+	cache      map[tlog.Tile][]byte // verified
 }
 
 // Height implements tlog.TileReader.
@@ -99,7 +100,7 @@ func (t *tree) entries(from, to uint64, kind string, maxEntry int, read func(a t
 		a := tileArea{start: n * tileWidth, first: max(from, n*tileWidth), last: min(to, (n+1)*tileWidth)}
 		a.width = int(min(t.cp.Size-a.start, tileWidth))
 		a.hashes = hashes[a.first-from : a.last-from]
-		path := t.dir + tilePath(tlog.Tile{H: tileHeight, N: int64(n), W: a.width}, kind)
+		path := t.entriesDir + tilePath(tlog.Tile{H: tileHeight, N: int64(n), W: a.width}, kind)
 		octets, err := t.m.get(t.ctx, path, a.width*maxEntry, t.anew)
 		if err != nil {
 			return err

@@ -57,30 +57,31 @@ func (b *Bridge) alarm(e *witness.Evidence) {
 		"signed_by", e.Signers, "own_root", fmt.Sprintf("%x", e.OwnRoot), "checkpoint", string(e.Note))
 }
 
-// watchPeer compares what a peer serves with the own logs at each Tick, until ctx ends.
+// watchPeer compares what a peer serves with the own logs at each Tick, until ctx ends; what failed is tried again sooner.
 func (b *Bridge) watchPeer(ctx context.Context, p *peer) {
 	var (
-		began bool
-		ticks uint64
+		due, failed = true, false
+		ticks       uint64
+		again       = b.cfg.After(headRetry)
 	)
 	for {
 		changed := b.index.Changed()
-		v := b.index.View()
-		if b.confirmed.Load() && (!began || v.MapLog().Size != ticks) {
-			began, ticks = true, v.MapLog().Size
+		size := b.index.View().MapLog().Size
+		if b.confirmed.Load() && (due || size != ticks) {
 			err := b.compare(ctx, p)
 			if ctx.Err() != nil {
 				return
 			}
-			if err != nil {
+			if err != nil && !failed {
 				b.log.Warn("peer cannot be compared", "peer", p.MSPID, "error", err)
 			}
 			b.sight.set(p.MSPID, peerState{At: b.cfg.Now(), Err: err})
-			continue // what came meanwhile
+			due, failed, ticks = false, err != nil, size
 		}
 		select {
 		case <-changed:
-		case <-b.cfg.After(headRetry): // confirmed is not told by the index
+		case <-again:
+			again, due = b.cfg.After(headRetry), due || failed
 		case <-ctx.Done():
 			return
 		}

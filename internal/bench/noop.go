@@ -79,6 +79,7 @@ func (b *issueBench) atLedger(ctx context.Context, d *deploy.Deployment, ledgers
 			args[i] = append(args[i], wire.Encode(wire.NewIssueArg(id, certs[n*noopBatch:(n+1)*noopBatch])))
 		}
 	}
+	b.say("  submitting %d batches of %d certificates", batches*len(ledgers), noopBatch)
 	before, err := cpuClock(ctx, d)
 	if err != nil {
 		return nil, err

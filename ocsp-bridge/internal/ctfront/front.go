@@ -70,6 +70,9 @@ func New(cfg Config) (*Front, error) {
 	if err := checkPublicURL(cfg.PublicURL); err != nil {
 		return nil, err
 	}
+	if cfg.MaxPending < 0 {
+		return nil, wire.Errorf(wire.InvalidArgument, "max_pending", fmt.Sprint(cfg.MaxPending), "must be at least 1")
+	}
 	cfg.PublicURL = strings.TrimRight(cfg.PublicURL, "/")
 	if cfg.Now == nil {
 		cfg.Now = time.Now

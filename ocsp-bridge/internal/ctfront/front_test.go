@@ -179,6 +179,7 @@ func TestConfigThatIsRefused(t *testing.T) {
 		"URL with a plus":   {func(c *Config) { c.PublicURL = "https://a.example/a+b" }, "public_url"},
 		"not a web URL":     {func(c *Config) { c.PublicURL = "ftp://a.example" }, "public_url"},
 		"URL with password": {func(c *Config) { c.PublicURL = "https://a:b@a.example" }, "public_url"},
+		"pending below 0":   {func(c *Config) { c.MaxPending = -1 }, "max_pending"},
 		"no place for keys": {func(c *Config) { c.Dir = "/dev/null/keys" }, "log keys"},
 	} {
 		cfg := good

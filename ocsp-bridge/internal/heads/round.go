@@ -42,10 +42,12 @@ func (h *Heads) begin(e *entry) error {
 func (h *Heads) round(e *entry) {
 	h.space(e)
 	err := h.cosigned(e)
-	if err != nil && h.ctx.Err() == nil {
-		h.cfg.Logger.Warn("no cosigned checkpoint", "log", e.log.Name, "error", err)
-	}
-	e.update(func() { e.running, e.err, e.ended = false, err, e.ended+1 })
+	e.update(func() {
+		if err != nil && e.err == nil && h.ctx.Err() == nil { // once, not at every retry
+			h.cfg.Logger.Warn("no cosigned checkpoint", "log", e.log.Name, "error", err)
+		}
+		e.running, e.err, e.ended = false, err, e.ended+1
+	})
 }
 
 // update changes e under its lock and wakes those who wait.
