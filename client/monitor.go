@@ -84,8 +84,7 @@ type Monitor struct {
 	dirty bool      // state is not saved
 	saved time.Time // when it was
 
-	began time.Time
-	seen  map[string]time.Time // by log: when it was last followed to its end
+	failing map[string]time.Time // by log: since when it cannot be followed
 
 	pause atomic.Int64 // time.Duration that the server asked for in this round
 
@@ -94,7 +93,7 @@ type Monitor struct {
 
 // NewMonitor checks a configuration and reads the state. Errors name what is wrong.
 func NewMonitor(c MonitorConfig) (*Monitor, error) {
-	m := &Monitor{cfg: c, base: strings.TrimRight(c.URL, "/"), http: noRedirects(c.HTTP), seen: map[string]time.Time{}}
+	m := &Monitor{cfg: c, base: strings.TrimRight(c.URL, "/"), http: noRedirects(c.HTTP), failing: map[string]time.Time{}}
 	if u, err := url.Parse(c.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("monitor: URL %q: must be an absolute http or https URL, without query and fragment", c.URL)
 	}
@@ -122,8 +121,7 @@ func NewMonitor(c MonitorConfig) (*Monitor, error) {
 	if err := m.cfg.defaults(); err != nil {
 		return nil, err
 	}
-	m.began = m.cfg.Now()
-	m.saved = m.began
+	m.saved = m.cfg.Now()
 	m.state, err = loadState(c.StateFile, m.channel, texts)
 	return m, err
 }
@@ -189,6 +187,9 @@ func (m *Monitor) CatchUp(ctx context.Context) error {
 	began := m.cfg.Now()
 	for wait := firstBackoff; ; wait = min(2*wait, m.cfg.Interval) {
 		err := m.round(ctx)
+		if err == nil && !m.state.complete() {
+			continue // the status log told of a CA whose log the server has not listed
+		}
 		if err == nil || ctx.Err() != nil || errors.Is(err, ErrAlarm) || errors.As(err, new(*fatalError)) {
 			return err
 		}
@@ -214,7 +215,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 		if err != nil {
 			m.cfg.Log.Warn("not all logs can be followed", "error", err)
 		}
-		if err := m.cfg.Sleep(ctx, max(m.cfg.Interval, m.asked(0))); err != nil {
+		if err := m.cfg.Sleep(ctx, max(m.cfg.Interval, min(m.asked(0), m.cfg.Patience))); err != nil {
 			return err
 		}
 	}

@@ -24,9 +24,10 @@ var (
 
 // finding is an entry of an issuance log that is to be reported.
 type finding struct {
-	event Event
-	key   string   // of tracked; empty: it cannot be followed, there is no serial number
-	cert  *tracked // nil if key is empty
+	event  Event
+	caID   wire.CAID
+	serial wire.Serial
+	cert   *tracked // nil: no changes of its status can be found, for want of a serial number
 }
 
 // find returns what is to be reported of an entry; nil if nothing matches.
@@ -73,7 +74,7 @@ func (ps patterns) find(e *logEntry, caID wire.CAID, origin string, index uint64
 	}
 	ev.Serial = serial.String()
 	spki := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
-	return &finding{event: ev, key: trackKey(caID, serial), cert: &tracked{Names: matching, SPKI: hex.EncodeToString(spki[:]), Times: []wire.Millis{e.at}}}
+	return &finding{event: ev, caID: caID, serial: serial, cert: &tracked{Names: matching, SPKI: hex.EncodeToString(spki[:]), Times: []wire.Millis{e.at}}}
 }
 
 func fingerprint(der []byte) string {

@@ -71,33 +71,36 @@ func (m *Monitor) flush() error {
 
 // settle takes note of how it went with a log, and returns err for the round. An alarm is delivered once for as long as it lasts.
 func (m *Monitor) settle(ctx context.Context, name string, err error) error {
-	now := m.cfg.Now()
 	if ctx.Err() != nil || errors.As(err, new(*fatalError)) {
 		return err
 	}
 	l := m.state.Logs[name]
 	if l == nil {
-		l = &logState{} // of the list, which has no entries, and of what was never seen
+		l = &logState{} // the list, which is no log, and what was never seen
 	}
-	var alarm *alarmError
-	switch {
-	case err == nil:
-		m.seen[name] = now
+	if err == nil {
+		delete(m.failing, name)
 		if l.Alarm != "" {
 			m.cfg.Log.Info("alarm has ended", "log", m.origin(name), "alarm", l.Alarm)
 			l.Alarm, m.dirty = "", true
 		}
 		return nil
-	case !errors.As(err, &alarm):
-		since := m.seen[name]
-		if since.IsZero() {
-			since = m.began
+	}
+	now := m.cfg.Now()
+	var alarm *alarmError
+	if errors.As(err, &alarm) {
+		delete(m.failing, name)
+	} else {
+		since, ok := m.failing[name]
+		if !ok {
+			since = now
+			m.failing[name] = now
 		}
 		if now.Sub(since) < m.cfg.Patience {
 			return err
 		}
-		err = &alarmError{class: AlarmBlind, detail: fmt.Errorf("not followed since %s: %w", since.UTC().Format(time.RFC3339), err)}
-		errors.As(err, &alarm)
+		alarm = &alarmError{class: AlarmBlind, detail: fmt.Errorf("out of sight since %s: %w", since.UTC().Format(time.RFC3339), err)}
+		err = alarm
 	}
 	err = fmt.Errorf("%s: %w", m.origin(name), err)
 	if l.Alarm == alarm.class {
@@ -108,13 +111,14 @@ func (m *Monitor) settle(ctx context.Context, name string, err error) error {
 	}
 	m.state.Logs[name] = l
 	l.Alarm, m.dirty = alarm.class, true
+	l.Alarms++
 	return errors.Join(err, m.flush())
 }
 
 func (m *Monitor) alarmEvent(name string, l *logState, alarm *alarmError, now time.Time) Event {
 	origin := m.origin(name)
 	ev := Event{
-		ID: fmt.Sprintf("%s#alarm-%s-%d-%d", origin, alarm.class, l.Next, now.UnixMilli()), Kind: EventAlarm, Time: now.UTC(), Log: origin,
+		ID: fmt.Sprintf("%s#alarm-%d", origin, l.Alarms), Kind: EventAlarm, Time: now.UTC(), Log: origin,
 		Index: l.Next, Alarm: alarm.class, Detail: alarm.detail.Error(),
 	}
 	if len(l.Checkpoint) > 0 {

@@ -37,11 +37,14 @@ type head struct {
 func (m *Monitor) round(ctx context.Context) error {
 	m.pause.Store(0)
 	err := m.settle(ctx, listName, m.list(ctx))
+	if !m.state.Listed {
+		return err // which logs begin at their ends is not known
+	}
 	// The status log's head is older than those of the issuance logs, so every certificate that it is about is in them. It is
 	// so as long as one server's checkpoints are of one age; maxEarly is for when they are not.
 	status, statusErr := m.head(ctx, statusLog, false)
 	for _, name := range slices.Sorted(maps.Keys(m.state.Logs)) {
-		if name != statusLog {
+		if name != statusLog && name != listName {
 			err = errors.Join(err, m.settle(ctx, name, m.follow(ctx, name, nil)))
 		}
 		if f := (*fatalError)(nil); errors.As(err, &f) || ctx.Err() != nil {

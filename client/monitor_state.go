@@ -40,6 +40,7 @@ type logState struct {
 	Next       uint64 `json:"next"`                 // entries below it were delivered
 	FromHead   bool   `json:"from_head,omitempty"`  // what the first checkpoint covers is not to be reported
 	Alarm      string `json:"alarm,omitempty"`      // what was raised and has not ended
+	Alarms     uint64 `json:"alarms,omitempty"`     // how many were raised
 
 	last *tlogproof.Checkpoint // Checkpoint, read
 }
@@ -178,6 +179,16 @@ func (s *monitorState) log(name string) *logState {
 	return l
 }
 
+// complete reports whether every log that is known has been read once.
+func (s *monitorState) complete() bool {
+	for name, l := range s.Logs {
+		if name != listName && l.last == nil {
+			return false
+		}
+	}
+	return true
+}
+
 // batch is what the entries of some tiles give, in their order.
 type batch struct {
 	events    []Event
@@ -190,10 +201,11 @@ type batch struct {
 // apply takes over a batch that was delivered.
 func (s *monitorState) apply(b *batch) {
 	for _, f := range b.certs {
-		if old := s.Certs[f.key]; old != nil {
+		key := trackKey(f.caID, f.serial)
+		if old := s.Certs[key]; old != nil {
 			f.cert.Times = mergeTimes(old.Times, f.cert.Times)
 		}
-		s.Certs[f.key] = f.cert
+		s.Certs[key] = f.cert
 	}
 	s.Early = slices.DeleteFunc(s.Early, func(e earlyLeaf) bool { return b.reported[e.Index] })
 	s.Early = append(s.Early, b.early...)

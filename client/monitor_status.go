@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -15,11 +16,7 @@ func (m *Monitor) statusBatch(origin string, first uint64, leaves [][]byte) *bat
 		index := first + uint64(i)
 		var leaf wire.StatusLeaf
 		if err := wire.Decode(raw, &leaf); err != nil {
-			// It may be about anything, so it is about what is looked for.
-			b.events = append(b.events, Event{
-				ID: eventID(origin, index), Kind: EventUnparsable, Time: m.cfg.Now().UTC(), Log: origin, Index: index,
-				Detail: fmt.Sprintf("a change of status that this program cannot read: %v: %x", err, raw),
-			})
+			b.events = append(b.events, m.unreadable(origin, index, raw, err.Error()))
 			continue
 		}
 		switch leaf.Kind {
@@ -38,9 +35,19 @@ func (m *Monitor) statusBatch(origin string, first uint64, leaves [][]byte) *bat
 			} else {
 				m.caEvent(b, origin, index, &leaf)
 			}
+		default:
+			b.events = append(b.events, m.unreadable(origin, index, raw, fmt.Sprintf("kind %d is not known", leaf.Kind)))
 		}
 	}
 	return b
+}
+
+// unreadable reports a change that may be about anything, and so about what is looked for.
+func (m *Monitor) unreadable(origin string, index uint64, leaf []byte, why string) Event {
+	return Event{
+		ID: eventID(origin, index), Kind: EventUnparsable, Time: m.cfg.Now().UTC(), Log: origin, Index: index,
+		Detail: fmt.Sprintf("a change of status that this program cannot read: %s: %x", why, leaf),
+	}
 }
 
 // issuanceBatch evaluates findings in the order of their log.
@@ -57,13 +64,13 @@ func (m *Monitor) issuanceBatch(findings []finding) *batch {
 			e := &m.state.Early[i]
 			switch {
 			case e.leaf.Kind == wire.LeafRule:
-				if e.leaf.CAID.String() == f.event.CAID && covers(&e.leaf, f.cert) {
+				if e.leaf.CAID == f.caID && covers(&e.leaf, f.cert) {
 					ev := ruleEvent(status, e.Index, &e.leaf, f.cert.Names, 1)
 					ev.ID += "/" + f.event.ID
 					ev.Serial = f.event.Serial
 					b.events = append(b.events, ev)
 				}
-			case !b.reported[e.Index] && trackKey(e.leaf.CAID, e.leaf.Serial) == f.key:
+			case e.leaf.CAID == f.caID && bytes.Equal(e.leaf.Serial, f.serial) && !b.reported[e.Index]:
 				b.reported[e.Index] = true
 				b.events = append(b.events, statusEvent(status, e.Index, &e.leaf, f.cert))
 			}

@@ -82,7 +82,7 @@ The ledger is either a Hyperledger Fabric channel or, on one machine, an embedde
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return setupLog(cmd, level) }
 	root.AddCommand(
 		newServeCommand(), newCACommand(), newOCSPBridgeCommand(), newCertCommand(), newDemoCommand(), newBenchCommand(),
-		newNetworkCommand(), newChaincodeCommand(), newChaincodeBuilderCommand(), newLedgerCommand(),
+		newNetworkCommand(), newChaincodeCommand(), newChaincodeBuilderCommand(), newLedgerCommand(), newMonitorCommand(),
 	)
 	return root
 }
