@@ -86,6 +86,8 @@ type Monitor struct {
 
 	failing map[string]time.Time // by log: since when it cannot be followed
 
+	noStatic map[string]bool // by log: the server has no data tiles
+
 	pause atomic.Int64 // time.Duration that the server asked for in this round
 
 	hook func(step string) error // of tests: an error is the end of the process
@@ -93,7 +95,7 @@ type Monitor struct {
 
 // NewMonitor checks a configuration and reads the state. Errors name what is wrong.
 func NewMonitor(c MonitorConfig) (*Monitor, error) {
-	m := &Monitor{cfg: c, base: strings.TrimRight(c.URL, "/"), http: noRedirects(c.HTTP), failing: map[string]time.Time{}}
+	m := &Monitor{cfg: c, base: strings.TrimRight(c.URL, "/"), failing: map[string]time.Time{}, noStatic: map[string]bool{}}
 	if u, err := url.Parse(c.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("monitor: URL %q: must be an absolute http or https URL, without query and fragment", c.URL)
 	}
@@ -120,6 +122,12 @@ func NewMonitor(c MonitorConfig) (*Monitor, error) {
 	}
 	if err := m.cfg.defaults(); err != nil {
 		return nil, err
+	}
+	m.http = noRedirects(c.HTTP)
+	if t, ok := http.DefaultTransport.(*http.Transport); ok && c.HTTP == nil {
+		t = t.Clone()
+		t.MaxIdleConnsPerHost = m.cfg.Parallel // they are all to one
+		m.http.Transport = t
 	}
 	m.saved = m.cfg.Now()
 	m.state, err = loadState(c.StateFile, m.channel, texts)

@@ -38,14 +38,18 @@ func (ps patterns) find(e *logEntry, caID wire.CAID, origin string, index uint64
 	if e.precert {
 		ev.Kind = EventPrecertificate
 	}
-	cert, err := x509.ParseCertificate(e.der)
+	if e.der != nil {
+		ev.SHA256 = fingerprint(e.der)
+	}
+	der := e.certificate()
+	cert, err := x509.ParseCertificate(der)
 	if err != nil {
-		ev.Matched = ps.within(e.der)
+		ev.Matched = ps.within(der)
 		if ev.Matched == nil {
 			return nil
 		}
 		kind := ev.Kind
-		ev.Kind, ev.Detail, ev.SHA256 = EventUnparsable, fmt.Sprintf("%s does not parse: %v", kind, err), fingerprint(e.der)
+		ev.Kind, ev.Detail = EventUnparsable, fmt.Sprintf("%s does not parse: %v", kind, err)
 		return &finding{event: ev}
 	}
 	ev.Names = certNames(cert)
@@ -67,7 +71,7 @@ func (ps patterns) find(e *logEntry, caID wire.CAID, origin string, index uint64
 	}
 	ev.Issuer, ev.Subject = cert.Issuer.String(), cert.Subject.String()
 	ev.NotBefore, ev.NotAfter = cert.NotBefore.UTC(), cert.NotAfter.UTC()
-	ev.SHA256, ev.Serial = fingerprint(e.der), cert.SerialNumber.Text(16)
+	ev.Serial = cert.SerialNumber.Text(16)
 	serial, err := wire.SerialOf(cert.SerialNumber)
 	if err != nil { // the ledger takes none such
 		return &finding{event: ev}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -124,7 +125,7 @@ func (m *Monitor) alarmEvent(name string, l *logState, alarm *alarmError, now ti
 	if len(l.Checkpoint) > 0 {
 		ev.Evidence = append(ev.Evidence, string(l.Checkpoint))
 	}
-	if len(alarm.served) > 0 {
+	if len(alarm.served) > 0 && !bytes.Equal(alarm.served, l.Checkpoint) {
 		ev.Evidence = append(ev.Evidence, string(alarm.served))
 	}
 	return ev

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/ctleaf"
@@ -18,57 +19,78 @@ type logEntry struct {
 	precert bool
 	caID    wire.CAID // of a precertificate: issuer_key_hash
 	tbs     []byte    // of a precertificate: what the leaf has of it
-	der     []byte    // the certificate; of a precertificate not covered by the leaf's hash
+	der     []byte    // the certificate; of a precertificate not covered by the leaf's hash, and nil if it was not served
 	ext     []byte    // CtExtensions with their length
+}
+
+// readTimestamped reads the TimestampedEntry at the start of data: RFC 6962 section 3.4.
+func readTimestamped(data *cryptobyte.String) (*logEntry, error) {
+	var (
+		all       = *data
+		at        uint64
+		kind      uint16
+		cert, ext cryptobyte.String
+		e         = &logEntry{}
+	)
+	if !data.ReadUint64(&at) || at>>63 != 0 || !data.ReadUint16(&kind) || kind > 1 {
+		return nil, unreadableEntry("timestamp and type")
+	}
+	e.at, e.precert = wire.Millis(at), kind == 1
+	if e.precert && !data.CopyBytes(e.caID[:]) {
+		return nil, unreadableEntry("issuer_key_hash")
+	}
+	if !data.ReadUint24LengthPrefixed(&cert) || len(cert) == 0 {
+		return nil, unreadableEntry("certificate")
+	}
+	before := *data
+	if !data.ReadUint16LengthPrefixed(&ext) {
+		return nil, unreadableEntry("extensions")
+	}
+	e.ext = before[:len(before)-len(*data)]
+	e.leaf = append([]byte{0, 0}, all[:len(all)-len(*data)]...) // v1, timestamped_entry
+	if e.precert {
+		e.tbs = cert
+	} else {
+		e.der = cert
+	}
+	return e, nil
+}
+
+func unreadableEntry(what string) error {
+	return fmt.Errorf("%s cannot be read (RFC 6962 section 3.4, c2sp.org/static-ct-api)", what)
 }
 
 // readEntry reads the TileLeaf at the start of data.
 func readEntry(data *cryptobyte.String) (*logEntry, error) {
-	var (
-		all              = *data
-		at               uint64
-		kind             uint16
-		cert, ext, chain cryptobyte.String
-		e                = &logEntry{}
-	)
-	bad := func(what string) (*logEntry, error) {
-		return nil, fmt.Errorf("%s cannot be read (c2sp.org/static-ct-api, TileLeaf)", what)
+	e, err := readTimestamped(data)
+	if err != nil {
+		return nil, err
 	}
-	if !data.ReadUint64(&at) || at>>63 != 0 || !data.ReadUint16(&kind) {
-		return bad("timestamp and type")
-	}
-	e.at = wire.Millis(at)
-	switch kind {
-	case 0: // x509_entry
-	case 1: // precert_entry
-		e.precert = true
-		if !data.CopyBytes(e.caID[:]) {
-			return bad("issuer_key_hash")
-		}
-	default:
-		return bad(fmt.Sprintf("entry of type %d", kind))
-	}
-	if !data.ReadUint24LengthPrefixed(&cert) || len(cert) == 0 {
-		return bad("certificate")
-	}
-	before := *data
-	if !data.ReadUint16LengthPrefixed(&ext) {
-		return bad("extensions")
-	}
-	e.ext = before[:len(before)-len(*data)]
-	e.leaf = append([]byte{0, 0}, all[:len(all)-len(*data)]...) // v1, timestamped_entry
-	e.der = cert
+	var pre, chain cryptobyte.String
 	if e.precert {
-		e.tbs = cert
-		if !data.ReadUint24LengthPrefixed(&cert) || len(cert) == 0 {
-			return bad("pre_certificate")
+		if !data.ReadUint24LengthPrefixed(&pre) || len(pre) == 0 {
+			return nil, unreadableEntry("pre_certificate")
 		}
-		e.der = cert
+		e.der = pre
 	}
 	if !data.ReadUint16LengthPrefixed(&chain) || len(chain)%32 != 0 {
-		return bad("certificate_chain")
+		return nil, unreadableEntry("certificate_chain")
 	}
 	return e, nil
+}
+
+// readLeaf reads a MerkleTreeLeaf, which has of a precertificate the TBSCertificate only.
+func readLeaf(leaf []byte) (*logEntry, error) {
+	data := cryptobyte.String(leaf)
+	var version, kind uint8
+	if !data.ReadUint8(&version) || !data.ReadUint8(&kind) || version != 0 || kind != 0 {
+		return nil, unreadableEntry("version and leaf_type")
+	}
+	e, err := readTimestamped(&data)
+	if err == nil && !data.Empty() {
+		err = unreadableEntry("what follows the extensions")
+	}
+	return e, err
 }
 
 // readEntries reads a data tile of width entries.
@@ -99,6 +121,9 @@ func (e *logEntry) check(index uint64, caID wire.CAID) error {
 	if e.caID != caID {
 		return fmt.Errorf("issuer_key_hash %s: must be the log's CA", e.caID)
 	}
+	if e.der == nil {
+		return nil
+	}
 	// The hash is over the TBSCertificate: another precertificate could be put beside it.
 	tbs, err := ctleaf.PrecertTBS(e.der)
 	if err != nil {
@@ -124,4 +149,30 @@ func readBundle(bundle []byte, width int) ([][]byte, error) {
 		return nil, fmt.Errorf("%d octets after the last entry of the bundle", len(bundle))
 	}
 	return leaves, nil
+}
+
+// certificate returns what can be parsed as one: of a precertificate that was not served, its TBSCertificate under an empty signature.
+func (e *logEntry) certificate() []byte {
+	if e.der != nil {
+		return e.der
+	}
+	// RFC 5280 section 4.1: version, serialNumber, signature; the last one is repeated after the TBSCertificate.
+	var algorithm cryptobyte.String
+	tbs := cryptobyte.String(e.tbs)
+	version := cbasn1.Tag(0).ContextSpecific().Constructed()
+	if !tbs.ReadASN1(&tbs, cbasn1.SEQUENCE) || !tbs.SkipOptionalASN1(version) || !tbs.SkipASN1(cbasn1.INTEGER) ||
+		!tbs.ReadASN1Element(&algorithm, cbasn1.SEQUENCE) {
+		return e.tbs // which does not parse either
+	}
+	b := cryptobyte.NewBuilder(make([]byte, 0, len(e.tbs)+64))
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddBytes(e.tbs)
+		b.AddBytes(algorithm)
+		b.AddASN1BitString(nil)
+	})
+	der, err := b.Bytes()
+	if err != nil {
+		return e.tbs
+	}
+	return der
 }

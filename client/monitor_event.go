@@ -52,7 +52,7 @@ type Event struct {
 	Matched   []string  `json:"matched,omitempty"` // patterns
 	NotBefore time.Time `json:"not_before,omitzero"`
 	NotAfter  time.Time `json:"not_after,omitzero"`
-	SHA256    string    `json:"sha256,omitempty"` // of the certificate or precertificate, hexadecimal
+	SHA256    string    `json:"sha256,omitempty"` // of the certificate or precertificate, hexadecimal; empty of a precertificate if the server has its TBSCertificate only
 
 	Change     string    `json:"change,omitempty"`
 	Reason     string    `json:"reason,omitempty"` // RFC 5280's name

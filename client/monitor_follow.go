@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"time"
 
@@ -93,6 +94,14 @@ func (m *Monitor) list(ctx context.Context) error {
 			m.dirty = true
 		}
 	}
+	for name, l := range m.state.Logs {
+		// What the server made up and took back; what the ledger or a checkpoint told of stays.
+		if l.last == nil && !l.Announced && name != listName && !slices.Contains(names, name) {
+			delete(m.state.Logs, name)
+			delete(m.failing, name)
+			m.dirty = true
+		}
+	}
 	m.dirty = m.dirty || !m.state.Listed
 	m.state.Listed = true
 	return nil
@@ -156,11 +165,7 @@ func (m *Monitor) followOnce(ctx context.Context, name string, h *head, anew boo
 			alarm.served = h.note
 		}
 	}()
-	dir := "/logs/" + name + "/"
-	t := &tree{m: m, ctx: ctx, dir: dir, entriesDir: dir, cp: h.Checkpoint, anew: anew, cache: map[tlog.Tile][]byte{}}
-	if name != statusLog {
-		t.entriesDir += "static/"
-	}
+	t := &tree{m: m, ctx: ctx, dir: "/logs/" + name + "/", cp: h.Checkpoint, anew: anew, cache: map[tlog.Tile][]byte{}}
 	l := m.state.log(name)
 	if err := m.advance(t, l); err != nil {
 		return err
@@ -233,10 +238,10 @@ func (m *Monitor) batch(t *tree, name string, from, to uint64) (*batch, error) {
 	return m.issuanceBatch(findings), nil
 }
 
-// leaves reads entries of the status log.
+// leaves reads entries as what is hashed.
 func (t *tree) leaves(from, to uint64) ([][]byte, error) {
 	leaves := make([][]byte, to-from)
-	return leaves, t.entries(from, to, "entries", maxBundleEntry, func(a tileArea, octets []byte) error {
+	return leaves, t.entries(from, to, entryBundles, func(a tileArea, octets []byte) error {
 		all, err := readBundle(octets, a.width)
 		for i := a.first; i < a.last && err == nil; i++ {
 			leaves[i-from] = all[i-a.start]
@@ -253,21 +258,30 @@ func (m *Monitor) find(t *tree, name string, from, to uint64) ([]finding, error)
 		return nil, err
 	}
 	found := make([]*finding, to-from)
-	err = t.entries(from, to, "data", maxDataEntry, func(a tileArea, octets []byte) error {
-		all, err := readEntries(octets, a.width)
-		for i := a.first; i < a.last && err == nil; i++ {
-			e := all[i-a.start]
-			if err = a.verify(i, e.leaf); err != nil {
-				break
-			}
-			if err = e.check(i, caID); err != nil {
-				err = fmt.Errorf("entry %d: %w", i, err)
-				break
-			}
-			found[i-from] = m.patterns.find(e, caID, m.origin(name), i)
+	see := func(i uint64, e *logEntry) error {
+		if err := e.check(i, caID); err != nil {
+			return fmt.Errorf("entry %d: %w", i, err)
 		}
-		return err
-	})
+		found[i-from] = m.patterns.find(e, caID, m.origin(name), i)
+		return nil
+	}
+	if !m.noStatic[name] {
+		err = t.entries(from, to, dataTiles, func(a tileArea, octets []byte) error {
+			all, err := readEntries(octets, a.width)
+			for i := a.first; i < a.last && err == nil; i++ {
+				if err = a.verify(i, all[i-a.start].leaf); err == nil {
+					err = see(i, all[i-a.start])
+				}
+			}
+			return err
+		})
+		// A bridge that has no URL of its own is no certificate transparency log, and serves leaves only.
+		answer := (*httpError)(nil)
+		m.noStatic[name] = errors.As(err, &answer) && answer.status == http.StatusNotFound
+	}
+	if m.noStatic[name] {
+		err = t.findInLeaves(from, to, see)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -278,4 +292,21 @@ func (m *Monitor) find(t *tree, name string, from, to uint64) ([]finding, error)
 		}
 	}
 	return list, nil
+}
+
+func (t *tree) findInLeaves(from, to uint64, see func(uint64, *logEntry) error) error {
+	leaves, err := t.leaves(from, to)
+	if err != nil {
+		return err
+	}
+	return each(len(leaves), t.m.cfg.Parallel, func(i int) error {
+		e, err := readLeaf(leaves[i])
+		if err == nil {
+			err = see(from+uint64(i), e)
+		}
+		if err != nil {
+			return damage("%s: %w", t.dir, err)
+		}
+		return nil
+	})
 }

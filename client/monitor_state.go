@@ -39,6 +39,7 @@ type logState struct {
 	Checkpoint []byte `json:"checkpoint,omitempty"` // the newest that was verified, a signed note; empty: none yet
 	Next       uint64 `json:"next"`                 // entries below it were delivered
 	FromHead   bool   `json:"from_head,omitempty"`  // what the first checkpoint covers is not to be reported
+	Announced  bool   `json:"announced,omitempty"`  // a verified leaf of the status log says that it exists
 	Alarm      string `json:"alarm,omitempty"`      // what was raised and has not ended
 	Alarms     uint64 `json:"alarms,omitempty"`     // how many were raised
 
@@ -213,7 +214,7 @@ func (s *monitorState) apply(b *batch) {
 		s.Early = slices.Delete(s.Early, 0, n)
 	}
 	for _, id := range b.announced {
-		s.log(id)
+		s.log(id).Announced = true
 	}
 }
 

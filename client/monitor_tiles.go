@@ -25,13 +25,12 @@ const (
 
 // tree is a log as a checkpoint that is trusted commits to it. It gives out nothing that does not hash up to the checkpoint.
 type tree struct {
-	m          *Monitor
-	ctx        context.Context // of the round
-	dir        string          // path of the log, with a slash at the end
-	entriesDir string          // the same for entries
-	cp         *tlogproof.Checkpoint
-	anew       bool                 // past caches
-	cache      map[tlog.Tile][]byte // verified
+	m     *Monitor
+	ctx   context.Context // of the round
+	dir   string          // path of the log, with a slash at the end
+	cp    *tlogproof.Checkpoint
+	anew  bool                 // past caches
+	cache map[tlog.Tile][]byte // verified
 }
 
 // Height implements tlog.TileReader.
@@ -82,9 +81,20 @@ func (t *tree) extends(old *tlogproof.Checkpoint) error {
 	return nil
 }
 
+// layout is how entries are served.
+type layout struct {
+	dir, kind string
+	maxEntry  int
+}
+
+var (
+	dataTiles    = layout{"static/", "data", maxDataEntry} // C2SP static-ct-api
+	entryBundles = layout{"", "entries", maxBundleEntry}   // C2SP tlog-tiles
+)
+
 // entries reads the entries from, from+1, ... below to. Each tile's octets go to read, with the index of the tile's first entry, how many of them
 // are wanted, [first, last), and their leaf hashes, which are in the tree. Calls of read are concurrent. Requires from < to <= size of the tree.
-func (t *tree) entries(from, to uint64, kind string, maxEntry int, read func(a tileArea, octets []byte) error) error {
+func (t *tree) entries(from, to uint64, how layout, read func(a tileArea, octets []byte) error) error {
 	indexes := make([]int64, to-from)
 	for i := range indexes {
 		indexes[i] = tlog.StoredHashIndex(0, int64(from)+int64(i))
@@ -100,13 +110,13 @@ func (t *tree) entries(from, to uint64, kind string, maxEntry int, read func(a t
 		a := tileArea{start: n * tileWidth, first: max(from, n*tileWidth), last: min(to, (n+1)*tileWidth)}
 		a.width = int(min(t.cp.Size-a.start, tileWidth))
 		a.hashes = hashes[a.first-from : a.last-from]
-		path := t.entriesDir + tilePath(tlog.Tile{H: tileHeight, N: int64(n), W: a.width}, kind)
-		octets, err := t.m.get(t.ctx, path, a.width*maxEntry, t.anew)
+		path := t.dir + how.dir + tilePath(tlog.Tile{H: tileHeight, N: int64(n), W: a.width}, how.kind)
+		octets, err := t.m.get(t.ctx, path, a.width*how.maxEntry, t.anew)
 		if err != nil {
 			return err
 		}
-		if len(octets) > a.width*maxEntry {
-			return damage("%s: longer than %d octets, the most that %d entries can have", path, a.width*maxEntry, a.width)
+		if len(octets) > a.width*how.maxEntry {
+			return damage("%s: longer than %d octets, the most that %d entries can have", path, a.width*how.maxEntry, a.width)
 		}
 		if err := read(a, octets); err != nil {
 			return damage("%s: %w", path, err)

@@ -63,3 +63,42 @@ func TestCheckpointOfTheSameHeadIsTheSameAfterRestart(t *testing.T) {
 		t.Errorf("after a restart:\n%s\nbefore:\n%s", after, before)
 	}
 }
+
+// The same for the log that every relying party depends on.
+func TestMapLogDoesNotForkWithARestoredLedger(t *testing.T) {
+	w := newWorld(t)
+	w.integrate()
+	w.nextTick()
+	b := w.start("bridge", nil).ready()
+	b.applied(w.nextTick())
+	const path = "/logs/map/checkpoint"
+	if code, body := b.get(path, nil); code != http.StatusOK || !strings.Contains(string(body), "\n2\n") {
+		t.Fatalf("checkpoint: %d %s", code, body)
+	}
+	if err := b.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(w.dir, "bridge", "index")); err != nil {
+		t.Fatal(err)
+	}
+	other := newWorldOf(t, w.ca)
+	other.clock.Advance(w.clock.Now().Sub(other.clock.Now()))
+	other.tickIfDue()
+	w.conn, other.conn = other.conn, w.conn
+	b = w.start("bridge", nil)
+	b.until("fresh", func() (bool, string) {
+		r := b.Ready().Reason
+		return strings.Contains(r, "no usable responder certificate"), r
+	})
+	if code, body := b.get(path, nil); code != http.StatusServiceUnavailable || !strings.Contains(string(body), "the ledger went back") {
+		t.Errorf("smaller than what was signed: %d %s", code, body)
+	}
+	w.clock, other.clock = other.clock, w.clock
+	w.integrate() // so that the next map is another
+	w.nextTick()
+	b.applied(w.nextTick())
+	b.until("refused", func() (bool, string) {
+		code, body := b.get(path, nil)
+		return code == http.StatusServiceUnavailable && strings.Contains(string(body), "two histories"), string(body)
+	})
+}

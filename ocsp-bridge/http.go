@@ -44,7 +44,7 @@ func (b *Bridge) routes() http.Handler {
 	mux.HandleFunc("GET "+pathAlarms, b.serveAlarms)
 	mux.HandleFunc("GET /policy", b.servePolicy)
 	mux.Handle("GET /metrics", b.cfg.Metrics.Handler())
-	mux.Handle(witnessPrefix+witness.Path, b.witness)
+	mux.HandleFunc(witnessPrefix+witness.Path, b.serveWitness)
 	mux.HandleFunc("GET /healthz", b.serveHealth)
 	mux.HandleFunc("GET /readyz", b.serveReady)
 	mux.HandleFunc("/", b.serveNothing)

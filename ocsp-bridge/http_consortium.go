@@ -30,6 +30,15 @@ func (b *Bridge) admitted(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
+// serveWitness cosigns for other organisations, as long as this one's ledger is to be believed.
+func (b *Bridge) serveWitness(w http.ResponseWriter, r *http.Request) {
+	if err := b.haltReason(); err != nil {
+		problem.Write(w, b.log, unavailable(err))
+		return
+	}
+	b.witness.ServeHTTP(w, r)
+}
+
 // headsInfo is the state of the cosigned heads.
 type headsInfo struct {
 	Quorum int        `json:"quorum"`

@@ -88,7 +88,8 @@ func (b *Bridge) routeLog(w http.ResponseWriter, r *http.Request, name, rest str
 	if err != nil {
 		return err
 	}
-	http.StripPrefix(r.URL.EscapedPath()[:len(r.URL.EscapedPath())-len(rest)], files).ServeHTTP(w, r)
+	// The slash before rest stays: that there is one is for the handler to see.
+	http.StripPrefix(strings.TrimSuffix(r.URL.EscapedPath(), "/"+rest), files).ServeHTTP(w, r)
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/lognames"
 	"github.com/certanchor/certanchor/internal/merklelog"
+	"github.com/certanchor/certanchor/internal/witness"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/heads"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/index"
 )
@@ -112,12 +113,15 @@ func (b *Bridge) quorate(ctx context.Context, log heads.Log, least uint64) (*hea
 
 // notSigned says why there is no checkpoint. A damaged store is the server's fault, and everything else may pass.
 func (b *Bridge) notSigned(err error) error {
-	var behind *heads.BehindError
-	var two *heads.TwoHistoriesError
+	var (
+		behind *heads.BehindError
+		ahead  *witness.AheadError // this organisation's own, while the index is behind what it has cosigned
+		two    *heads.TwoHistoriesError
+	)
 	if err == nil {
 		return nil
 	}
-	if errors.As(err, &behind) || errors.As(err, &two) || errors.Is(err, heads.ErrNoQuorum) {
+	if errors.As(err, &behind) || errors.As(err, &ahead) || errors.As(err, &two) || errors.Is(err, heads.ErrNoQuorum) || b.haltReason() != nil {
 		return unavailable(err)
 	}
 	return err

@@ -161,9 +161,19 @@ func TestOrganisationDoesNotSignAForkOfWhatItHasCosigned(t *testing.T) {
 	one = c.start(0)
 	one.until("halted", func() (bool, string) {
 		code, body := one.get("/logs/"+w.ca.ID.String()+"/checkpoint", nil)
-		return code != http.StatusOK && strings.Contains(one.Ready().Reason, "halted"), string(body)
+		if code != http.StatusServiceUnavailable {
+			t.Fatalf("checkpoint: %d %s", code, body)
+		}
+		return strings.Contains(one.Ready().Reason, "halted"), string(body)
 	})
 	if r := one.Ready(); !strings.Contains(r.Reason, "own log forked") {
 		t.Errorf("readiness is %+v", r)
+	}
+	resp, err := http.Post(one.url+"/witness/add-checkpoint", "text/plain", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body := readAll(t, resp); resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("a halted bridge cosigns: %d %s", resp.StatusCode, body)
 	}
 }

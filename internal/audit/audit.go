@@ -54,10 +54,16 @@ type position struct {
 	Height   uint64           `cbor:"2,keyasint"` // blocks audited
 	Hash     []byte           `cbor:"3,keyasint"` // of the last one; empty at height 0
 	State    digest           `cbor:"4,keyasint"`
-	Founding *wire.Consortium `cbor:"5,keyasint"` // as executed
+	Founding *wire.Consortium `cbor:"5,keyasint"`  // as executed
+	Txs      uint64           `cbor:"6,keyasint"`  // valid transactions executed
+	Time     wire.Millis      `cbor:"7,keyasint"`  // the latest that a valid transaction claims
+	Ticks    [][]byte         `cbor:"8,keyasint"`  // compact range of the map log
+	NTicks   uint64           `cbor:"9,keyasint"`  // its size
+	Folded   uint64           `cbor:"10,keyasint"` // entries of the status log that the revocation map has
+	Map      digest           `cbor:"11,keyasint"` // of what is stored about the map
 }
 
-const formatVersion = 1
+const formatVersion = 2
 
 // Open opens an audit, to continue where it was left. Errors name the directory.
 func Open(o Options) (*Auditor, error) {
@@ -139,6 +145,12 @@ func (a *Auditor) Height() uint64 { return a.position.Height }
 
 // Hash is the hash of the last block that was audited, empty at height 0.
 func (a *Auditor) Hash() []byte { return bytes.Clone(a.position.Hash) }
+
+// Channel is the ledger's name.
+func (a *Auditor) Channel() string { return a.opts.Channel }
+
+// Txs is how many valid transactions there are up to Height.
+func (a *Auditor) Txs() uint64 { return a.position.Txs }
 
 // Consortium is who founded the ledger, nil before that.
 func (a *Auditor) Consortium() *wire.Consortium { return a.Founding }

@@ -32,7 +32,7 @@ func (a *Auditor) Block(b *network.Block) (err error) {
 	}()
 	a.opts.step("execute")
 	contract := a.contract
-	next, state, err := a.execute(b)
+	next, state, derived, err := a.execute(b)
 	if err != nil {
 		a.contract = contract
 		return err
@@ -53,6 +53,7 @@ func (a *Auditor) Block(b *network.Block) (err error) {
 			err = errors.Join(err, batch.Set(stateKey(key), value, nil))
 		}
 	}
+	err = errors.Join(err, derived.flush(batch, &next))
 	for _, c := range a.verified {
 		if c.Value == nil {
 			err = errors.Join(err, batch.Delete(verifierKey(c.Key), nil))
@@ -74,44 +75,45 @@ func (a *Auditor) Block(b *network.Block) (err error) {
 	return nil
 }
 
-// execute returns the position after a block, and what the block writes.
-func (a *Auditor) execute(b *network.Block) (position, map[string][]byte, error) {
+// execute returns the position after a block, what the block writes, and what follows from it.
+func (a *Auditor) execute(b *network.Block) (position, map[string][]byte, *derivation, error) {
 	next := a.position
 	if b.Number != a.position.Height {
-		return next, nil, &Difference{Block: b.Number, Tx: -1, Field: "number", Ledger: fmt.Sprint(b.Number), Rules: fmt.Sprint(a.position.Height)}
+		return next, nil, nil, &Difference{Block: b.Number, Tx: -1, Field: "number", Ledger: fmt.Sprint(b.Number), Rules: fmt.Sprint(a.position.Height)}
 	}
 	if !bytes.Equal(b.PrevHash, a.position.Hash) {
-		return next, nil, &Difference{Block: b.Number, Tx: -1, Field: "previous_hash", Ledger: hex.EncodeToString(b.PrevHash), Rules: hex.EncodeToString(a.position.Hash)}
+		return next, nil, nil, &Difference{Block: b.Number, Tx: -1, Field: "previous_hash", Ledger: hex.EncodeToString(b.PrevHash), Rules: hex.EncodeToString(a.position.Hash)}
 	}
 	if len(b.Hash) != sha256.Size {
-		return next, nil, &Difference{Block: b.Number, Tx: -1, Field: "hash", Ledger: hex.EncodeToString(b.Hash), Rules: fmt.Sprintf("%d octets", sha256.Size)}
+		return next, nil, nil, &Difference{Block: b.Number, Tx: -1, Field: "hash", Ledger: hex.EncodeToString(b.Hash), Rules: fmt.Sprintf("%d octets", sha256.Size)}
 	}
-	state := map[string][]byte{}
+	state, derived := map[string][]byte{}, &derivation{a: a, next: &next, writes: map[string][]byte{}}
 	for i := range b.Txs {
 		tx := &b.Txs[i]
 		if !tx.Valid {
 			continue
 		}
-		if err := a.executeTx(b, tx, state); err != nil {
-			return next, nil, err
+		next.Txs, next.Time = next.Txs+1, max(next.Time, wire.MillisOf(tx.Time))
+		if err := a.executeTx(b, tx, state, derived); err != nil {
+			return next, nil, nil, err
 		}
 		a.txs++
 		if tx.Function == wire.FnInit && next.Founding == nil {
 			next.Founding = &wire.Consortium{} // Init answers with the record
 			if err := wire.Decode(tx.Result, next.Founding); err != nil {
-				return next, nil, err
+				return next, nil, nil, err
 			}
 		}
 	}
 	next.Height, next.Hash = b.Number+1, b.Hash
-	return next, state, nil
+	return next, state, derived, nil
 }
 
 // discovery is a function of contract-api, not of the contract: it describes the functions there are. Anybody may submit it.
 const discovery = "org.hyperledger.fabric:GetMetadata"
 
-// executeTx executes a valid transaction and compares; what it writes is added to block.
-func (a *Auditor) executeTx(b *network.Block, tx *network.Tx, block map[string][]byte) error {
+// executeTx executes a valid transaction and compares; what it writes is added to block, and what follows to derived.
+func (a *Auditor) executeTx(b *network.Block, tx *network.Tx, block map[string][]byte, derived *derivation) error {
 	if tx.Function == discovery && len(tx.Writes) == 0 {
 		return nil
 	}
@@ -141,6 +143,9 @@ func (a *Auditor) executeTx(b *network.Block, tx *network.Tx, block map[string][
 	}
 	if key, ledger, rules, ok := compareWrites(tx.Writes, x.sorted()); !ok {
 		return inTx(b, tx, "write "+key, ledger, rules)
+	}
+	if err := derived.tx(tx, x); err != nil {
+		return fmt.Errorf("block %d, transaction %d (%s): derive logs: %w", b.Number, tx.Index, tx.ID, err)
 	}
 	maps.Copy(block, x.writes)
 	return nil

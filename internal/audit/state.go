@@ -20,6 +20,10 @@ import (
 const (
 	statePrefix    = 's' // then the contract's key
 	verifierPrefix = 'v' // then the verifier's key
+	entryPrefix    = 'e' // then a log's name, '/' and the index: an entry
+	mapNodePrefix  = 'm' // then a key of package revmap
+	mapValuePrefix = 'y' // then a key of the map: mapEntry
+	changedPrefix  = 't' // then the contract's key: when its value changed last, other than by Issue
 )
 
 var positionKey = []byte("p")

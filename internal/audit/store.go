@@ -6,12 +6,18 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Files in the directory.
-const storeDir = "audit"
+// What is in the directory. Only the store can be made anew from the blocks, so nothing else is ever deleted here.
+const (
+	storeDir    = "audit"
+	SeenFile    = "seen.json" // what was served at earlier audits
+	EvidenceDir = "evidence"
+)
 
 // prepareDir makes dir; a mistyped path must not grow a store among somebody's files.
 func prepareDir(dir string) error {
@@ -23,14 +29,14 @@ func prepareDir(dir string) error {
 		return err
 	}
 	for _, e := range entries {
-		if e.Name() != storeDir {
+		if n := e.Name(); n != storeDir && n != SeenFile && n != EvidenceDir && !strings.HasPrefix(n, ".new-") {
 			return fmt.Errorf("holds %q, must be empty or an audit's directory", e.Name())
 		}
 	}
 	return nil
 }
 
-// Remove deletes the state of an audit that is not open.
+// Remove deletes the state of an audit that is not open. What was seen at earlier audits, and evidence, stays: no block has it.
 func Remove(dir string) error {
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -38,7 +44,13 @@ func Remove(dir string) error {
 	if err := prepareDir(dir); err != nil {
 		return fmt.Errorf("remove audit state %s: %w", dir, err)
 	}
-	return os.RemoveAll(dir)
+	if err := os.RemoveAll(filepath.Join(dir, storeDir)); err != nil {
+		return err
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, syscall.EEXIST) {
+		return err
+	}
+	return nil
 }
 
 func openStore(o Options) (*pebble.DB, error) {

@@ -22,6 +22,7 @@ func newCACommand() *cobra.Command {
 		Example: `  certanchor ca init --dir pki/ca --subject "CN=Example CA,O=Example"`,
 	}
 	cmd.AddCommand(newCAInitCommand(), newCAClientCommand(), newCARegisterCommand(), newCAServeCommand())
+	cmd.AddCommand(newCADecideCommands()...)
 	return cmd
 }
 

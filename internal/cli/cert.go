@@ -24,6 +24,7 @@ func newCertCommand() *cobra.Command {
 		withConfig(newCertIssueCommand(), caDefaults), withConfig(newCertRevokeCommand(), caDefaults),
 		withConfig(newCertReleaseCommand(), caDefaults), withConfig(newCertShowCommand(), caDefaults),
 		withConfig(newCertStatusCommand(), statusDefaults), withConfig(newCertProofCommand(), proofDefaults),
+		newCertIntentCommand(), newCertRevokeOwnCommand(),
 	)
 	return cmd
 }

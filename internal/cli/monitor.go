@@ -2,11 +2,13 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -15,17 +17,20 @@ import (
 
 	"github.com/certanchor/certanchor/client"
 	"github.com/certanchor/certanchor/internal/config"
+	"github.com/certanchor/certanchor/internal/pemcert"
 )
 
 // progressEvery keeps a long first read from filling the terminal, and a short one silent.
 const progressEvery = 2 * time.Second
 
 type monitorFlags struct {
-	url, state, policyFile, fingerprint, webhook string
-	match, logKeys                               []string
-	asJSON, once, fromStart                      bool
-	interval, giveUp                             time.Duration
-	parallel                                     int
+	url, state, webhook     string
+	match, logKeys          []string
+	trust                   trustFlags
+	tls                     tlsFlags
+	asJSON, once, fromStart bool
+	interval, giveUp        time.Duration
+	parallel                int
 }
 
 func newMonitorCommand() *cobra.Command {
@@ -58,8 +63,6 @@ Exit status of --once: 0 caught up, 1 alarm or failure. Otherwise it runs until 
 	fs.StringVar(&f.url, "bridge", "http://"+config.DefaultOCSPListen, "base URL of an organisation's bridge")
 	fs.StringArrayVar(&f.match, "match", nil, "what to look for; may be given several times (required)")
 	fs.StringVar(&f.state, "state", "", "file that remembers what was verified and delivered")
-	fs.StringVar(&f.policyFile, "policy", "", "policy file of the consortium")
-	fs.StringVar(&f.fingerprint, "policy-fingerprint", "", "fingerprint of one of its versions, from a source that is trusted")
 	fs.StringArrayVar(&f.logKeys, "log-key", nil, "instead of a policy: verifier key whose signature is enough (C2SP signed-note); may be given several times")
 	fs.BoolVar(&f.asJSON, "json", false, "print each event as one line of JSON")
 	fs.StringVar(&f.webhook, "webhook", "", `URL that events are also posted to, as {"events": [...]}, until it answers 2xx`)
@@ -68,6 +71,8 @@ Exit status of --once: 0 caught up, 1 alarm or failure. Otherwise it runs until 
 	fs.DurationVar(&f.interval, "interval", client.DefaultInterval, "between polls")
 	fs.DurationVar(&f.giveUp, "give-up", client.DefaultGiveUp, "with --once: how long to try what fails")
 	fs.IntVar(&f.parallel, "parallel", client.DefaultParallel, "requests at a time")
+	f.trust.register(cmd)
+	f.tls.register(cmd)
 	mustRequire(cmd, "match")
 	return withConfig(cmd, func(c *config.Client) map[string][]string { return map[string][]string{"bridge": {c.BridgeURL}} })
 }
@@ -78,7 +83,11 @@ func (f *monitorFlags) run(cmd *cobra.Command) error {
 		URL: f.url, Match: f.match, StateFile: f.state, FromStart: f.fromStart, Interval: f.interval, GiveUp: f.giveUp, Parallel: f.parallel,
 		Deliver: out.deliver, Progress: progress.print,
 	}
-	if err := f.trust(&conf); err != nil {
+	if err := f.trusted(&conf); err != nil {
+		return err
+	}
+	var err error
+	if conf.HTTP, err = f.tls.client(); err != nil {
 		return err
 	}
 	if f.once && f.state == "" && !f.fromStart {
@@ -110,26 +119,64 @@ func (f *monitorFlags) run(cmd *cobra.Command) error {
 	return nil // interrupted, as is usual
 }
 
-// trust says whose checkpoints count.
-func (f *monitorFlags) trust(conf *client.MonitorConfig) error {
-	switch {
-	case f.policyFile == "" && len(f.logKeys) == 0:
-		return fmt.Errorf("%w: give --policy and --policy-fingerprint, or --log-key: a key from the server itself would prove nothing", errUsage)
-	case f.policyFile != "" && len(f.logKeys) > 0:
-		return fmt.Errorf("%w: give --policy or --log-key, not both: the weaker one would count", errUsage)
-	case (f.policyFile == "") != (f.fingerprint == ""):
-		return fmt.Errorf("%w: --policy and --policy-fingerprint belong together", errUsage)
-	case f.policyFile == "":
-		keys, err := client.ParseLogKeys(f.logKeys...)
-		conf.LogKeys = keys
+// trusted says whose checkpoints count.
+func (f *monitorFlags) trusted(conf *client.MonitorConfig) (err error) {
+	if conf.Policy, err = f.trust.load(); err != nil {
 		return err
 	}
-	file, err := os.ReadFile(f.policyFile)
-	if err != nil {
-		return fmt.Errorf("--policy: %w", err)
+	switch {
+	case conf.Policy == nil && len(f.logKeys) == 0:
+		return fmt.Errorf("%w: give --policy, or --log-key: a key from the server itself would prove nothing", errUsage)
+	case conf.Policy != nil && len(f.logKeys) > 0:
+		return fmt.Errorf("%w: give --policy or --log-key, not both: the weaker one would count", errUsage)
 	}
-	conf.Policy, err = client.LoadPolicy(file, f.fingerprint)
+	conf.LogKeys, err = client.ParseLogKeys(f.logKeys...)
 	return err
+}
+
+// tlsFlags are for a bridge that only members may read, or whose certificate is of the organisation's own CA.
+type tlsFlags struct{ roots, cert, key string }
+
+func (f *tlsFlags) register(cmd *cobra.Command) {
+	fs := cmd.Flags()
+	fs.StringVar(&f.roots, "tls-ca", "", "PEM file with the roots of the bridge's TLS certificate; default: the system's")
+	fs.StringVar(&f.cert, "client-cert", "", "PEM file with the TLS client certificate for a bridge that only members may read")
+	fs.StringVar(&f.key, "client-key", "", "PEM file with its key")
+}
+
+// client returns nil for the default.
+func (f *tlsFlags) client() (*http.Client, error) {
+	if (f.cert == "") != (f.key == "") {
+		return nil, fmt.Errorf("%w: --client-cert and --client-key belong together", errUsage)
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	if f.roots != "" {
+		certs, err := pemcert.Read(f.roots)
+		if err != nil {
+			return nil, fmt.Errorf("--tls-ca: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		for _, c := range certs {
+			conf.RootCAs.AddCert(c)
+		}
+	}
+	if f.cert != "" {
+		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
+		if err != nil {
+			return nil, fmt.Errorf("--client-cert: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{pair}
+	}
+	if f.roots == "" && f.cert == "" {
+		return nil, nil
+	}
+	transport, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return nil, errors.New("http.DefaultTransport is not an *http.Transport")
+	}
+	transport = transport.Clone()
+	transport.TLSClientConfig = conf
+	return &http.Client{Transport: transport}, nil
 }
 
 // eventPrinter writes events for people, or one per line as JSON.

@@ -29,8 +29,8 @@ const (
 // errUsage marks errors in flags and arguments.
 var errUsage = errors.New("usage")
 
-// Main runs the command line and returns the process's exit status: 0, 1 for a failure, 2 for wrong usage. SIGINT and
-// SIGTERM cancel the command's context; a second one ends the process at once.
+// Main runs the command line and returns the process's exit status: 0, 1 for a failure, 2 for wrong usage, 3 of verify for a
+// certificate that is proven not to be good. SIGINT and SIGTERM cancel the command's context; a second one ends the process at once.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -47,6 +47,9 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.Is(err, errRevoked):
+		fmt.Fprintf(stderr, "certanchor: %v\n", err)
+		return exitRevoked
 	case errors.Is(err, errUsage):
 		fmt.Fprintf(stderr, "certanchor: %v\n", err)
 		return exitUsage
@@ -82,7 +85,8 @@ The ledger is either a Hyperledger Fabric channel or, on one machine, an embedde
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return setupLog(cmd, level) }
 	root.AddCommand(
 		newServeCommand(), newCACommand(), newOCSPBridgeCommand(), newCertCommand(), newDemoCommand(), newBenchCommand(),
-		newNetworkCommand(), newChaincodeCommand(), newChaincodeBuilderCommand(), newLedgerCommand(), newMonitorCommand(),
+		newNetworkCommand(), newChaincodeCommand(), newChaincodeBuilderCommand(), newLedgerCommand(), newAuditCommand(),
+		newProofCommand(), newVerifyCommand(), newPolicyCommand(), newMonitorCommand(),
 	)
 	return root
 }

@@ -25,12 +25,22 @@ ca:
   passphrase: {file: pass}
   responders: ["http://127.0.0.1:8889"]
   ack_timeout: 4s
+  ct: {key_file: bridge/ct/x.pem, public_url: "https://ca.example"}
 ocsp_bridge:
   dir: bridge
   listen: 127.0.0.1:9999
   not_issued: unknown
   enrol:
     - {issuer: ca.pem, url: "http://127.0.0.1:8888", token_file: org2.token}
+  policy: policy
+  policy_fingerprint: 00ff
+  peers:
+    - {msp_id: Org2MSP, url: "https://org2.example", log_key: k2, cosigner_key: c2, tls_ca: org2-ca.pem}
+  submit:
+    - {issuer: ca2.pem, url: "https://ca.org2.example", tls_ca: org2-ca.pem}
+  tls: {cert: s.pem, key: s-key.pem, client_ca: members.pem}
+  logs_access: members
+  no_integrator: true
 `
 
 func TestConfigurationIsReadWithDefaultsAndPathsBesideIt(t *testing.T) {
@@ -64,6 +74,12 @@ func TestConfigurationIsReadWithDefaultsAndPathsBesideIt(t *testing.T) {
 		{"ocsp_bridge.listen", bridge.Listen, "127.0.0.1:9999"},
 		{"ocsp_bridge.not_issued", bridge.NotIssued, "unknown"},
 		{"ocsp_bridge.max_age", bridge.MaxAge.String(), (5 * time.Second).String()},
+		{"ocsp_bridge.policy", bridge.Policy, filepath.Join(dir, "policy")},
+		{"ocsp_bridge.peers.tls_ca", bridge.Peers[0].TLSCA, filepath.Join(dir, "org2-ca.pem")},
+		{"ocsp_bridge.submit.issuer", bridge.Submit[0].Issuer, filepath.Join(dir, "ca2.pem")},
+		{"ocsp_bridge.submit.tls_ca", bridge.Submit[0].TLSCA, filepath.Join(dir, "org2-ca.pem")},
+		{"ocsp_bridge.tls.client_ca", bridge.TLS.ClientCA, filepath.Join(dir, "members.pem")},
+		{"ca.ct.key_file", ca.CT.KeyFile, filepath.Join(dir, "bridge/ct/x.pem")},
 		{"ocsp_bridge.enrol.token_file", bridge.Enrol[0].TokenFile, filepath.Join(dir, "org2.token")},
 	} {
 		if c.got != c.want {
@@ -86,20 +102,29 @@ func TestBadConfigurationNamesKeyValueAndRule(t *testing.T) {
 		return err
 	}
 	for name, c := range map[string]struct{ yaml, key, want string }{
-		"unknown key":            {strings.Replace(whole, "dir: ca", "dirr: ca", 1), "dirr", "not a key"},
-		"unknown key in bridge":  {strings.Replace(whole, "not_issued", "notissued", 1), "notissued", "not a key"},
-		"unknown key at the top": {whole + "\nclients: {}\n", "clients", "not a key"},
-		"wrong type":             {strings.Replace(whole, "ack_timeout: 4s", "ack_timeout: soon", 1), "", "soon"},
-		"wrong type, list":       {strings.Replace(whole, `responders: ["http://127.0.0.1:8889"]`, "responders: 7", 1), "responders", "int was used"},
-		"duplicate key":          {strings.Replace(whole, "dir: bridge", "dir: bridge\n  dir: b2", 1), "", "already defined"},
-		"not YAML":               {"ledger: [", "", ""},
-		"two documents":          {whole + "\n---\nledger: {}\n", "document", "one YAML document"},
-		"unknown engine":         {strings.Replace(whole, "engine: fabric", "engine: sql", 1), "ledger.engine", "embedded or fabric"},
-		"engine without section": {strings.Replace(whole, "engine: fabric", "engine: embedded", 1), "ledger.embedded", "either dir"},
-		"no passphrase source":   {strings.Replace(whole, "passphrase: {file: pass}", "passphrase: {}", 1), "ca.passphrase", "exactly one"},
-		"rule of a setting":      {strings.Replace(whole, "not_issued: unknown", "not_issued: maybe", 1), "ocsp_bridge", "not_issued"},
-		"incomplete enrolment":   {strings.Replace(whole, "issuer: ca.pem, ", "", 1), "ocsp_bridge.enrol", "issuer"},
-		"no bridge section":      {whole[:strings.Index(whole, "ocsp_bridge")], "ocsp_bridge", "missing"},
+		"unknown key":               {strings.Replace(whole, "dir: ca", "dirr: ca", 1), "dirr", "not a key"},
+		"unknown key in bridge":     {strings.Replace(whole, "not_issued", "notissued", 1), "notissued", "not a key"},
+		"unknown key at the top":    {whole + "\nclients: {}\n", "clients", "not a key"},
+		"wrong type":                {strings.Replace(whole, "ack_timeout: 4s", "ack_timeout: soon", 1), "", "soon"},
+		"wrong type, list":          {strings.Replace(whole, `responders: ["http://127.0.0.1:8889"]`, "responders: 7", 1), "responders", "int was used"},
+		"duplicate key":             {strings.Replace(whole, "dir: bridge", "dir: bridge\n  dir: b2", 1), "", "already defined"},
+		"not YAML":                  {"ledger: [", "", ""},
+		"two documents":             {whole + "\n---\nledger: {}\n", "document", "one YAML document"},
+		"unknown engine":            {strings.Replace(whole, "engine: fabric", "engine: sql", 1), "ledger.engine", "embedded or fabric"},
+		"engine without section":    {strings.Replace(whole, "engine: fabric", "engine: embedded", 1), "ledger.embedded", "either dir"},
+		"no passphrase source":      {strings.Replace(whole, "passphrase: {file: pass}", "passphrase: {}", 1), "ca.passphrase", "exactly one"},
+		"rule of a setting":         {strings.Replace(whole, "not_issued: unknown", "not_issued: maybe", 1), "ocsp_bridge", "not_issued"},
+		"incomplete enrolment":      {strings.Replace(whole, "issuer: ca.pem, ", "", 1), "ocsp_bridge.enrol", "issuer"},
+		"unknown access":            {strings.Replace(whole, "logs_access: members", "logs_access: closed", 1), "ocsp_bridge.logs_access", "open or members"},
+		"members without client CA": {strings.Replace(whole, ", client_ca: members.pem", "", 1), "ocsp_bridge.logs_access", "needs tls.client_ca"},
+		"policy without pin":        {strings.Replace(whole, "policy_fingerprint: 00ff", "", 1), "ocsp_bridge.policy_fingerprint", "must be set with policy"},
+		"pin without policy":        {strings.Replace(whole, "policy: policy\n  ", "", 1), "ocsp_bridge.policy_fingerprint", "only with it"},
+		"peer without a key":        {strings.Replace(whole, "cosigner_key: c2, ", "", 1), "ocsp_bridge.peers[0]", "cosigner_key"},
+		"peer without a scheme":     {strings.Replace(whole, "https://org2.example", "org2.example", 1), "ocsp_bridge.peers[0]", "url"},
+		"submission without issuer": {strings.Replace(whole, "issuer: ca2.pem, ", "", 1), "ocsp_bridge.submit[0]", "issuer"},
+		"public URL with a query":   {strings.Replace(whole, "policy: policy\n", "policy: policy\n  public_url: https://x/?a=b\n", 1), "ocsp_bridge.public_url", "without query"},
+		"log without its key":       {strings.Replace(whole, "key_file: bridge/ct/x.pem, ", "", 1), "ca.ct", "key_file"},
+		"no bridge section":         {whole[:strings.Index(whole, "ocsp_bridge")], "ocsp_bridge", "missing"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, err := Parse("c.yaml", []byte(c.yaml))

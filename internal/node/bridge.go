@@ -2,7 +2,6 @@ package node
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -13,24 +12,25 @@ import (
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/config"
 	"github.com/certanchor/certanchor/internal/pemcert"
-	"github.com/certanchor/certanchor/network"
 	ocspbridge "github.com/certanchor/certanchor/ocsp-bridge"
 )
 
-// newBridge makes the bridge that a section describes. enrollers and submit are the CAs' sides, submit nil where no CA is in this process.
-func newBridge(ctx context.Context, file string, section *config.OCSPBridge, ledger network.Ledger, enrollers func(wire.CAID) ocspbridge.Enroller, submit func(wire.CAID) ocspbridge.Submitter) (*ocspbridge.Bridge, error) {
+// bridgeConfig reads what a section and the files that it names say. What comes from the ledger and from CAs is left open.
+func bridgeConfig(file string, section *config.OCSPBridge) (ocspbridge.Config, error) {
 	conf := ocspbridge.Config{
-		Dir: section.Dir, Settings: section.Settings, Enrollers: enrollers, Responders: section.Responders,
-		NoTicker: section.NoTicker, NoIntegrator: section.NoIntegrator, Submit: submit,
+		Dir: section.Dir, Settings: section.Settings, Responders: section.Responders,
+		NoTicker: section.NoTicker, NoIntegrator: section.NoIntegrator,
 		PublicURL:   cmp.Or(section.PublicURL, listenURL(section.Listen, section.TLS)),
 		MembersOnly: section.LogsAccess == config.LogsMembers,
 	}
 	for _, read := range []func(string, *config.OCSPBridge, *ocspbridge.Config) error{readTrust, readPeers, readForwards} {
 		if err := read(file, section, &conf); err != nil {
-			return nil, err
+			return conf, err
 		}
 	}
-	return ocspbridge.New(ctx, conf, ledger)
+	var err error
+	conf.Enrollers, err = httpEnrollers(file, section.Enrol)
+	return conf, err
 }
 
 func readTrust(file string, section *config.OCSPBridge, conf *ocspbridge.Config) error {

@@ -82,6 +82,16 @@ func TestUnsafeOrIncompleteConfigurationIsRefusedBeforeAnythingIsMade(t *testing
 		"enrolment without its issuer's file": {func(c *config.File) {
 			c.OCSPBridge.Enrol = []config.Enrolment{{Issuer: filepath.Join(dir, "absent.pem"), URL: "http://127.0.0.1:1", TokenFile: "x"}}
 		}, serveAll, "ocsp_bridge.enrol[0].issuer"},
+		"policy that is not there": {func(c *config.File) {
+			c.OCSPBridge.Policy, c.OCSPBridge.PolicyFingerprint = filepath.Join(dir, "absent"), "00"
+		}, serveAll, "ocsp_bridge.policy"},
+		"submission without its issuer's file": {func(c *config.File) {
+			c.OCSPBridge.Submit = []config.Submission{{Issuer: filepath.Join(dir, "absent.pem"), URL: "http://127.0.0.1:1"}}
+		}, serveAll, "ocsp_bridge.submit[0].issuer"},
+		"peer without its roots' file": {func(c *config.File) {
+			c.OCSPBridge.Peers = []config.Peer{{MSPID: "X", URL: "https://127.0.0.1:1", LogKey: "k", CosignerKey: "c", TLSCA: filepath.Join(dir, "absent.pem")}}
+		}, serveAll, "ocsp_bridge.peers[0]"},
+		"members without a client CA": {func(c *config.File) { c.OCSPBridge.LogsAccess = config.LogsMembers }, serveAll, "ocsp_bridge.logs_access"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conf := base()

@@ -103,7 +103,7 @@ func ServeOCSPBridge(ctx context.Context, conf *config.File) (err error) {
 	if err != nil {
 		return err
 	}
-	enrollers, err := httpEnrollers(conf.Path, section.Enrol)
+	bridgeConf, err := bridgeConfig(conf.Path, section)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func ServeOCSPBridge(ctx context.Context, conf *config.File) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, ledger.Close()) }()
-	bridge, err := newBridge(ctx, conf.Path, section, ledger, enrollers, nil)
+	bridge, err := ocspbridge.New(ctx, bridgeConf, ledger)
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func ServeAll(ctx context.Context, conf *config.File) (err error) {
 	if e := conf.Ledger.Embedded; e.Role != "" {
 		return &config.Error{File: conf.Path, Key: "ledger.embedded.role", Value: e.Role, Rule: "must not be set: serve acts as operator, and once as administrator to register its CA"}
 	}
-	enrollers, err := httpEnrollers(conf.Path, bridgeSection.Enrol)
+	bridgeConf, err := bridgeConfig(conf.Path, bridgeSection)
 	if err != nil {
 		return err
 	}
@@ -200,17 +200,21 @@ func ServeAll(ctx context.Context, conf *config.File) (err error) {
 	ledger := store.Connect(wire.RoleOperator)
 
 	var authority *ca.Server
-	bridge, err := newBridge(ctx, conf.Path, bridgeSection, ledger, func(id wire.CAID) ocspbridge.Enroller {
-		if authority != nil && id == authority.CAID() {
+	own := func(id wire.CAID) bool { return authority != nil && id == authority.CAID() }
+	enrollers := bridgeConf.Enrollers
+	bridgeConf.Enrollers = func(id wire.CAID) ocspbridge.Enroller {
+		if own(id) {
 			return authority
 		}
 		return enrollers(id)
-	}, func(id wire.CAID) ocspbridge.Submitter {
-		if authority != nil && id == authority.CAID() {
+	}
+	bridgeConf.Submit = func(id wire.CAID) ocspbridge.Submitter {
+		if own(id) {
 			return authority
 		}
 		return nil
-	})
+	}
+	bridge, err := ocspbridge.New(ctx, bridgeConf, ledger)
 	if err != nil {
 		return err
 	}

@@ -87,6 +87,7 @@ type entry struct {
 	latest  *Checkpoint   // newest, whoever cosigned it
 	err     error         // of the newest round; nil: it brought a quorum
 	running bool          // a round is
+	anew    bool          // another one follows it
 	ended   uint64        // rounds that have
 	began   time.Time     // of the newest round, by the wall clock: it paces calls to others
 	changed chan struct{} // closed, and replaced, when something above changes
@@ -120,10 +121,10 @@ func (h *Heads) entry(l Log) *entry {
 	return e
 }
 
-// Refresh begins a round for each log.
+// Refresh begins a round for each log, of the head that it has now or a later one.
 func (h *Heads) Refresh(logs ...Log) error {
 	for _, l := range logs {
-		if err := h.begin(h.entry(l)); err != nil {
+		if err := h.begin(h.entry(l), true); err != nil {
 			return err
 		}
 	}
@@ -142,7 +143,7 @@ func (h *Heads) Retry() error {
 		if !failed {
 			continue
 		}
-		if err := h.begin(e); err != nil {
+		if err := h.begin(e, false); err != nil {
 			return err
 		}
 	}
@@ -177,7 +178,7 @@ func (h *Heads) Serve(ctx context.Context, l Log, least uint64) (*Checkpoint, er
 		return cp, nil
 	}
 	if cp != nil { // shown because the last round failed; the next one may not
-		return cp, h.begin(e)
+		return cp, h.begin(e, false)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -223,7 +224,7 @@ func (h *Heads) await(ctx context.Context, e *entry, found func() *Checkpoint) (
 		case ended >= enough && err != nil:
 			return nil, err
 		case !running:
-			if err := h.begin(e); err != nil {
+			if err := h.begin(e, false); err != nil {
 				return nil, err
 			}
 			continue

@@ -22,8 +22,8 @@ const (
 	attempts  = 4                      // in one round, when peers have cosigned larger heads
 )
 
-// begin starts a round unless one is running.
-func (h *Heads) begin(e *entry) error {
+// begin starts a round unless one is running; with anew, one that is running is followed by another: it may have begun too soon.
+func (h *Heads) begin(e *entry, anew bool) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -32,22 +32,30 @@ func (h *Heads) begin(e *entry) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.running {
+		e.anew = e.anew || anew
 		return nil
 	}
 	e.running = true
-	h.rounds.Go(func() { h.round(e) })
+	h.rounds.Go(func() {
+		for h.round(e) {
+		}
+	})
 	return nil
 }
 
-func (h *Heads) round(e *entry) {
+// round reports whether another one is to follow.
+func (h *Heads) round(e *entry) (anew bool) {
 	h.space(e)
 	err := h.cosigned(e)
 	e.update(func() {
 		if err != nil && e.err == nil && h.ctx.Err() == nil { // once, not at every retry
 			h.cfg.Logger.Warn("no cosigned checkpoint", "log", e.log.Name, "error", err)
 		}
-		e.running, e.err, e.ended = false, err, e.ended+1
+		e.err, e.ended = err, e.ended+1
+		anew = e.anew && h.ctx.Err() == nil
+		e.anew, e.running = false, anew
 	})
+	return anew
 }
 
 // update changes e under its lock and wakes those who wait.
