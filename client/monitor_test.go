@@ -143,6 +143,21 @@ func TestMonitorReadsManyTilesFromTheStart(t *testing.T) {
 	if len(progress) != 3 || progress[0].Next != 32*256 || progress[1].Next != size || progress[1].Size != size {
 		t.Errorf("progress is %+v", progress)
 	}
+	// Another one is killed between two batches.
+	_, state := stateIn(t)
+	y := w.watch(state)
+	killed := errors.New("killed")
+	y.OnStep(func(step string) error {
+		if step == "saved" {
+			return killed
+		}
+		return nil
+	})
+	err := y.CatchUp(t.Context())
+	first := ids(y.take())
+	if rest := ids(w.watch(state).catchUp()); !slices.Equal(append(first, rest...), want) || len(rest) == 0 || len(first) == 0 {
+		t.Errorf("killed with %v after %v, then %v; want %v", err, first, rest, want)
+	}
 	w.issue("b.example.org")
 	w.locked(func() { w.requests = nil })
 	if got := ids(x.catchUp()); !slices.Equal(got, []string{fmt.Sprintf("%s#%d", w.ca0(), size)}) {

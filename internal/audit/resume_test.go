@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/certanchor/certanchor/chaincode/cctest"
+	"github.com/certanchor/certanchor/internal/merklelog"
 	"github.com/certanchor/certanchor/network"
 )
 
@@ -86,6 +87,23 @@ func TestContinuesWhereItWasClosed(t *testing.T) {
 	}
 }
 
+// checkLogs compares the audit's own copies of all logs with the heads.
+func checkLogs(a *Auditor) error {
+	logs, err := a.Logs()
+	for _, l := range logs {
+		tree := ranges.NewEmptyRange(0)
+		err = errors.Join(err, a.Entries(&l, func(_ uint64, e *merklelog.Entry) error { return tree.Append(hasher.HashLeaf(e.Leaf), nil) }))
+		root := hasher.EmptyRoot()
+		if tree.End() > 0 {
+			var rootErr error
+			root, rootErr = tree.GetRootHash(nil)
+			err = errors.Join(err, rootErr)
+		}
+		err = errors.Join(err, a.CheckLog(&l, [32]byte(root)))
+	}
+	return err
+}
+
 // TestADamagedStateIsFound: whatever changes in the audit's own state must not pass as the ledger's fault, nor unnoticed.
 func TestADamagedStateIsFound(t *testing.T) {
 	_, blocks := consortiumChain(t)
@@ -103,6 +121,9 @@ func TestADamagedStateIsFound(t *testing.T) {
 			return err
 		}
 		err = a.Run(t.Context(), source(blocks), uint64(len(blocks)))
+		if err == nil {
+			err = checkLogs(a)
+		}
 		a.db.Close()
 		return err
 	}
