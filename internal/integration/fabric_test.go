@@ -51,6 +51,10 @@ func TestOnFabric(t *testing.T) {
 	}{
 		{"EveryOrganisationAnswersForTheSameCA", f.everyOrganisationAnswers},
 		{"CallerOfAnotherOrganisationOrRoleIsRefused", f.strangersAreRefused},
+		{"EveryOrganisationTakesSubmissionsAsACTLog", f.submissionsAreForwarded},
+		{"NoStatusChangeIsStarved", f.nobodyIsStarved},
+		{"IntegrationIsTakenOverWhenABridgeIsGone", f.integrationIsTakenOver},
+		{"BundlesVerifyOfflineWithOneOrganisationAway", f.bundlesVerifyOffline},
 		{"IssuingGoesOnWhileAnotherOrganisationsPeerIsFrozen", f.frozen("org3.peer")},
 		{"IssuingGoesOnWhileAnotherOrganisationsChaincodeServerIsFrozen", f.frozen("org2.chaincode")},
 		{"BridgeWhosePeerIsCutOffStopsSayingGood", f.cutOff},
