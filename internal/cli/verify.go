@@ -180,7 +180,7 @@ func (v *proven) print(w io.Writer, asJSON bool) error {
 		}
 		line("by", "%s", v.parties())
 	}
-	line("as of", "%s, %v before %s; at most %v is allowed", stamp(v.AsOf), v.now.Sub(v.AsOf).Round(time.Second), stamp(v.now), v.policy.MaxAge())
+	line("as of", "the tick at %s, %v before %s; at most %v is allowed", stamp(v.AsOf), v.now.Sub(v.AsOf).Round(time.Second), stamp(v.now), v.policy.MaxAge())
 	line("logged", "%s, index %d", stamp(v.Logged), v.Index)
 	suspended := ""
 	if v.CASuspended {

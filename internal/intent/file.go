@@ -3,6 +3,7 @@ package intent
 import (
 	"bytes"
 	"encoding/pem"
+	"fmt"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 )
@@ -44,7 +45,7 @@ func Parse(data []byte) (*wire.RevokeArg, error) {
 	}
 	arg := new(wire.RevokeArg)
 	if err := wire.Decode(raw, arg); err != nil {
-		return nil, asRefusal("body", len(raw), err)
+		return nil, invalid("body", fmt.Sprintf("%d bytes", len(raw)), "%v", err)
 	}
 	return arg, nil
 }

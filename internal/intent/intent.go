@@ -12,7 +12,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"time"
 
@@ -172,12 +171,4 @@ func Check(arg *wire.RevokeArg) (*wire.RevokeIntent, *x509.Certificate, error) {
 
 func invalid(field, value, rule string, args ...any) error {
 	return wire.Errorf(wire.InvalidArgument, field, value, rule, args...)
-}
-
-// asRefusal turns what wire.Decode says about a whole request into a refusal.
-func asRefusal(field string, size int, err error) error {
-	if we := new(wire.Error); errors.As(err, &we) {
-		return err
-	}
-	return invalid(field, fmt.Sprintf("%d bytes", size), "%v", err)
 }

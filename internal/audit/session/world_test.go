@@ -32,7 +32,7 @@ const (
 	mspID    = "Org1MSP"
 	channel  = "testchannel"
 	tick     = 15 * time.Second
-	deadline = 30 * time.Second // of a condition that must come true; none is expected to take a second
+	deadline = 10 * time.Second // of a condition that must come true; none is expected to take a second
 )
 
 func must(t testing.TB, err error) {
@@ -206,8 +206,8 @@ func (w *world) blocks() []*network.Block {
 	return all
 }
 
-// EnrollResponder implements ocspbridge.Enroller. The certificate is not recorded: nothing here asks about it.
-func (w *world) EnrollResponder(_ context.Context, _ wire.CAID, der []byte) ([]byte, error) {
+// EnrollResponder implements ocspbridge.Enroller.
+func (w *world) EnrollResponder(ctx context.Context, _ wire.CAID, der []byte) ([]byte, error) {
 	csr, err := x509.ParseCertificateRequest(der)
 	if err != nil {
 		return nil, err
@@ -219,7 +219,11 @@ func (w *world) EnrollResponder(_ context.Context, _ wire.CAID, der []byte) ([]b
 	template := &x509.Certificate{SerialNumber: serial, KeyUsage: x509.KeyUsageDigitalSignature}
 	template.Subject.CommonName = "OCSP responder"
 	cctest.Responder(w.clock.Now().Add(-time.Minute), 24*time.Hour)(template)
-	return x509.CreateCertificate(rand.Reader, template, w.ca.Cert, csr.PublicKey, w.ca.Key)
+	if der, err = x509.CreateCertificate(rand.Reader, template, w.ca.Cert, csr.PublicKey, w.ca.Key); err != nil {
+		return nil, err
+	}
+	_, err = w.conn.Submit(ctx, wire.FnIssue, w.ca.IssueArg(der))
+	return der, err
 }
 
 // start starts the bridge and waits until it answers.
