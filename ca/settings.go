@@ -19,8 +19,8 @@ type Settings struct {
 	SubmitTimeout time.Duration `yaml:"submit_timeout,omitempty"`  // for one attempt, less than the other two; default 6s, or half of the lesser of them
 	MaxQueue      int           `yaml:"max_queue,omitempty"`       // certificates that may wait for the ledger; default 4096
 	MaxQueueBytes int           `yaml:"max_queue_bytes,omitempty"` // and their size; default 33554432
-	MaxBatch      int           `yaml:"max_batch,omitempty"`       // certificates in one transaction; default 200
-	MaxBatchBytes int           `yaml:"max_batch_bytes,omitempty"` // and their size; default 524288
+	MaxBatch      int           `yaml:"max_batch,omitempty"`       // certificates in one transaction; default 1000
+	MaxBatchBytes int           `yaml:"max_batch_bytes,omitempty"` // and their size; default 2097152
 	QuietTime     time.Duration `yaml:"quiet_time,omitempty"`      // a gap between requests that ends waiting for more of them; default 2ms, negative: no waiting
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/intent"
 	"github.com/certanchor/certanchor/internal/ocspwire"
 	"github.com/certanchor/certanchor/internal/problem"
 	"github.com/certanchor/certanchor/internal/witness"
@@ -44,6 +45,7 @@ func (b *Bridge) routes() http.Handler {
 	mux.HandleFunc("GET "+pathAlarms, b.serveAlarms)
 	mux.HandleFunc("GET /policy", b.servePolicy)
 	mux.Handle("GET /metrics", b.cfg.Metrics.Handler())
+	mux.Handle(intent.Path, intent.Handler(b.ledger, intent.Options{Applied: b.WaitApplied, Log: b.log}))
 	mux.HandleFunc(witnessPrefix+witness.Path, b.serveWitness)
 	mux.HandleFunc("GET /healthz", b.serveHealth)
 	mux.HandleFunc("GET /readyz", b.serveReady)
@@ -65,7 +67,7 @@ func (b *Bridge) routes() http.Handler {
 
 func (b *Bridge) serveNothing(w http.ResponseWriter, r *http.Request) {
 	problem.Write(w, b.log, problem.New(http.StatusNotFound, string(wire.NotFound), "path", r.Method+" "+r.URL.Path,
-		"must be one of this server's resources, asked for with GET (OCSP also with POST)"))
+		"must be one of this server's resources, asked for with GET (OCSP also with POST, /v1/revocations with POST)"))
 }
 
 // below returns what follows a prefix of whole path elements.

@@ -11,8 +11,8 @@ import (
 
 // Options of a Log. A zero field takes its default.
 type Options struct {
-	MaxBatch      int               // entries in one transaction, at most wire.MaxBatch; default 200
-	MaxBytes      int               // bytes of certificates in one transaction, at most 4 MiB; default 512 KiB
+	MaxBatch      int               // entries in one transaction, at most wire.MaxBatch; default 1000
+	MaxBytes      int               // bytes of certificates in one transaction, at most 4 MiB; default 2 MiB
 	MaxQueue      int               // entries that may wait in each lane, beside those in flight; default 4096
 	MaxQueueBytes int               // and their bytes; default 32 MiB
 	QuietTime     time.Duration     // how long a gap between callers ends a batch (lane.gather); default 2 ms, negative: no waiting
@@ -25,8 +25,10 @@ type Options struct {
 }
 
 const (
-	defaultBatch      = 200 // bytes are what costs: 200 of 1.2 kB commit as fast per certificate as 1000 do
-	defaultBytes      = 512 << 10
+	// A batch holds what came in during the flight before it. Each transaction costs a Fabric network tens of milliseconds of CPU,
+	// whatever it holds, so a limit near what comes in at capacity would lower the capacity (docs/benchmarks.md).
+	defaultBatch      = wire.MaxBatch
+	defaultBytes      = 2 << 20
 	defaultQueue      = 4096
 	defaultQueueBytes = 32 << 20
 	maxBatchBytes     = wire.MaxArgBytes / 2

@@ -183,10 +183,10 @@ func (b *issueBench) baselines(ctx context.Context, d *deploy.Deployment, size i
 	if err != nil {
 		return err
 	}
-	b.res.Noop.CPU = perCertificate(before, after, b.res.Noop.Latency.Samples*noopBatch)
+	b.res.Noop.CPU = perCertificate(before, after, b.res.Noop.Latency.Samples*benchBatch)
 	b.say("  %s\n    %s", b.res.Noop, b.res.Noop.CPU)
 	// About as many as the no-op took the time for, if all goes well.
-	batches := max(1, int(b.res.Noop.Rate*b.o.Baseline.Seconds())/noopBatch/len(ledgers))
+	batches := max(1, int(b.res.Noop.Rate*b.o.Baseline.Seconds())/benchBatch/len(ledgers))
 	if b.res.Ledger, err = b.atLedger(ctx, d, ledgers, batches); err != nil {
 		return fmt.Errorf("batches: %w", err)
 	}

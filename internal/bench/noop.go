@@ -16,8 +16,8 @@ import (
 	testnetwork "github.com/certanchor/certanchor/test-network"
 )
 
-// noopBatch is how many certificates' bytes one no-op transaction carries: as many as the CA bridge puts in one.
-const noopBatch = 200
+// benchBatch is how many certificates' bytes one no-op transaction carries: about as many as a CA bridge puts in one at capacity.
+const benchBatch = 500
 
 // NoopResult is what a function that does nothing commits, with arguments of as many bytes as the certificates have.
 type NoopResult struct {
@@ -33,7 +33,7 @@ func (n *NoopResult) String() string {
 
 // noop is the baseline: each CA's organisation has one transaction in flight, of random bytes, which do not compress.
 func (b *issueBench) noop(ctx context.Context, ledgers []network.Ledger, size int) (*NoopResult, error) {
-	pad := make([]byte, noopBatch*size)
+	pad := make([]byte, benchBatch*size)
 	if _, err := rand.Read(pad); err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func (b *issueBench) noop(ctx context.Context, ledgers []network.Ledger, size in
 	if err != nil {
 		return nil, err
 	}
-	return &NoopResult{Rate: float64(len(samples)*noopBatch) / took.Seconds(), Bytes: len(arg), Latency: summarize(samples)}, nil
+	return &NoopResult{Rate: float64(len(samples)*benchBatch) / took.Seconds(), Bytes: len(arg), Latency: summarize(samples)}, nil
 }
 
 // LedgerResult is what one transaction in flight for each CA commits, without CA bridge and HTTP.
@@ -59,7 +59,7 @@ type LedgerResult struct {
 }
 
 func (r *LedgerResult) String() string {
-	return fmt.Sprintf("at the Ledger interface, batches of %d: %.0f certificates/s, %s", noopBatch, r.Rate, r.Latency)
+	return fmt.Sprintf("at the Ledger interface, batches of %d: %.0f certificates/s, %s", benchBatch, r.Rate, r.Latency)
 }
 
 // atLedger submits full batches of new certificates, made before the clock starts.
@@ -70,16 +70,16 @@ func (b *issueBench) atLedger(ctx context.Context, d *deploy.Deployment, ledgers
 		if err != nil {
 			return nil, err
 		}
-		certs, err := a.sign(batches * noopBatch)
+		certs, err := a.sign(batches * benchBatch)
 		if err != nil {
 			return nil, err
 		}
 		id := wire.CAIDOf(a.cert.RawSubjectPublicKeyInfo)
 		for n := range batches {
-			args[i] = append(args[i], wire.Encode(wire.NewIssueArg(id, certs[n*noopBatch:(n+1)*noopBatch])))
+			args[i] = append(args[i], wire.Encode(wire.NewIssueArg(id, certs[n*benchBatch:(n+1)*benchBatch])))
 		}
 	}
-	b.say("  submitting %d batches of %d certificates", batches*len(ledgers), noopBatch)
+	b.say("  submitting %d batches of %d certificates", batches*len(ledgers), benchBatch)
 	before, err := cpuClock(ctx, d)
 	if err != nil {
 		return nil, err
@@ -95,7 +95,7 @@ func (b *issueBench) atLedger(ctx context.Context, d *deploy.Deployment, ledgers
 	}
 	after, err := cpuClock(ctx, d)
 	return &LedgerResult{
-		Rate: float64(len(samples)*noopBatch) / took.Seconds(), Latency: summarize(samples), CPU: perCertificate(before, after, len(samples)*noopBatch),
+		Rate: float64(len(samples)*benchBatch) / took.Seconds(), Latency: summarize(samples), CPU: perCertificate(before, after, len(samples)*benchBatch),
 	}, err
 }
 
