@@ -109,6 +109,7 @@ type Endpoints struct {
 	Orgs      []OrgEndpoints    `json:"organizations"`
 	Samples   map[string]Sample `json:"samples"`
 	Network   string            `json:"network_dir,omitempty"`
+	Policy    PolicyFile        `json:"policy"`
 	Services  map[string]int    `json:"service_pids"`
 	StateDir  string            `json:"state_dir"`
 	StopUsing string            `json:"stop_using"`
@@ -123,11 +124,18 @@ type CAEndpoint struct {
 	TokenFile   string `json:"token_file"`  // of the operator
 }
 
+// PolicyFile says whom to believe about proofs.
+type PolicyFile struct {
+	File        string `json:"file"`
+	Fingerprint string `json:"fingerprint"`
+}
+
 // OrgEndpoints are one organisation's services.
 type OrgEndpoints struct {
 	MSPID     string   `json:"msp_id"`
 	OCSP      string   `json:"ocsp_url"`
 	Logs      string   `json:"logs_url"`
+	LogList   string   `json:"log_list_url"`          // for certificate transparency clients
 	Responder string   `json:"responder_certificate"` // file, PEM
 	LogKeys   []string `json:"log_keys"`              // signed-note verifier keys
 }
@@ -146,6 +154,7 @@ func (s *story) writeEndpoints(ctx context.Context) error {
 	e := Endpoints{
 		Engine: s.o.Engine, Channel: d.Channel, StateDir: s.dir, Samples: map[string]Sample{}, Services: d.PIDs(),
 		CA:        CAEndpoint{MSPID: d.Orgs[0].MSPID, URL: d.CAURL, CAID: d.CAID().String(), Certificate: d.CACertFile(), TokenFile: d.TokenFile()},
+		Policy:    PolicyFile{File: d.PolicyFile(), Fingerprint: d.PolicyFingerprint()},
 		StopUsing: "certanchor demo --stop --state " + s.dir,
 	}
 	if d.Network != nil {
@@ -165,7 +174,7 @@ func (s *story) writeEndpoints(ctx context.Context) error {
 		if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: answer.Signer.Raw}), 0o644); err != nil {
 			return err
 		}
-		e.Orgs = append(e.Orgs, OrgEndpoints{MSPID: org.MSPID, OCSP: org.OCSPURL(), Logs: org.URL + "/logs", Responder: file, LogKeys: keys})
+		e.Orgs = append(e.Orgs, OrgEndpoints{MSPID: org.MSPID, OCSP: org.OCSPURL(), Logs: org.URL + "/logs", LogList: org.URL + "/log_list.json", Responder: file, LogKeys: keys})
 	}
 	for _, c := range s.samples {
 		e.Samples[c.name] = Sample{Certificate: c.certFile, Key: c.keyFile, CSR: c.csrFile, Serial: c.serial, State: c.state}

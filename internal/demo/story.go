@@ -68,6 +68,8 @@ func (s *story) tell(ctx context.Context) error {
 		{"OCSP at " + who + " says revoked, keyCompromise (client)", func(ctx context.Context) (string, error) { return s.clientSays(ctx, doomed, client.Revoked) }},
 		{"the RSA certificate is still good", func(ctx context.Context) (string, error) { return s.clientSays(ctx, s.samples[0], client.Good) }},
 		{"a serial number that was never issued is not good", s.neverIssued},
+		{"bundle of " + who + ", verified offline: good", func(ctx context.Context) (string, error) { return s.bundleShows(ctx, s.samples[0], client.Good) }},
+		{"bundle of " + who + ", verified offline: revoked", func(ctx context.Context) (string, error) { return s.bundleShows(ctx, doomed, client.Revoked) }},
 	} {
 		if err := s.report.do(ctx, step.name, step.run); err != nil {
 			return err
@@ -79,6 +81,7 @@ func (s *story) tell(ctx context.Context) error {
 func (s *story) setUp(ctx context.Context) error {
 	o := deploy.Options{Dir: filepath.Join(s.dir, "services"), Executable: s.o.Executable}
 	if s.o.Engine == config.EngineEmbedded {
+		o.TickInterval = time.Second // a new CA can be proven from the first tick after its registration on
 		return s.report.do(ctx, "create a CA, start ledger, CA and OCSP bridge", func(ctx context.Context) (_ string, err error) {
 			if s.d, err = deploy.Embedded(ctx, o); err != nil {
 				return "", err
@@ -268,6 +271,35 @@ func (s *story) provesInclusion(ctx context.Context, c *sample) (string, error) 
 		return "", errors.New("the proof also verifies for another certificate")
 	}
 	return fmt.Sprintf("leaf %d of %d, checkpoint by %s", inc.Index, inc.Size, strings.Join(inc.SignedBy, ", ")), nil
+}
+
+// bundleShows gets a certificate's bundle and verifies it with nothing but the policy file.
+func (s *story) bundleShows(ctx context.Context, c *sample, want client.Status) (string, error) {
+	file, err := os.ReadFile(s.d.PolicyFile())
+	if err != nil {
+		return "", err
+	}
+	policy, err := client.LoadPolicy(file, s.d.PolicyFingerprint())
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	var data []byte
+	if err := deploy.Poll(ctx, func() error { // the ledger's next tick may have to come first
+		data, err = s.clientOf(s.asked).FetchBundle(ctx, c.cert, s.d.CACert)
+		return err
+	}); err != nil {
+		return "", err
+	}
+	v, err := client.VerifyBundle(policy, c.cert, data, time.Now())
+	if err != nil {
+		return "", err
+	}
+	if v.Status != want {
+		return "", fmt.Errorf("it says %s, must be %s", v.Status, want)
+	}
+	return fmt.Sprintf("%d bytes, vouched for by %s", len(data), strings.Join(v.LogCosigners, ", ")), nil
 }
 
 // revoke revokes and returns when the asked organisation's responder says so, with the time that took.

@@ -87,7 +87,7 @@ func (d *Deployment) caSection(c *CA) *config.CA {
 func (d *Deployment) registerOver(ctx context.Context, socket string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	return poll(ctx, func() error {
+	return Poll(ctx, func() error {
 		admin, err := embedded.Dial(ctx, embedded.DialOptions{Socket: socket, Role: wire.RoleAdministrator})
 		if err != nil {
 			return err

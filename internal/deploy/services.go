@@ -143,7 +143,7 @@ func (s *Services) AwaitReady(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for _, url := range v.Ready {
-		err := poll(ctx, func() error {
+		err := Poll(ctx, func() error {
 			if v.ID.State() == proc.Gone {
 				return permanent{fmt.Errorf("ended; its log says:\n%s", s.Tail(name))}
 			}
@@ -215,8 +215,8 @@ func ready(ctx context.Context, url string) error {
 // permanent marks an error that polling again cannot mend.
 type permanent struct{ error }
 
-// poll calls fn until it succeeds, fails permanently or ctx ends.
-func poll(ctx context.Context, fn func() error) error {
+// Poll calls fn until it succeeds, fails permanently or ctx ends.
+func Poll(ctx context.Context, fn func() error) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {

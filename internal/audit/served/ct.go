@@ -73,7 +73,7 @@ func (c *comparison) fetchCT(ctx context.Context, b *bridge, l *audit.Log) error
 		cl.by = []string{keys.origin}
 		b.Heads++
 		c.claimed(cl)
-		if cl.kind == "static" {
+		if cl.kind == kindStatic {
 			b.sites = append(b.sites, &site{bridge: b, log: l.Name, prefix: prefix + "/static", size: cl.size, chain: chainOf(l.CA)})
 		}
 	}
@@ -96,7 +96,7 @@ func parseSTH(body []byte, keys *ctKeys) (*claim, error) {
 	if !keys.key.Verify([]byte(cp.Text()), append(binary.BigEndian.AppendUint64(nil, uint64(h.Time)), h.Signature...)) {
 		return nil, errors.New("signature " + hex.EncodeToString(h.Signature) + ", which does not verify")
 	}
-	return &claim{kind: "get-sth", size: cp.Size, root: cp.Root, times: []timestamp{{by: keys.origin, at: wire.Millis(h.Time)}}}, nil
+	return &claim{kind: kindSTH, size: cp.Size, root: cp.Root, times: []timestamp{{by: keys.origin, at: wire.Millis(h.Time)}}}, nil
 }
 
 func parseStatic(body []byte, keys *ctKeys) (*claim, error) {
@@ -112,7 +112,7 @@ func parseStatic(body []byte, keys *ctKeys) (*claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &claim{kind: "static", size: cp.Size, root: cp.Root, times: []timestamp{{by: keys.origin, at: at}}}, nil
+	return &claim{kind: kindStatic, size: cp.Size, root: cp.Root, times: []timestamp{{by: keys.origin, at: at}}}, nil
 }
 
 // alarm is a part of what a bridge says at /v1/alarms.

@@ -25,11 +25,18 @@ type claim struct {
 	by    []string
 
 	bridge *bridge // nil: not served now
-	kind   string  // checkpoint, get-sth or static; what is remembered is apart for each
+	kind   string  // one of those below; empty: it is from a bundle or an alarm
 	times  []timestamp
 	key    string // of CT heads: the key's SHA-256, hexadecimal
 	right  bool   // it has the blocks' root
 }
+
+// Kinds of heads. What is remembered is apart for each.
+const (
+	kindCheckpoint = "checkpoint" // of the consortium
+	kindSTH        = "get-sth"    // RFC 6962
+	kindStatic     = "static"     // static-ct-api
+)
 
 // timestamp is the time in one signature.
 type timestamp struct {
@@ -94,7 +101,7 @@ func (c *comparison) checkpoint(b *bridge, l *audit.Log, where string, signed []
 	b.Heads++
 	b.sizes[l.Name] = cp.Size
 	b.sites = append(b.sites, &site{bridge: b, log: l.Name, prefix: "/logs/" + l.Name, size: cp.Size})
-	cl := &claim{log: l.Name, size: cp.Size, root: cp.Root, where: where, note: signed, bridge: b, kind: "checkpoint"}
+	cl := &claim{log: l.Name, size: cp.Size, root: cp.Root, where: where, note: signed, bridge: b, kind: kindCheckpoint}
 	cl.times, cl.by = c.signatures(where, l, n)
 	c.claimed(cl)
 }

@@ -96,12 +96,13 @@ func (cl *claim) id() string { return cl.kind + " " + cl.where }
 
 // claims are the heads of earlier audits. They must be in what the ledger says now.
 func (s *Seen) claims(logs []audit.Log) (all []*claim) {
-	for _, h := range s.Heads {
+	for id, h := range s.Heads {
+		kind, _, _ := strings.Cut(id, " ")
 		root, err := hex.DecodeString(h.Root)
 		if err != nil || len(root) != sha256.Size || !slices.ContainsFunc(logs, func(l audit.Log) bool { return l.Name == h.Log }) {
 			continue
 		}
-		all = append(all, &claim{log: h.Log, size: h.Size, root: [sha256.Size]byte(root), where: h.Where + ", at an earlier audit", note: []byte(h.Note)})
+		all = append(all, &claim{log: h.Log, size: h.Size, root: [sha256.Size]byte(root), where: h.Where + ", at an earlier audit", kind: kind, note: []byte(h.Note)})
 	}
 	slices.SortFunc(all, func(a, b *claim) int { return strings.Compare(a.where, b.where) })
 	return all
@@ -163,37 +164,67 @@ func (s *Seen) update(cl *claim) {
 // equivocations reports each log and size about which there are different roots, with a note for each.
 func (c *comparison) equivocations() {
 	for _, l := range c.logs {
-		bySize := map[uint64][]*claim{}
+		bySize := map[uint64]map[[sha256.Size]byte][]*claim{}
 		for _, cl := range c.claims[l.Name] {
-			known := bySize[cl.size]
-			if i := slices.IndexFunc(known, func(k *claim) bool { return k.root == cl.root }); i < 0 {
-				bySize[cl.size] = append(known, cl)
-			} else if known[i].note == nil {
-				known[i] = cl
+			if bySize[cl.size] == nil {
+				bySize[cl.size] = map[[sha256.Size]byte][]*claim{}
 			}
+			bySize[cl.size][cl.root] = append(bySize[cl.size][cl.root], cl)
 		}
-		for size, known := range bySize {
-			if len(known) < 2 {
-				continue
+		for size, roots := range bySize {
+			if len(roots) > 1 {
+				c.equivocation(&l, size, roots)
 			}
-			slices.SortFunc(known, func(a, b *claim) int { return cmp.Compare(a.where, b.where) })
-			d := &Difference{Kind: KindEquivocate, What: fmt.Sprintf("%s, root of size %d", caName(&l), size), Blocks: "a log has one root at each size", Evidence: c.evidence(known...)}
-			var where, roots []string
-			for _, cl := range known {
-				where = append(where, cl.where)
-				root := fmt.Sprintf("%x", cl.root)
-				if len(cl.by) > 0 {
-					root += " signed by " + strings.Join(cl.by, ", ")
-				}
-				if cl.right {
-					root += " (the blocks')"
-				}
-				roots = append(roots, root)
-			}
-			d.Where, d.Found = strings.Join(where, " and "), strings.Join(roots, " and ")
-			c.add(-1, d)
 		}
 	}
+}
+
+func (c *comparison) equivocation(l *audit.Log, size uint64, roots map[[sha256.Size]byte][]*claim) {
+	var sides []string
+	var notes []*claim
+	for root, claims := range roots {
+		// Consortium checkpoints first: those can be compared with one another without anything else.
+		slices.SortStableFunc(claims, func(a, b *claim) int { return cmp.Compare(a.rank(), b.rank()) })
+		notes = append(notes, claims[0])
+		side := fmt.Sprintf("%x", root)
+		if len(claims[0].by) > 0 {
+			side += " signed by " + strings.Join(claims[0].by, ", ")
+		}
+		if claims[0].right {
+			side += " (the blocks')"
+		}
+		var where []string
+		for _, cl := range claims {
+			if !slices.Contains(where, cl.where) && len(where) < shownPlaces {
+				where = append(where, cl.where)
+			}
+		}
+		sides = append(sides, side+" at "+strings.Join(where, ", "))
+	}
+	slices.Sort(sides)
+	slices.SortFunc(notes, func(a, b *claim) int { return strings.Compare(a.where, b.where) })
+	var where []string
+	for _, cl := range notes {
+		where = append(where, cl.where)
+	}
+	c.add(-1, &Difference{
+		Kind: KindEquivocate, Where: strings.Join(where, " and "), What: fmt.Sprintf("%s, root of size %d", caName(l), size),
+		Found: strings.Join(sides, "; and "), Blocks: "a log has one root at each size", Evidence: c.evidence(notes...),
+	})
+}
+
+// shownPlaces is how many places a difference names for one root.
+const shownPlaces = 4
+
+// rank orders claims by what they prove.
+func (cl *claim) rank() int {
+	switch {
+	case cl.note == nil:
+		return 2
+	case cl.kind == kindSTH || cl.kind == kindStatic:
+		return 1
+	}
+	return 0
 }
 
 // evidence keeps the notes of claims, as they were served, and returns the files.

@@ -5,8 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/audit"
@@ -56,12 +56,6 @@ func TestACleanLedgerAndBridgeAgree(t *testing.T) {
 func TestABridgeThatIsBehindAgrees(t *testing.T) {
 	w := newWorld(t)
 	w.audit(w.options(t.TempDir())) // has everything served once
-	w.tampering(func(path string, status int, body []byte) (int, []byte) {
-		if old := w.last(path); strings.HasSuffix(path, "/checkpoint") || strings.HasSuffix(path, "/get-sth") {
-			return status, old
-		}
-		return status, body
-	})
 	frozen := map[string][]byte{}
 	for path := range w.served {
 		if strings.HasSuffix(path, "/checkpoint") || strings.HasSuffix(path, "/get-sth") {
@@ -179,14 +173,11 @@ func TestALedgerThatIsNotTheOneAuditedBeforeIsFound(t *testing.T) {
 // TestWhatComesDuringAnAuditIsNotADifference: the bridge knows a revocation that the audited blocks do not have yet.
 func TestWhatComesDuringAnAuditIsNotADifference(t *testing.T) {
 	w := newWorld(t)
-	done := false
+	var done atomic.Bool
 	w.tampering(func(path string, status int, body []byte) (int, []byte) {
-		w.mu.Lock()
-		first := !done && path == "/ocsp"
-		done = done || first
-		w.mu.Unlock()
-		if first {
+		if path == "/ocsp" && done.CompareAndSwap(false, true) {
 			w.applied(w.change(w.good, wire.OpRevoke, wire.Superseded))
+			w.integrate()
 			w.applied(w.submit(wire.FnIssue, w.ca.IssueArg(w.ca.IssueMany(t, 1)...)))
 		}
 		return status, body
@@ -195,7 +186,7 @@ func TestWhatComesDuringAnAuditIsNotADifference(t *testing.T) {
 	o.Sample = 0
 	r := w.audit(o)
 	agrees(t, r)
-	if !done || r.Seconds > time.Hour.Seconds() {
-		t.Errorf("%+v", r)
+	if !done.Load() {
+		t.Error("nothing came")
 	}
 }

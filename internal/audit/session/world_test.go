@@ -90,7 +90,7 @@ func newWorld(t testing.TB) *world {
 		w.as(wire.RoleAdministrator, wire.FnRegisterCA, ca.RegisterArg(mspID))
 	}
 	w.history()
-	w.start()
+	must(t, w.start())
 	return w
 }
 
@@ -114,7 +114,7 @@ func (w *world) history() {
 	covered, cert := w.other.Issue(w.t)
 	w.rule = cert
 	w.submit(wire.FnIssue, w.other.IssueArg(covered))
-	w.as(wire.RoleAdministrator, wire.FnDecide, w.other.RuleArg(1, wire.MillisOf(cctest.T0), wire.MillisOf(w.clock.Now()), wire.CACompromise))
+	w.as(wire.RoleAdministrator, wire.FnDecide, w.other.RuleArg(1, wire.MillisOf(cctest.T0), wire.MillisOf(w.clock.Now())+50, wire.CACompromise))
 	later, _ := w.other.Issue(w.t)
 	w.submit(wire.FnIssue, w.other.IssueArg(later))
 
@@ -226,8 +226,8 @@ func (w *world) EnrollResponder(ctx context.Context, _ wire.CAID, der []byte) ([
 	return der, err
 }
 
-// start starts the bridge and waits until it answers.
-func (w *world) start() {
+// start starts the bridge and waits until it answers. Its error is that the bridge refuses to start.
+func (w *world) start() error {
 	w.t.Helper()
 	server := httptest.NewUnstartedServer(nil)
 	base := "http://" + server.Listener.Addr().String()
@@ -240,7 +240,10 @@ func (w *world) start() {
 			return w
 		},
 	}, w.conn)
-	must(w.t, err)
+	if err != nil {
+		server.Listener.Close()
+		return err
+	}
 	server.Config.Handler = w.through(b.Handler())
 	server.Start()
 	w.bridge, w.url = b, base
@@ -255,6 +258,7 @@ func (w *world) start() {
 	})
 	w.t.Cleanup(w.stop)
 	w.ready()
+	return nil
 }
 
 func (w *world) ready() {
