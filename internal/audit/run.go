@@ -87,7 +87,9 @@ func (a *Auditor) Follow(ctx context.Context, blocks Source, height uint64) erro
 			return err
 		}
 	}
-	report(a.opts.Now())
+	if a.Height() > from {
+		report(a.opts.Now())
+	}
 	return nil
 }
 

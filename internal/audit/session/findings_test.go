@@ -2,7 +2,6 @@ package session_test
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -141,7 +140,7 @@ func TestAResponderServingAnotherStatusIsFound(t *testing.T) {
 		answer, err := (&ocspwire.Response{
 			Responder: ocspwire.ResponderID{Name: w.ca.Cert.RawSubject}, ProducedAt: now, Nonce: req.Nonce,
 			Responses: []ocspwire.SingleResponse{{ID: req.Items[0].ID, Status: ocspwire.Good, ThisUpdate: now, NextUpdate: now.Add(time.Hour)}},
-		}).Sign(w.ca.Key.(crypto.Signer))
+		}).Sign(w.ca.Key)
 		if err != nil {
 			t.Error(err)
 		}

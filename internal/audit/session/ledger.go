@@ -52,25 +52,22 @@ func (s *session) hashOf(ctx context.Context, number uint64) (hash []byte, err e
 
 // source gives the ledger's blocks with their validity: of Fabric as the verifier finds it, of an embedded ledger, which has nothing but
 // valid transactions, along its chain of hashes.
-func (s *session) source() (audit.Source, error) {
+func (s *session) source() audit.Source {
 	raw, ok := s.Ledger.(rawLedger)
 	if !ok {
-		return s.Ledger.Blocks, nil
+		return s.Ledger.Blocks
 	}
 	s.result.Engine = Fabric
-	if s.verifier == nil || s.verifier.Height() != s.audit.Height() {
-		genesis, err := hex.DecodeString(s.result.Genesis)
-		if err != nil {
-			return nil, err
-		}
-		s.verifier, err = verify.New(verify.Config{
-			Channel: s.Ledger.Channel(), Chaincode: s.Chaincode, GenesisHash: genesis, Store: s.audit.VerifierStore(),
-		})
-		if err != nil {
-			return nil, err
-		}
+	return s.audit.Verified(raw.RawBlocks, s.verifier)
+}
+
+// verifier continues where its store ends.
+func (s *session) verifier(store verify.Store) (*verify.Verifier, error) {
+	genesis, err := hex.DecodeString(s.result.Genesis)
+	if err != nil {
+		return nil, err
 	}
-	return s.verifier.Blocks(raw.RawBlocks), nil
+	return verify.New(verify.Config{Channel: s.Ledger.Channel(), Chaincode: s.Chaincode, GenesisHash: genesis, Store: store})
 }
 
 // GenesisHash is the hash of a channel's first block, as peer channel fetch and configtxgen write it.

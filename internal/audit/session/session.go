@@ -75,12 +75,11 @@ const (
 // session is one run.
 type session struct {
 	Options
-	audit    *audit.Auditor
-	verifier *verify.Verifier // on Fabric
-	seen     *served.Seen
-	policy   *policy.Policy
-	result   *Result
-	notes    []string
+	audit  *audit.Auditor
+	seen   *served.Seen
+	policy *policy.Policy
+	result *Result
+	notes  []string
 }
 
 // Run audits. Differences are in the result; an error says that the audit itself could not be done, and then the result has what was found
@@ -164,7 +163,7 @@ func (s *session) differ(err error) error {
 	case errors.As(err, &gone):
 		d.Where, d.Found, d.Blocks = "the ledger", err.Error(), "it can be read, and follows the block before"
 	default:
-		return err
+		return err // nil, too
 	}
 	d.What = strings.TrimSpace(d.What)
 	s.result.Differences = append(s.result.Differences, d)
@@ -239,27 +238,22 @@ func (s *session) resume(ctx context.Context) error {
 
 // blocks audits all the blocks there are now.
 func (s *session) blocks(ctx context.Context) error {
-	source, err := s.source()
+	height, err := s.Ledger.Height(ctx)
+	if err == nil {
+		err = s.audit.Run(ctx, s.source(), height)
+	}
+	if err != nil || s.result.Engine != Fabric {
+		return s.differ(err)
+	}
+	v, err := s.verifier(s.audit.VerifierStore())
 	if err != nil {
 		return err
 	}
-	height, err := s.Ledger.Height(ctx)
-	if err == nil {
-		err = s.audit.Run(ctx, source, height)
+	says, found, err := v.EndorsementPolicy()
+	if found {
+		s.result.Endorsement = says
 	}
-	if err != nil {
-		return s.differ(err)
-	}
-	if s.verifier != nil {
-		says, found, err := s.verifier.EndorsementPolicy()
-		if err != nil {
-			return err
-		}
-		if found {
-			s.result.Endorsement = says
-		}
-	}
-	return nil
+	return err
 }
 
 // catchUp audits what has come since.
@@ -268,9 +262,5 @@ func (s *session) catchUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	source, err := s.source()
-	if err != nil {
-		return err
-	}
-	return s.audit.Follow(ctx, source, height)
+	return s.audit.Follow(ctx, s.source(), height)
 }
