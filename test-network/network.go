@@ -205,3 +205,6 @@ func (n *Network) tail(node string) string {
 
 // DataDir is where a node keeps its ledger.
 func (n *Network) DataDir(node string) string { return n.layout.dataDir(node) }
+
+// GenesisBlock is the file of the channel's first block.
+func (n *Network) GenesisBlock() string { return n.genesisBlock() }

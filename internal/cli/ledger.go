@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/certanchor/certanchor/internal/node"
 	"github.com/certanchor/certanchor/network/embedded"
 )
 
@@ -44,7 +45,7 @@ Name, MSP ID and tick interval are fixed when the ledger is created. Later they 
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if socket == "" {
-				socket = filepath.Join(o.Dir, "ledger.sock")
+				socket = filepath.Join(o.Dir, node.SocketFile)
 			}
 			o.Log = slog.Default()
 			return serveLedger(cmd.Context(), o, socket)
@@ -56,17 +57,17 @@ Name, MSP ID and tick interval are fixed when the ledger is created. Later they 
 }
 
 func serveLedger(ctx context.Context, o embedded.Options, socket string) (err error) {
-	node, err := embedded.Open(o)
+	ledger, err := embedded.Open(o)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, node.Close()) }()
+	defer func() { err = errors.Join(err, ledger.Close()) }()
 	listener, err := embedded.Listen(socket)
 	if err != nil {
 		return err
 	}
-	o.Log.Info("ledger is served", "dir", o.Dir, "socket", socket, "channel", node.Channel(), "msp_id", node.MSPID(), "tick_interval", node.TickInterval())
-	return node.Serve(ctx, listener)
+	o.Log.Info("ledger is served", "dir", o.Dir, "socket", socket, "channel", ledger.Channel(), "msp_id", ledger.MSPID(), "tick_interval", ledger.TickInterval())
+	return ledger.Serve(ctx, listener)
 }
 
 func newLedgerVerifyCommand() *cobra.Command {
@@ -89,16 +90,16 @@ the hash of the last one: two runs that print the same have seen the same histor
 }
 
 func verifyLedger(cmd *cobra.Command, o embedded.Options) (err error) {
-	node, err := embedded.Open(o)
+	ledger, err := embedded.Open(o)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, node.Close()) }()
-	height, hash, err := node.Verify(cmd.Context())
+	defer func() { err = errors.Join(err, ledger.Close()) }()
+	height, hash, err := ledger.Verify(cmd.Context())
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %d blocks, last hash %x\n", node.Channel(), height, hash)
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %d blocks, last hash %x\n", ledger.Channel(), height, hash)
 	return err
 }
 

@@ -66,6 +66,7 @@ func TestOnFabric(t *testing.T) {
 		{"NothingIsLostWhenTheBFTLeaderIsKilled", f.killLeader},
 		{"CommitsResumeWhenTheLeaderFreezesAndThenTheNext", f.leadersFreeze},
 		{"IndexIsRebuiltFromBlocks", f.indexRebuilt},
+		{"AuditAgreesWithEveryOrganisation", f.auditAgrees},
 	} {
 		if !t.Run(c.name, c.run) {
 			return // later cases would only report the damage again

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -158,6 +159,9 @@ func httpEnrollers(file string, sources []config.Enrolment) (func(wire.CAID) ocs
 	}, nil
 }
 
+// SocketFile is the socket that an embedded ledger is served on, in its directory, unless another one is asked for.
+const SocketFile = "ledger.sock"
+
 // ServeAll runs ledger, CA and OCSP bridge of one organisation in this process until ctx ends, and registers the CA on the
 // ledger at its first start. conf's ledger must be an embedded one in a directory.
 func ServeAll(ctx context.Context, conf *config.File) (err error) {
@@ -227,8 +231,14 @@ func ServeAll(ctx context.Context, conf *config.File) (err error) {
 	if err != nil {
 		return errors.Join(err, bridge.Close())
 	}
+	// For certanchor audit, ca suspend and the like: only this process can have the ledger open.
+	socket, err := embedded.Listen(filepath.Join(conf.Ledger.Embedded.Dir, SocketFile))
+	if err != nil {
+		return errors.Join(err, bridge.Close())
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return watchStore(ctx, store) })
+	group.Go(func() error { return store.Serve(ctx, socket) })
 	group.Go(func() error { return l.Run(ctx) })
 	group.Go(func() error { return runBridge(ctx, bridgeSection, bridge) })
 	return group.Wait()
