@@ -2,14 +2,19 @@ package ca
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/x509"
 	"net/http"
 	"sync"
 	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/anchor"
 	"github.com/certanchor/certanchor/internal/ctapi"
+	"github.com/certanchor/certanchor/internal/ctleaf"
 	"github.com/certanchor/certanchor/internal/problem"
 	"github.com/certanchor/certanchor/internal/sct"
+	"github.com/certanchor/certanchor/network"
 )
 
 // Submissions let other software's certificates of this CA in: the CA bridge takes them over HTTP as a CT log does (RFC 6962 sections
@@ -51,8 +56,9 @@ func (f *front) handler() (http.Handler, error) {
 		return h, nil
 	}
 	s := f.server
+	g := &gate{server: s, reads: make(chan struct{}, maxReads)}
 	l, err := ctapi.New(ctapi.Config{
-		CAID: s.issuer.id, CA: f.trusted, Key: f.cfg.Key, Submitter: submitter{s}, Prefix: f.cfg.Prefix,
+		CAID: s.issuer.id, CA: f.trusted, Key: f.cfg.Key, Submitter: g, Recorded: g.recorded, Prefix: f.cfg.Prefix,
 		MaxPending: s.settings.MaxQueue, SubmitTimeout: s.settings.IssueTimeout, Logger: s.log,
 	})
 	if err != nil {
@@ -87,9 +93,118 @@ func (f *front) trusted() (*wire.CARecord, error) {
 	return rec, nil
 }
 
-// submitter makes SubmitCertificate a ctapi.Submitter.
-type submitter struct{ s *Server }
+// gate keeps certificates from the ledger that it would only answer or refuse again. Anybody may submit what is logged, as often as
+// they like, and each would be endorsed, ordered and stored for ever. This bridge has no index; to read each serial would
+// cost more than it saves, so what was just made goes without.
+type gate struct {
+	server *Server
+	recent recent
+	reads  chan struct{} // a token for each read in progress
+}
 
-func (s submitter) Submit(ctx context.Context, der []byte) (wire.LogEntry, error) {
-	return s.s.submit(ctx, der) // the front has verified the signature
+const (
+	// freshFor is how long after notBefore a certificate counts as just made. Some CAs date it back by an hour.
+	freshFor = 90 * time.Minute
+	// maxReads keeps reads, of which anybody may cause any number, from taking the peer's places for endorsements.
+	maxReads = 32
+)
+
+// recorded is ctapi.Config.Recorded.
+func (g *gate) recorded(ctx context.Context, cert *x509.Certificate) (at wire.LogEntry, found bool, err error) {
+	s, now := g.server, g.server.now()
+	at, found, seen := g.recent.find(cert.Raw)
+	fresh := now.Sub(cert.NotBefore) <= freshFor && !cert.NotAfter.Before(now)
+	if found || fresh && !seen {
+		return at, found, nil
+	}
+	serial, err := wire.SerialOf(cert.SerialNumber)
+	if err != nil {
+		return at, false, err
+	}
+	rec, err := g.read(ctx, serial)
+	if err != nil { // whatever it is about, it is not the certificate
+		return at, false, &network.UnavailableError{Stage: "reading the record of serial " + serial.String(), Err: withoutOutcome(err)}
+	}
+	if at, found, err = ctapi.Recorded(s.issuer.id, rec, cert, now); found {
+		g.recent.add(cert.Raw, at)
+	}
+	return at, found, err
+}
+
+// read returns a certificate's record, nil if there is none.
+func (g *gate) read(ctx context.Context, serial wire.Serial) (*wire.CertRecord, error) {
+	if err := g.server.anchor.Down(); err != nil {
+		return nil, err
+	}
+	select {
+	case g.reads <- struct{}{}:
+		defer func() { <-g.reads }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	values, err := g.server.readState(ctx, wire.CertKey(g.server.issuer.id, serial))
+	if err != nil || values[0] == nil {
+		return nil, err
+	}
+	rec := new(wire.CertRecord)
+	return rec, wire.Decode(values[0], rec)
+}
+
+// Submit implements ctapi.Submitter.
+func (g *gate) Submit(ctx context.Context, der []byte) (wire.LogEntry, error) {
+	at, err := g.server.submit(ctx, der) // the front has verified the signature
+	if err == nil {
+		g.recent.add(der, at)
+	}
+	return at, err
+}
+
+// recent remembers where certificates are that were asked for last, at least maxRecent of them and less than twice as many.
+type recent struct {
+	mu       sync.Mutex
+	now, old map[sighting]sighted
+}
+
+// maxRecent certificates take about 8 MB.
+const maxRecent = 1 << 15
+
+// sighting is a certificate, or a precertificate, of a serial.
+type sighting struct {
+	serial string
+	pre    bool
+}
+
+type sighted struct {
+	der digest
+	at  wire.LogEntry
+}
+
+func sightingOf(der []byte) sighting {
+	pre, err := ctleaf.IsPrecert(der)
+	return sighting{serial: anchor.SerialIn(der), pre: pre && err == nil}
+}
+
+// find says where der is. seen without found: its serial was with other octets, such as another encoding of the signature.
+func (r *recent) find(der []byte) (at wire.LogEntry, found, seen bool) {
+	key := sightingOf(der)
+	r.mu.Lock()
+	s, seen := r.now[key]
+	if !seen {
+		s, seen = r.old[key]
+	}
+	r.mu.Unlock()
+	if !seen || s.der != sha256.Sum256(der) {
+		return wire.LogEntry{}, false, seen
+	}
+	return s.at, true, true
+}
+
+func (r *recent) add(der []byte, at wire.LogEntry) {
+	key, s := sightingOf(der), sighted{sha256.Sum256(der), at}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.now == nil || len(r.now) >= maxRecent {
+		r.now, r.old = map[sighting]sighted{}, r.now
+	}
+	r.now[key] = s
 }

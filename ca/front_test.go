@@ -1,28 +1,40 @@
 package ca
 
 import (
+	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
+	"fmt"
 	"net/http"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	ct "github.com/google/certificate-transparency-go"
 	ctclient "github.com/google/certificate-transparency-go/client"
 	"github.com/google/certificate-transparency-go/jsonclient"
 
 	"github.com/certanchor/certanchor/chaincode/cctest"
+	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/sct"
+	"github.com/certanchor/certanchor/network"
 )
 
-// newFront is a CA bridge that takes submissions, and certificate-transparency-go's client for it, which verifies each SCT.
-func newFront(t *testing.T) (*world, *ctclient.LogClient) {
+// newFront is a CA bridge that takes submissions, with the time of now unless that is nil, and certificate-transparency-go's client for it, which verifies each SCT.
+func newFront(t *testing.T, now func() time.Time) (*world, *ctclient.LogClient) {
 	t.Helper()
 	key, err := sct.LoadOrCreate(filepath.Join(t.TempDir(), "log.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t, func(c *Config) { c.CT = &Submissions{Key: key, Prefix: "https://ca.example"} })
+	w := newWorld(t, func(c *Config) {
+		c.CT = &Submissions{Key: key, Prefix: "https://ca.example"}
+		if now != nil {
+			c.Now = now
+		}
+	})
 	public := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: key.SPKI()})
 	c, err := ctclient.New(w.url, http.DefaultClient, jsonclient.Options{PublicKey: string(public)})
 	if err != nil {
@@ -32,7 +44,7 @@ func newFront(t *testing.T) (*world, *ctclient.LogClient) {
 }
 
 func TestOtherSoftwareSubmitsAsToACTLog(t *testing.T) {
-	w, c := newFront(t)
+	w, c := newFront(t, nil)
 	ca := w.elsewhere()
 	der, _ := ca.Issue(t, shortLived)
 	chain := []ct.ASN1Cert{{Data: der}, {Data: ca.DER}}
@@ -62,7 +74,7 @@ func TestOtherSoftwareSubmitsAsToACTLog(t *testing.T) {
 }
 
 func TestCertificateOfAnotherCAIsNotTaken(t *testing.T) {
-	w, c := newFront(t)
+	w, c := newFront(t, nil)
 	other := cctest.NewCA(t)
 	der, _ := other.Issue(t)
 	if _, err := c.AddChain(t.Context(), []ct.ASN1Cert{{Data: der}, {Data: other.DER}}); err == nil {
@@ -70,5 +82,157 @@ func TestCertificateOfAnotherCAIsNotTaken(t *testing.T) {
 	}
 	if w.logSize() != 0 {
 		t.Errorf("%d in the log", w.logSize())
+	}
+}
+
+// gated is a front whose clock a test moves, and what its submissions cost the ledger.
+type gated struct {
+	*world
+	later atomic.Int64 // nanoseconds
+	add   func(der []byte, pre bool) error
+}
+
+func newGated(t *testing.T) *gated {
+	t.Helper()
+	g, start := &gated{}, time.Now()
+	w, c := newFront(t, func() time.Time { return start.Add(time.Duration(g.later.Load())) })
+	g.world = w
+	g.add = func(der []byte, pre bool) error {
+		chain, add := []ct.ASN1Cert{{Data: der}, {Data: w.server.issuer.cert.Raw}}, c.AddChain
+		if pre {
+			add = c.AddPreChain
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := add(ctx, chain)
+		return err
+	}
+	g.warm()
+	return g
+}
+
+// warm has the trust list read, so that what follows pays only for itself.
+func (g *gated) warm() {
+	g.t.Helper()
+	if _, err := g.server.front.trusted(); err != nil {
+		g.t.Fatal(err)
+	}
+	g.server.registered.Store(true)
+}
+
+// move lets time pass, as far as the bridge knows.
+func (g *gated) move(d time.Duration) {
+	g.t.Helper()
+	g.later.Add(int64(d))
+	g.warm()
+}
+
+// forget is a restart.
+func (g *gated) forget() {
+	g.server.front.mu.Lock()
+	defer g.server.front.mu.Unlock()
+	g.server.front.log = nil
+	g.server.front.read = g.server.now()
+}
+
+// costs submits and compares the transactions and the reads that it took.
+func (g *gated) costs(what string, der []byte, pre, taken bool, sent, reads int) {
+	g.t.Helper()
+	if _, err := g.server.front.handler(); err != nil {
+		g.t.Fatal(err)
+	}
+	s, r := g.ledger.Sent(), g.ledger.Reads()
+	if err := g.add(der, pre); (err == nil) != taken {
+		g.t.Errorf("%s: %v", what, err)
+	}
+	if s, r = g.ledger.Sent()-s, g.ledger.Reads()-r; s != sent || r != reads {
+		g.t.Errorf("%s: %d transactions and %d reads, want %d and %d", what, s, r, sent, reads)
+	}
+}
+
+func TestNewCertificatesAreNotLookedUpAndOldOnesAreNotSubmittedAgain(t *testing.T) {
+	g := newGated(t)
+	ca := g.elsewhere()
+	der, cert := ca.Issue(t, shortLived)
+	pre, _, final := ca.Precert(t, shortLived)
+	fin, _ := final(cctest.SCTList())
+	g.costs("new", der, false, true, 1, 0)
+	g.costs("again", der, false, true, 0, 0)
+	g.costs("precertificate", pre, true, true, 1, 0)
+	g.costs("its certificate", fin, false, true, 1, 0)
+	g.costs("precertificate again", pre, true, true, 0, 0)
+	other, _ := ca.Issue(t, shortLived, func(c *x509.Certificate) { c.SerialNumber = cert.SerialNumber })
+	g.costs("the serial with other octets", other, false, false, 0, 1)
+	g.move(freshFor)
+	g.costs("old and remembered", der, false, true, 0, 0)
+	g.forget()
+	g.costs("old and forgotten", der, false, true, 0, 1)
+	g.costs("that again", der, false, true, 0, 0)
+	g.costs("old precertificate", pre, true, true, 0, 1)
+	late, _ := ca.Issue(t, shortLived)
+	g.costs("old and new to the log", late, false, true, 1, 1)
+	if n := g.logSize(); n != 4 {
+		t.Errorf("%d in the log, want 4", n)
+	}
+}
+
+func TestExpiredCertificateIsOnlySubmittedForItsPrecertificate(t *testing.T) {
+	g := newGated(t)
+	ca := g.elsewhere()
+	soon := func(c *x509.Certificate) { c.NotAfter = time.Now().Add(20 * time.Minute) }
+	pre, _, final := ca.Precert(t, shortLived, soon)
+	fin, _ := final(cctest.SCTList())
+	der, _ := ca.Issue(t, shortLived, soon)
+	g.costs("precertificate", pre, true, true, 1, 0)
+	g.move(time.Hour) // less than freshFor: they are looked up because they have expired
+	g.costs("expired", der, false, false, 0, 1)
+	g.costs("expired, precertificate recorded", fin, false, true, 1, 1)
+	g.costs("expired and recorded", fin, false, true, 0, 0)
+}
+
+func TestLookThatFailsSaysTryAgain(t *testing.T) {
+	g := newGated(t)
+	der, _ := g.elsewhere().Issue(t, shortLived)
+	g.move(2 * freshFor)
+	if _, err := g.server.front.handler(); err != nil {
+		t.Fatal(err)
+	}
+	before := g.ledger.Sent()
+	g.ledger.Down(true)
+	look := &gate{server: g.server, reads: make(chan struct{}, 1)}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := look.recorded(t.Context(), cert); !errors.Is(err, network.ErrUnavailable) {
+		t.Errorf("ledger down: %v", err)
+	}
+	look.reads <- struct{}{}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := look.recorded(ctx, cert); !errors.Is(err, network.ErrUnavailable) {
+		t.Errorf("no place for a read: %v", err)
+	}
+	if g.ledger.Sent() != before {
+		t.Error("it was submitted")
+	}
+}
+
+func TestWhatIsRememberedIsBounded(t *testing.T) {
+	var r recent
+	der := func(i int) []byte { return fmt.Appendf(nil, "certificate %d", i) }
+	for i := range 3 * maxRecent {
+		r.add(der(i), wire.LogEntry{Index: uint64(i)}) //nolint:gosec // it is positive
+		if n := len(r.now) + len(r.old); n > 2*maxRecent {
+			t.Fatalf("%d are remembered", n)
+		}
+	}
+	for i := 2 * maxRecent; i < 3*maxRecent; i++ {
+		if at, found, _ := r.find(der(i)); !found || at.Index != uint64(i) { //nolint:gosec // as above
+			t.Fatalf("certificate %d: %v, %v", i, at, found)
+		}
+	}
+	if _, found, _ := r.find(der(0)); found {
+		t.Error("the oldest is still remembered")
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/cloudflare/cfssl/signer/local"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/certsig"
 )
 
 // defaultBackdate lets clocks that are behind accept a certificate from its first minute on; cfssl's default.
@@ -137,7 +138,7 @@ func (i *issuer) notSelf(csr *x509.CertificateRequest) error {
 }
 
 func (i *issuer) inspect(cert *x509.Certificate, csr *x509.CertificateRequest) error {
-	if err := cert.CheckSignatureFrom(i.cert); err != nil {
+	if err := certsig.Check(cert, i.cert); err != nil {
 		return fmt.Errorf("the signer gave a bad signature: %w", err)
 	}
 	pub, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool })

@@ -12,6 +12,7 @@ import (
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/certsig"
 )
 
 // Object identifiers that the rules look for.
@@ -44,10 +45,12 @@ func parseCertificate(field string, der []byte) (*x509.Certificate, error) {
 	return cert, nil
 }
 
-// exact looks for data that crypto/x509 skips: after the signature inside the Certificate, and after the extensions inside the
-// TBSCertificate. The signature must be whole octets. Requires DER that x509.ParseCertificate has accepted.
+// exact looks for data that crypto/x509 skips: after the signature inside the Certificate, after the extensions inside the
+// TBSCertificate, and after their list inside the tag [3] around it. The signature must be whole octets. Requires DER that
+// x509.ParseCertificate has accepted.
 func exact(der []byte) bool {
-	var cert, tbs, skip cryptobyte.String
+	var cert, tbs, skip, wrapped cryptobyte.String
+	var present bool
 	var signature []byte
 	input := cryptobyte.String(der)
 	if !input.ReadASN1(&cert, cbasn1.SEQUENCE) || !input.Empty() ||
@@ -66,8 +69,9 @@ func exact(der []byte) bool {
 		tbs.SkipASN1(cbasn1.SEQUENCE) && // subjectPublicKeyInfo
 		tbs.SkipOptionalASN1(issuerUID.ContextSpecific()) &&
 		tbs.SkipOptionalASN1(subjectUID.ContextSpecific()) &&
-		tbs.SkipOptionalASN1(extensions.ContextSpecific().Constructed()) &&
-		tbs.Empty()
+		tbs.ReadOptionalASN1(&wrapped, &present, extensions.ContextSpecific().Constructed()) &&
+		tbs.Empty() &&
+		(!present || wrapped.SkipASN1(cbasn1.SEQUENCE) && wrapped.Empty())
 }
 
 // checkIssuedBy says whether issuer's name and key are the ones that signed cert.
@@ -81,7 +85,7 @@ func checkIssuedBy(field string, cert, issuer *x509.Certificate) error {
 		return invalid(field+".authority_key_id", hex.EncodeToString(cert.AuthorityKeyId), "must be the issuing CA's subject key identifier, %x", issuer.SubjectKeyId)
 	}
 	// RFC 5280 6.1.3 (a)(1). Refuses MD5 and SHA-1 too.
-	if err := cert.CheckSignatureFrom(issuer); err != nil {
+	if err := certsig.Check(cert, issuer); err != nil {
 		return invalid(field+".signature", cert.SignatureAlgorithm.String(), "must verify with the key of the issuing CA: %v", err)
 	}
 	return nil

@@ -142,6 +142,9 @@ func (t *transaction) recordAgain(s *submission, value []byte, issuers []*x509.C
 // section 3.1), and everything about it but the signature was checked then. So it is accepted from a CA that is suspended by now,
 // and after it has expired: to refuse would not take it away from whoever has it, only keep it from the log. Its status is the
 // record's, as it was.
+//
+// It must have an SCT list, of whichever logs. That tells those who are shown its own entry alone that there may be another,
+// which a rule may cover (docs/decisions/0008-sct-list-tells-of-precertificate.md).
 func (t *transaction) complete(s *submission, rec *wire.CertRecord, issuers []*x509.Certificate, log *issuanceLog) (*wire.LogEntry, error) {
 	tbs, err := ctleaf.FinalTBS(s.cert.Raw)
 	if err != nil {
@@ -155,6 +158,10 @@ func (t *transaction) complete(s *submission, rec *wire.CertRecord, issuers []*x
 	if !same {
 		return nil, wire.Errorf(wire.AlreadyExists, s.field+".serial", s.cert.SerialNumber.Text(16),
 			"the precertificate with this serial number, entry %d of the log, is of another certificate: they must be equal without poison and SCT list (RFC 6962 section 3.2)", rec.Pre.Index)
+	}
+	if present, _ := hasExtension(s.cert, ctleaf.OIDSCTList); !present {
+		return nil, invalid(s.field+".extensions", ctleaf.OIDSCTList.String(),
+			"must be there: the certificate of a recorded precertificate embeds SCTs (RFC 6962 section 3.3); until then entry %d of the log, the precertificate, stands for it", rec.Pre.Index)
 	}
 	if err := s.issued(issuers); err != nil {
 		return nil, err

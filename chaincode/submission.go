@@ -56,18 +56,21 @@ func parseSubmission(field string, der []byte) (*submission, error) {
 		return nil, err
 	}
 	s := &submission{field: field, cert: cert}
+	// What followers parse, with their parser: they could not pass a transaction that they cannot read.
+	if s.pre, err = ctleaf.IsPrecert(der); err != nil {
+		return nil, invalid(field, hexPrefix(der), "%v", err)
+	}
+	if !s.pre {
+		return s, nil
+	}
 	for _, e := range cert.Extensions {
 		if !e.Id.Equal(ctleaf.OIDPoison) {
 			continue
 		}
-		s.pre = true
 		// RFC 6962 3.1. A client that does not know the extension must not accept the precertificate as a certificate.
 		if !e.Critical || !bytes.Equal(e.Value, []byte{5, 0}) {
 			return nil, invalid(field+".extensions", e.Id.String(), "a precertificate's poison must be critical and NULL (RFC 6962 section 3.1)")
 		}
-	}
-	if !s.pre {
-		return s, nil
 	}
 	// RFC 6962 3.2: the certificate is compared without SCT list, so it would not be this one's.
 	if present, _ := hasExtension(cert, ctleaf.OIDSCTList); present {

@@ -40,6 +40,7 @@ type Verdict struct {
 	Invalidity time.Time // Revoked only: since when the key is suspect (RFC 5280 section 5.3.2); zero if nobody said
 	By         []string  // Revoked only: "ca", "holder", "quorum" or "rule <n>", all of them that did
 	AsOf       time.Time // the ledger's time that Status is of
+	Newer      int       // entries of the status log after AsOf that Status takes into account as well: they can only make it worse
 
 	CAID        string    // the CA: see the function of this name
 	CASuspended bool      // the CA may not issue now; what it has issued keeps its status
@@ -61,6 +62,13 @@ func VerifyBundle(policy *Policy, cert *x509.Certificate, data []byte, now time.
 		return nil, errors.New("policy and certificate must both be given")
 	}
 	r, err := bundle.Verify(policy.p, cert, data, now)
+	if errors.Is(err, ErrBundleStale) {
+		return nil, stale(policy, data, now, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b, err := bundle.Parse(data)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +77,7 @@ func VerifyBundle(policy *Policy, cert *x509.Certificate, data []byte, now time.
 		entry = r.Pre
 	}
 	v := &Verdict{
-		Status: Good, AsOf: r.AsOf, CAID: r.CAID.String(), CASuspended: r.CA == wire.CASuspended,
+		Status: Good, AsOf: r.AsOf, Newer: len(b.Newer), CAID: r.CAID.String(), CASuspended: r.CA == wire.CASuspended,
 		Index: entry.Index, Logged: entry.Time.Time(), LogCosigners: r.LogCosigners, StatusCosigners: r.StatusCosigners,
 	}
 	if r.Status.State == wire.CertValid {
@@ -83,7 +91,25 @@ func VerifyBundle(policy *Policy, cert *x509.Certificate, data []byte, now time.
 	return v, nil
 }
 
-// FetchBundle gets a new bundle of cert from LogURL. It is not verified: VerifyBundle does.
+// stale is err, of a bundle that holds otherwise, with times as they are written elsewhere.
+func stale(policy *Policy, data []byte, now time.Time, err error) error {
+	b, e := bundle.Parse(data)
+	if e != nil {
+		return err
+	}
+	var tick wire.MapLeaf
+	if wire.Decode(b.Tick.Leaf, &tick) != nil {
+		return err
+	}
+	is, at := tick.Time.Time().UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339)
+	if tick.Time.Time().After(now) {
+		return fmt.Errorf("%w: its status is of %s, and this clock says %s", ErrBundleStale, is, at)
+	}
+	return fmt.Errorf("%w: its status is of %s, and it is %s: the policy allows %v", ErrBundleStale, is, at, policy.MaxAge())
+}
+
+// FetchBundle gets a new bundle of cert from LogURL. It is not verified: VerifyBundle does. Errors: ErrNotLogged; ErrUnavailable when there is none
+// now: as before the first tick after the certificate's issuance; ErrTransport.
 func (c *Client) FetchBundle(ctx context.Context, cert, issuer *x509.Certificate) ([]byte, error) {
 	if err := checkIssued(cert, issuer); err != nil {
 		return nil, err
@@ -93,16 +119,18 @@ func (c *Client) FetchBundle(ctx context.Context, cert, issuer *x509.Certificate
 		return nil, err
 	}
 	address := strings.TrimRight(c.LogURL, "/") + "/logs/" + CAID(issuer) + "/bundle?serial=" + serial.String()
-	code, mediaType, data, err := c.doLimit(ctx, http.MethodGet, address, nil, "", bundle.MaxSize)
-	switch {
+	code, header, data, err := c.exchange(ctx, http.MethodGet, address, nil, "", bundle.MaxSize)
+	switch t := mediaType(header); {
 	case err != nil:
 		return nil, err
-	case code == http.StatusOK && mediaType == bundle.ContentType:
+	case code == http.StatusOK && t == bundle.ContentType:
 		return data, nil
 	case code == http.StatusOK:
-		return nil, fmt.Errorf("%w: %s: content type %q: must be %s", ErrTransport, address, mediaType, bundle.ContentType)
+		return nil, fmt.Errorf("%w: %s: content type %q: must be %s", ErrTransport, address, t, bundle.ContentType)
 	case code == http.StatusNotFound:
 		return nil, fmt.Errorf("%w: %s: %s", ErrNotLogged, address, detail(data))
+	case code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests:
+		return nil, &UnavailableError{Address: address, Detail: detail(data), RetryAfter: retryAfter(header, c.now())}
 	}
 	return nil, fmt.Errorf("%w: %s: HTTP status %d: %s", ErrTransport, address, code, detail(data))
 }

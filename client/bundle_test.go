@@ -204,7 +204,9 @@ func TestBundleIsFetched(t *testing.T) {
 			_, _ = rw.Write(data)
 		}, nil},
 		{"no such certificate", func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(404) }, client.ErrNotLogged},
-		{"not ready", func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(503) }, client.ErrTransport},
+		{"not ready", func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(503) }, client.ErrUnavailable},
+		{"too much asked", func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(429) }, client.ErrUnavailable},
+		{"broken", func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(500) }, client.ErrTransport},
 		{"HTML", func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, "<html>") }, client.ErrTransport},
 		{"endless", func(rw http.ResponseWriter, _ *http.Request) {
 			rw.Header().Set("Content-Type", client.BundleContentType)
@@ -224,5 +226,25 @@ func TestBundleIsFetched(t *testing.T) {
 		if _, err := client.VerifyBundle(p, cert, got, w.Now); err != nil {
 			t.Errorf("%s: %v", c.what, err)
 		}
+	}
+}
+
+// TestUnavailableSaysWhyAndUntilWhen: it is an answer, and its text does not deny that.
+func TestUnavailableSaysWhyAndUntilWhen(t *testing.T) {
+	w := bundletest.New(t, 3, fourOrgs...)
+	cert := w.Issue()
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Retry-After", "7")
+		rw.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(rw, `{"detail":"the CA is not in the map before the next tick"}`)
+	}))
+	defer server.Close()
+	_, err := (&client.Client{LogURL: server.URL}).FetchBundle(t.Context(), cert, w.CA.Cert)
+	var not *client.UnavailableError
+	if !errors.As(err, &not) || not.RetryAfter != 7*time.Second || not.Detail != "the CA is not in the map before the next tick" {
+		t.Fatalf("%#v", err)
+	}
+	if errors.Is(err, client.ErrTransport) || !errors.Is(err, client.ErrUnavailable) || strings.Contains(err.Error(), "no answer") || !strings.Contains(err.Error(), not.Detail) {
+		t.Errorf("%v", err)
 	}
 }

@@ -52,7 +52,24 @@ type Client struct {
 var (
 	ErrWrongIssuer = errors.New("certificate is not issued by the given issuer")
 	ErrTransport   = errors.New("no answer from the server")
+
+	// ErrUnavailable is an answer that there is none now; UnavailableError says why, and when to ask again.
+	ErrUnavailable = errors.New("the server cannot answer this now")
 )
+
+// UnavailableError is an ErrUnavailable as the server explains it.
+type UnavailableError struct {
+	Address    string
+	Detail     string        // in the server's words
+	RetryAfter time.Duration // when the server wants to be asked again; 0: it does not say
+}
+
+func (e *UnavailableError) Error() string {
+	return fmt.Sprintf("%v: %s: %s", ErrUnavailable, e.Address, e.Detail)
+}
+
+// Is makes it an ErrUnavailable.
+func (e *UnavailableError) Is(target error) bool { return target == ErrUnavailable }
 
 var defaultHTTP = &http.Client{
 	Timeout:       DefaultTimeout,
@@ -108,28 +125,38 @@ func (c *Client) do(ctx context.Context, method, address string, body []byte, co
 }
 
 func (c *Client) doLimit(ctx context.Context, method, address string, body []byte, contentType string, limit int) (int, string, []byte, error) {
+	code, header, answer, err := c.exchange(ctx, method, address, body, contentType, limit)
+	return code, mediaType(header), answer, err
+}
+
+func mediaType(h http.Header) string {
+	t, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return strings.TrimSpace(strings.ToLower(t))
+}
+
+// exchange sends a request and returns the answer's status, header and body.
+func (c *Client) exchange(ctx context.Context, method, address string, body []byte, contentType string, limit int) (int, http.Header, []byte, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return 0, "", nil, fmt.Errorf("%w: URL %q: must be an absolute http or https URL", ErrTransport, address)
+		return 0, nil, nil, fmt.Errorf("%w: URL %q: must be an absolute http or https URL", ErrTransport, address)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
 	if err != nil {
-		return 0, "", nil, fmt.Errorf("%w: %w", ErrTransport, err)
+		return 0, nil, nil, fmt.Errorf("%w: %w", ErrTransport, err)
 	}
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}
 	resp, err := c.http().Do(req)
 	if err != nil {
-		return 0, "", nil, fmt.Errorf("%w: %w", ErrTransport, err)
+		return 0, nil, nil, fmt.Errorf("%w: %w", ErrTransport, err)
 	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1))
 	if err = errors.Join(err, resp.Body.Close()); err != nil {
-		return 0, "", nil, fmt.Errorf("%w: %s: %w", ErrTransport, address, err)
+		return 0, nil, nil, fmt.Errorf("%w: %s: %w", ErrTransport, address, err)
 	}
 	if len(answer) > limit {
-		return 0, "", nil, fmt.Errorf("%w: %s: answer is longer than %d octets", ErrTransport, address, limit)
+		return 0, nil, nil, fmt.Errorf("%w: %s: answer is longer than %d octets", ErrTransport, address, limit)
 	}
-	mediaType, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
-	return resp.StatusCode, strings.TrimSpace(strings.ToLower(mediaType)), answer, nil
+	return resp.StatusCode, resp.Header, answer, nil
 }

@@ -88,6 +88,8 @@ type Monitor struct {
 
 	noStatic map[string]bool // by log: the server has no data tiles
 
+	verified atomic.Uint64 // entries that were verified and delivered
+
 	pause atomic.Int64 // time.Duration that the server asked for in this round
 
 	hook func(step string) error // of tests: an error is the end of the process
@@ -186,6 +188,23 @@ func channelOf(c *MonitorConfig) (string, error) {
 		channel = name
 	}
 	return channel, nil
+}
+
+// Summary is what a Monitor has done since it was made.
+type Summary struct {
+	Logs    int    // that it follows
+	Entries uint64 // that were read and verified
+}
+
+// Summary must not be called while Run or CatchUp is.
+func (m *Monitor) Summary() Summary {
+	s := Summary{Entries: m.verified.Load()}
+	for name := range m.state.Logs {
+		if name != listName {
+			s.Logs++
+		}
+	}
+	return s
 }
 
 // CatchUp reads all logs up to their newest checkpoints, once. What fails is tried again for as long as GiveUp says. Errors:

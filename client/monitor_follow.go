@@ -210,7 +210,7 @@ func (m *Monitor) advance(t *tree, l *logState) error {
 func (m *Monitor) read(t *tree, name string, l *logState) error {
 	began, from := m.cfg.Now(), l.Next
 	for l.Next < t.cp.Size {
-		to := min((l.Next/tileWidth+batchTiles)*tileWidth, t.cp.Size)
+		first, to := l.Next, min((l.Next/tileWidth+batchTiles)*tileWidth, t.cp.Size)
 		b, err := m.batch(t, name, l.Next, to)
 		if err != nil {
 			return err
@@ -218,6 +218,7 @@ func (m *Monitor) read(t *tree, name string, l *logState) error {
 		if err := m.commit(t.ctx, l, to, b); err != nil {
 			return err
 		}
+		m.verified.Add(l.Next - first)
 		m.report(name, began, from, l.Next, t.cp.Size)
 	}
 	return nil

@@ -42,6 +42,12 @@ func parsePattern(s string) (pattern, error) {
 	return pattern{text: text, domain: domain, below: below}, nil
 }
 
+// CheckMatch says whether a Monitor can look for s. The error names the rule.
+func CheckMatch(s string) error {
+	_, err := parsePattern(s)
+	return err
+}
+
 func badPattern(s, rule string) error { return fmt.Errorf("match %q: %s", s, rule) }
 
 // checkDomain refuses what no dNSName can be, so that a slip does not make a monitor that never finds anything.

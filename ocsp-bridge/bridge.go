@@ -97,7 +97,7 @@ type Bridge struct {
 	witness  *witness.Server
 	front    *ctfront.Front // nil: no PublicURL
 	sight    sight
-	alarms   atomic.Int64 // pieces of evidence on disk
+	alarms   atomic.Int64 // pieces of evidence on disk, and those since the start that there was no room for
 
 	integrator atomic.Pointer[string] // MSP ID of the newest Integrate; nil: none since the start
 	meters     meters
@@ -171,11 +171,10 @@ func (b *Bridge) openWitness() (err error) {
 	if err != nil {
 		return err
 	}
-	known, err := b.watch.All()
-	if err != nil {
-		return err
+	if n := len(b.watch.All()); n > 0 {
+		b.alarms.Add(int64(n))
+		b.log.Error("ALARM: evidence of a split view is there from earlier runs", "pieces", n, "see", pathAlarms)
 	}
-	b.alarms.Store(int64(len(known)))
 	b.witness, err = witness.NewServer(witness.Config{
 		Dir: filepath.Join(b.cfg.Dir, "witness"), Signer: b.cosigner, Watch: b.watch, Logs: b.logOf, Wait: b.waitSize, MaxWait: witnessWait, Log: b.log,
 	})

@@ -127,12 +127,13 @@ func TestClockSetBackDoesNotMakeAnOldViewFresh(t *testing.T) {
 	cert := w.issue(1)[0]
 	b.until("good", func() (bool, string) { s := b.ask(cert); return s == "good", s })
 
-	w.clock.Advance(-5 * time.Second) // tolerated
+	// Tolerated: an organisation dates its transactions as far ahead as peers let it, and this clock is slow.
+	w.clock.Advance(-10*time.Second - 9*time.Second)
 	single, _ := b.askAll(cert)
 	if single == nil || single.ThisUpdate.After(w.clock.Now()) {
 		t.Errorf("answer %+v, want one whose thisUpdate is not after now, %s", single, w.clock.Now())
 	}
-	w.clock.Advance(-6 * time.Second)
+	w.clock.Advance(-2 * time.Second)
 	b.want(cert, "tryLater")
 	if r := b.Ready(); r.Ready || !strings.Contains(r.Reason, "local clock") {
 		t.Errorf("readiness is %+v", r)

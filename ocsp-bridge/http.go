@@ -45,7 +45,9 @@ func (b *Bridge) routes() http.Handler {
 	mux.HandleFunc("GET "+pathAlarms, b.serveAlarms)
 	mux.HandleFunc("GET /policy", b.servePolicy)
 	mux.Handle("GET /metrics", b.cfg.Metrics.Handler())
-	mux.Handle(intent.Path, intent.Handler(b.ledger, intent.Options{Applied: b.WaitApplied, Log: b.log}))
+	mux.Handle(intent.Path, intent.Handler(b.ledger, intent.Options{
+		Applied: b.WaitApplied, Known: b.issuers, Rate: float64(b.cfg.Settings.RevocationRate), Now: b.cfg.Now, Log: b.log,
+	}))
 	mux.HandleFunc(witnessPrefix+witness.Path, b.serveWitness)
 	mux.HandleFunc("GET /healthz", b.serveHealth)
 	mux.HandleFunc("GET /readyz", b.serveReady)

@@ -123,13 +123,8 @@ type alarmInfo struct {
 }
 
 func (b *Bridge) serveAlarms(w http.ResponseWriter, _ *http.Request) {
-	all, err := b.watch.All()
-	if err != nil {
-		problem.Write(w, b.log, err)
-		return
-	}
 	list := []alarmInfo{}
-	for _, e := range all {
+	for _, e := range b.watch.All() {
 		a := alarmInfo{Seen: e.Seen, OwnRoot: hex.EncodeToString(e.OwnRoot[:]), SignedBy: e.Signers, Note: string(e.Note)}
 		if cp, _, err := tlogproof.ReadUnverified(e.Note); err == nil {
 			a.Origin, a.Size = cp.Origin, cp.Size

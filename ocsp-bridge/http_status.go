@@ -225,11 +225,12 @@ func (b *Bridge) serveApplied(w http.ResponseWriter, r *http.Request) {
 	b.writeJSON(w, http.StatusOK, map[string]uint64{"block": block, "height": b.index.View().Height})
 }
 
-// serveHealth: 200 while the process is alive and nothing is wrong that somebody must look into. An alarm stays until its evidence is
-// taken away; answers are given all the same.
+// serveHealth: 200 while the process is alive. With an alarm, too: who asks restarts what is not healthy, and evidence that one liar has spread
+// would take down every bridge at once. The body tells, as do /v1/alarms, /v1/heads, the metrics and the log. An alarm stays until its
+// evidence is taken away.
 func (b *Bridge) serveHealth(w http.ResponseWriter, _ *http.Request) {
 	if n := b.alarms.Load(); n > 0 {
-		b.writeJSON(w, http.StatusServiceUnavailable, map[string]any{"status": "alarm", "alarms": n, "see": pathAlarms})
+		b.writeJSON(w, http.StatusOK, map[string]any{"status": "alarm", "alarms": n, "see": pathAlarms})
 		return
 	}
 	b.writeJSON(w, http.StatusOK, map[string]string{"status": "alive"})

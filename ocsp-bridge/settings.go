@@ -28,8 +28,11 @@ type Settings struct {
 	MaxCertIDs int `yaml:"max_cert_ids"`
 	// MaxRequestBytes bounds a request.
 	MaxRequestBytes int64 `yaml:"max_request_bytes"`
-	// ClockTolerance is how far the local clock may be behind the ledger's.
+	// ClockTolerance is how far the local clock may be behind the ledger's. It must be more than the peers' timewindow plus what clocks differ by:
+	// whoever dates its transactions as far ahead as peers let it would else silence every bridge whose clock is a little slow.
 	ClockTolerance time.Duration `yaml:"clock_tolerance"`
+	// RevocationRate is how many requests a second one address may make for revocation by a key's holder, and twice as many at once.
+	RevocationRate int `yaml:"revocation_rate"`
 }
 
 // DefaultSettings returns the settings of an operator who has not tuned anything.
@@ -39,7 +42,8 @@ func DefaultSettings() Settings {
 		NotIssued:       NotIssuedUnauthorized,
 		MaxCertIDs:      16,
 		MaxRequestBytes: 16 << 10,
-		ClockTolerance:  10 * time.Second,
+		ClockTolerance:  20 * time.Second,
+		RevocationRate:  10,
 	}
 }
 
@@ -65,6 +69,7 @@ func (s Settings) Validate() error {
 	check(s.MaxCertIDs >= 1 && s.MaxCertIDs <= 1000, "max_cert_ids", s.MaxCertIDs, "must be 1 to 1000")
 	check(s.MaxRequestBytes >= 512 && s.MaxRequestBytes <= 1<<20, "max_request_bytes", s.MaxRequestBytes, "must be 512 to 1048576")
 	check(s.ClockTolerance >= 0 && s.ClockTolerance <= time.Minute, "clock_tolerance", s.ClockTolerance, "must be 0 to 1m")
+	check(s.RevocationRate >= 1 && s.RevocationRate <= 100_000, "revocation_rate", s.RevocationRate, "must be 1 to 100000 a second")
 	if s.Validity != 0 && s.Staleness != 0 {
 		check(s.Validity >= s.Staleness+s.MaxAge, "validity", s.Validity, fmt.Sprintf("must be at least staleness + max_age, %s: an answer must outlive the view it may come from", s.Staleness+s.MaxAge))
 	}

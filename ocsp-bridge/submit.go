@@ -2,6 +2,7 @@ package ocspbridge
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -45,7 +46,7 @@ func (b *Bridge) openFront() (err error) {
 	}
 	b.front, err = ctfront.New(ctfront.Config{
 		Dir: filepath.Join(b.cfg.Dir, "ct"), PublicURL: b.cfg.PublicURL, Operator: b.ledger.MSPID(),
-		CAs: b.frontCAs, Log: b.index.Issuance, Now: b.cfg.Now, Logger: b.log,
+		CAs: b.frontCAs, Log: b.index.Issuance, Record: b.index.Record, Now: b.cfg.Now, Logger: b.log,
 		Submit: func(id wire.CAID) ctapi.Submitter { return b.submitter(id, forwards) },
 	})
 	return err
@@ -86,6 +87,18 @@ func (b *Bridge) submitter(id wire.CAID, forwards map[wire.CAID]Forward) ctapi.S
 		return nil
 	}
 	return s
+}
+
+// issuers returns the certificates of a CA on the trust list as far as the index has it, and whether that is to be believed when it has none: not
+// while there may be blocks that this bridge has not read.
+func (b *Bridge) issuers(id wire.CAID) ([]*x509.Certificate, bool) {
+	v := b.index.View()
+	_, err := b.fresh(v, b.cfg.Now())
+	ca := v.CA(id)
+	if ca == nil {
+		return nil, err == nil
+	}
+	return ca.Certs, err == nil
 }
 
 // localSubmitter adds to a CA in this process that the index must have the entry before its SCT leaves.

@@ -17,9 +17,9 @@ import (
 
 const (
 	watchWait  = 5 * time.Second // for blocks that a peer has already
-	maxAlarms  = 4 << 20         // octets of a peer's list of alarms
+	maxAlarms  = 16 << 20        // octets of a peer's list of alarms
 	maxNote    = 64 << 10        // octets of a checkpoint
-	alarmTries = 100             // alarms of a peer that are looked at
+	alarmTries = 200             // alarms of a peer that are looked at: the list begins with one of each set of signers
 )
 
 // sight is what is known about a peer.
@@ -153,7 +153,7 @@ func (b *Bridge) compareAlarms(ctx context.Context, p *peer) error {
 		}
 		err = b.watch.Compare([]byte(a.Note), log)
 		switch {
-		case errors.Is(err, witness.ErrSplitView): // recorded
+		case errors.Is(err, witness.ErrSplitView): // the alarm is raised
 		case err == nil: // the note is this organisation's history: so the peer has another
 			errs = append(errs, fmt.Errorf("its blocks contradict a checkpoint of %s, size %d, that is in accord with this organisation's", cp.Origin, cp.Size))
 		default:

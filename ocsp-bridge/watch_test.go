@@ -1,12 +1,15 @@
 package ocspbridge_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +18,7 @@ import (
 	"github.com/certanchor/certanchor/internal/logkey"
 	"github.com/certanchor/certanchor/internal/lognames"
 	"github.com/certanchor/certanchor/internal/tlogproof"
+	ocspbridge "github.com/certanchor/certanchor/ocsp-bridge"
 )
 
 // signer is the log key of an organisation, in the hands of whoever wants to lie with it.
@@ -70,20 +74,19 @@ func TestSplitViewRaisesAnAlarmEverywhere(t *testing.T) {
 		}
 		rw.WriteHeader(http.StatusServiceUnavailable)
 	}))
-	one := c.start(0, askAs(mspID)).ready()
-	two := c.start(1, askAs("Org2MSP")).ready()
-	for _, b := range []*bridge{one, two} {
+	logs := []*journal{{}, {}, {}}
+	one := c.start(0, askAs(mspID), logs[0].keep).ready()
+	two := c.start(1, askAs("Org2MSP"), logs[1].keep).ready()
+	for i, b := range []*bridge{one, two} {
 		b.until("an alarm", func() (bool, string) {
 			w.clock.Advance(tick)
 			w.tickIfDue()
-			return len(b.alarmsOf()) > 0, "none"
+			return logs[i].alarm(), "none"
 		})
 		if got := b.alarmsOf(); len(got) != 1 || got[0] != string(lie) {
 			t.Errorf("alarms are %q", got)
 		}
-		if code, body := b.get("/healthz", nil); code != http.StatusServiceUnavailable || !strings.Contains(string(body), "alarm") {
-			t.Errorf("healthz is %d %s", code, body)
-		}
+		b.wantAlarm(logs[i])
 		b.ready().want(cert, "good") // OCSP goes on
 		// So does everything between the honest ones.
 		b.until("a quorum without the liar", func() (bool, string) {
@@ -96,12 +99,53 @@ func TestSplitViewRaisesAnAlarmEverywhere(t *testing.T) {
 	if err := one.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if one = c.start(0, askAs(mspID)).ready(); len(one.alarmsOf()) != 1 {
+	if one = c.start(0, askAs(mspID), logs[2].keep).ready(); len(one.alarmsOf()) != 1 {
 		t.Error("evidence is gone after a restart")
 	}
-	if code, _ := one.get("/healthz", nil); code != http.StatusServiceUnavailable {
-		t.Errorf("healthz after a restart is %d", code)
+	one.wantAlarm(logs[2])
+}
+
+// wantAlarm: it is to be seen wherever somebody looks, and nobody who restarts what is not healthy is to restart a bridge for it.
+func (b *bridge) wantAlarm(log *journal) {
+	b.w.t.Helper()
+	var health struct {
+		Status string
+		Alarms int
+		See    string
 	}
+	if code, body := b.get("/healthz", &health); code != http.StatusOK || health.Status != "alarm" || health.Alarms != 1 || health.See != "/v1/alarms" {
+		b.w.t.Errorf("healthz is %d %s", code, body)
+	}
+	var heads struct{ Alarms int }
+	if b.get("/v1/heads", &heads); heads.Alarms != 1 {
+		b.w.t.Errorf("heads tell of %d alarms", heads.Alarms)
+	}
+	if _, body := b.get("/metrics", nil); !strings.Contains(string(body), "certanchor_alarms 1\n") {
+		b.w.t.Errorf("metrics tell of no alarm:\n%s", body)
+	}
+	if !log.alarm() {
+		b.w.t.Error("the log tells of no alarm")
+	}
+}
+
+// journal is what a bridge logs.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) keep(cfg *ocspbridge.Config) { cfg.Log = slog.New(slog.NewTextHandler(j, nil)) }
+
+func (j *journal) alarm() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return strings.Contains(j.text.String(), `level=ERROR msg="ALARM`)
 }
 
 // What a peer lists as evidence convicts nobody unless somebody has signed it.

@@ -97,7 +97,7 @@ func (l *Log) Issue(ctx context.Context, der []byte) (wire.LogEntry, network.Rec
 		return wire.LogEntry{}, network.Receipt{}, wire.Errorf(wire.InvalidArgument, "certificate", fmt.Sprintf("%d bytes", len(der)), "must be 1 to %d bytes", wire.MaxCertDER)
 	}
 	id := sha256.Sum256(der)
-	return l.issues.do(ctx, &entry[[]byte, wire.LogEntry]{req: der, key: serialIn(der), id: &id, size: len(der)})
+	return l.issues.do(ctx, &entry[[]byte, wire.LogEntry]{req: der, key: SerialIn(der), id: &id, size: len(der)})
 }
 
 // SetStatus makes one change of a certificate's status and returns the status after it. Errors are those of Issue.
@@ -111,9 +111,9 @@ func (l *Log) SetStatus(ctx context.Context, change wire.StatusChange) (wire.Sta
 // changeSize is about what a StatusChange takes.
 const changeSize = 64
 
-// serialIn reads the serial number from a certificate or precertificate, and nothing else of it. What is not one gets a key of its own; the
-// contract will say what is wrong with it.
-func serialIn(der []byte) string {
+// SerialIn reads the serial number from a certificate or precertificate, the octets of its INTEGER, and nothing else of it. What is not one
+// gets a key of its own; the contract will say what is wrong with it.
+func SerialIn(der []byte) string {
 	s := cryptobyte.String(der)
 	var cert, tbs, serial cryptobyte.String
 	if !s.ReadASN1(&cert, asn1.SEQUENCE) || !cert.ReadASN1(&tbs, asn1.SEQUENCE) ||

@@ -164,12 +164,11 @@ func (l *lane[Req, Res]) fewerThan(n int) bool {
 	return len(l.waiting) < n && !l.enough()
 }
 
-// settleBatch brings every entry of a batch to its end, in as few transactions as the contract's refusals allow.
+// settleBatch brings every entry of a batch to its end, in as few transactions as the contract's refusals allow. Large parts come
+// first: most callers then have their answer before the last of the refused entries is found.
 func (l *lane[Req, Res]) settleBatch(ctx context.Context, b *batch[Req, Res]) {
-	work := []*batch[Req, Res]{b}
-	for len(work) > 0 {
-		next := work[0]
-		work = append(l.attempt(ctx, next), work[1:]...)
+	for work := []*batch[Req, Res]{b}; len(work) > 0; {
+		work = append(work[1:], l.attempt(ctx, work[0])...)
 	}
 }
 
@@ -273,19 +272,28 @@ func (l *lane[Req, Res]) undecided(b *batch[Req, Res], err error) {
 	l.back(b, lost || errors.Is(err, network.ErrUnavailable), txID)
 }
 
-// refused handles a batch that the contract refused as a whole.
+// fewCulprits is how many entries are taken out of a batch one by one.
+const fewCulprits = 2
+
+// refused handles a batch that the contract refused as a whole. It names one entry each time, so n entries of which k are refused take
+// k refusals, whatever is done. Of a few, all others go into one transaction in the end. Of more, each refusal halves what is left: k
+// refusals and at most k transactions of about n log k entries in all, where one by one would have n k entries endorsed and
+// keep everybody waiting to the end. Whoever has refused certificates could hold up the others that way.
 func (l *lane[Req, Res]) refused(b *batch[Req, Res], err error) []*batch[Req, Res] {
-	es := b.entries
+	es, culprits := b.entries, b.culprits
 	if len(es) == 1 || AboutCaller(err) {
 		for _, e := range es {
 			l.refuse(e, l.function, err)
 		}
 		return nil
 	}
-	part := func(es []*entry[Req, Res]) *batch[Req, Res] { return &batch[Req, Res]{entries: es} }
+	part := func(es []*entry[Req, Res]) *batch[Req, Res] { return &batch[Req, Res]{entries: es, culprits: culprits} }
 	if i, ok := culprit(err); ok && i < len(es) {
 		l.refuse(es[i], l.function, err)
-		return []*batch[Req, Res]{part(append(es[:i:i], es[i+1:]...))}
+		es = append(es[:i:i], es[i+1:]...)
+		if culprits++; culprits < fewCulprits || len(es) == 1 {
+			return []*batch[Req, Res]{part(es)}
+		}
 	}
 	half := len(es) / 2
 	return []*batch[Req, Res]{part(es[:half]), part(es[half:])}

@@ -34,9 +34,10 @@ type outcome[Res any] struct {
 
 // batch is what one transaction carries.
 type batch[Req, Res any] struct {
-	entries []*entry[Req, Res]
-	arg     []byte        // encoded entries; nil: not encoded yet
-	packed  chan struct{} // closed when arg is set by pack; nil: nobody packs it
+	entries  []*entry[Req, Res]
+	arg      []byte        // encoded entries; nil: not encoded yet
+	packed   chan struct{} // closed when arg is set by pack; nil: nobody packs it
+	culprits int           // entries that the contract refused, of the batch that this is a part of
 }
 
 // queue is who waits, in the order of arrival, and within bounds.
@@ -168,7 +169,7 @@ func (q *queue[Req, Res]) depart(b *batch[Req, Res]) *batch[Req, Res] {
 		return nil
 	}
 	if len(stay) != len(b.entries) {
-		return &batch[Req, Res]{entries: stay}
+		return &batch[Req, Res]{entries: stay, culprits: b.culprits}
 	}
 	return b
 }

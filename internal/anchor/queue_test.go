@@ -140,11 +140,11 @@ func TestOneSerialOnceInABatch(t *testing.T) {
 func TestSerialIsFoundWithoutParsing(t *testing.T) {
 	ca := cctest.NewCA(t)
 	der, cert := ca.Issue(t)
-	if got := serialIn(der); got != string(cert.SerialNumber.Bytes()) {
+	if got := SerialIn(der); got != string(cert.SerialNumber.Bytes()) {
 		t.Errorf("got %x, want %x", got, cert.SerialNumber)
 	}
 	for _, bad := range [][]byte{{0}, der[:5], {0x30, 0x03, 0x30, 0x01, 0x02}} {
-		if got := serialIn(bad); got != string(bad) {
+		if got := SerialIn(bad); got != string(bad) {
 			t.Errorf("%x: %x", bad, got)
 		}
 	}

@@ -124,6 +124,8 @@ func (b *issueBench) run(ctx context.Context, d *deploy.Deployment) (err error) 
 		if err := b.baselines(ctx, d, int(size)); err != nil {
 			return err
 		}
+	} else if err := b.embeddedLedger(ctx); err != nil {
+		return fmt.Errorf("embedded ledger: %w", err)
 	}
 	before, err := b.disk(ctx, d)
 	if err != nil {

@@ -5,14 +5,17 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/certanchor/certanchor/ca"
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/deploy"
 	"github.com/certanchor/certanchor/network"
+	"github.com/certanchor/certanchor/network/embedded"
 	testnetwork "github.com/certanchor/certanchor/test-network"
 )
 
@@ -124,6 +127,44 @@ func inFlight(ctx context.Context, ledgers []network.Ledger, function string, ne
 	}
 	err := group.Wait()
 	return slices.Concat(samples...), time.Since(start), err
+}
+
+// embeddedLedger submits full batches to a store of this process, one in flight.
+func (b *issueBench) embeddedLedger(ctx context.Context) (err error) {
+	store, err := embedded.Open(embedded.Options{Dir: filepath.Join(b.dir, "ledger")})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	a, err := newAuthority("bench CA")
+	if err != nil {
+		return err
+	}
+	if _, err := ca.Register(ctx, store.Connect(wire.RoleAdministrator), a.cert.Raw, nil, store.MSPID()); err != nil {
+		return err
+	}
+	const batches = 60
+	certs, err := a.sign(batches * benchBatch)
+	if err != nil {
+		return err
+	}
+	id := wire.CAIDOf(a.cert.RawSubjectPublicKeyInfo)
+	args := make([][]byte, batches)
+	for n := range args {
+		args[n] = wire.Encode(wire.NewIssueArg(id, certs[n*benchBatch:(n+1)*benchBatch]))
+	}
+	samples, took, err := inFlight(ctx, []network.Ledger{store.Connect(wire.RoleOperator)}, wire.FnIssue, func(_, n int) []byte {
+		if n >= batches {
+			return nil
+		}
+		return args[n]
+	})
+	if err != nil {
+		return err
+	}
+	b.res.Ledger = &LedgerResult{Rate: float64(len(samples)*benchBatch) / took.Seconds(), Latency: summarize(samples)}
+	b.say("  %s", b.res.Ledger)
+	return nil
 }
 
 // ledgers connects as the operator of each CA.

@@ -69,7 +69,7 @@ Exit status 0 means that everything agrees, 1 that something differs or could no
 	fs.StringVar(&f.policyFingerprint, "policy-fingerprint", "", "of a version in it, from a source that you trust")
 	fs.StringVar(&f.tlsRoots, "tls-ca", "", "roots for the bridges' TLS certificates, PEM file (default: the system's)")
 	fs.IntVar(&f.sample, "sample", served.DefaultSample, "certificates to ask about beside those whose status ever changed; 0: all")
-	fs.IntVar(&f.limit, "limit", served.DefaultLimit, "differences after which to stop")
+	fs.IntVar(&f.limit, "limit", served.DefaultLimit, "differences to print, the most severe first")
 	fs.BoolVar(&f.restart, "restart", false, "begin at the first block again; what was served before stays known")
 	fs.BoolVar(&f.asJSON, "json", false, "print JSON")
 	cmd.MarkFlagsMutuallyExclusive("genesis", "genesis-hash")
@@ -113,7 +113,7 @@ func (f *auditFlags) run(cmd *cobra.Command) (err error) {
 		return printErr
 	}
 	if n := len(r.Differences); n > 0 {
-		return errors.Join(fmt.Errorf("%d differences; the first: %s", n, r.Differences[0]), err)
+		return errors.Join(fmt.Errorf("%s; the first: %s", differences(n), r.Differences[0]), err)
 	}
 	return nil
 }
@@ -222,12 +222,12 @@ func printAudit(out, notes io.Writer, r *session.Result, asJSON bool) error {
 			b.URL, b.Heads, b.Tiles, b.Bundles, b.Octets, b.OCSP, b.Unanswered, b.Proofs)
 	}
 	result := "everything agrees"
-	if len(r.Bridges) == 0 {
+	if !r.Compared {
 		result = "the blocks follow the rules; nothing that is served was compared: there is no --bridge"
 	}
 	if n := len(r.Differences); n > 0 {
-		if result = fmt.Sprintf("%d DIFFERENCES", n); r.More {
-			result += ", and there are more"
+		if result = strings.ToUpper(differences(n)); r.More {
+			result += ", and there are more (--limit)"
 		}
 	}
 	fmt.Fprintf(w, "result\t%s\n", result)
@@ -236,6 +236,8 @@ func printAudit(out, notes io.Writer, r *session.Result, asJSON bool) error {
 	}
 	return w.Flush()
 }
+
+func differences(n int) string { return plural(n, "difference", "differences") }
 
 func pinned(yes bool) string {
 	if yes {

@@ -67,8 +67,10 @@ func TestAuditOfALedgerInADirectory(t *testing.T) {
 			Size       uint64
 		}
 		Differences []any
+		Compared    *bool
+		Bridges     []any
 	}
-	if err := json.Unmarshal([]byte(out), &r); err != nil || code != exitOK || r.Blocks != 4 || r.NewBlocks != 0 || r.Txs != 4 || r.Certificates != 3 || len(r.Logs) != 3 || r.Logs[0].Size != 3 || r.Differences == nil {
+	if err := json.Unmarshal([]byte(out), &r); err != nil || code != exitOK || r.Blocks != 4 || r.NewBlocks != 0 || r.Txs != 4 || r.Certificates != 3 || len(r.Logs) != 3 || r.Logs[0].Size != 3 || r.Differences == nil || r.Compared == nil || *r.Compared || r.Bridges == nil {
 		t.Errorf("exit status %d, %v: %s\n%s", code, err, out, errs)
 	}
 	code, out, _ = runMain("audit", "--ledger", ledger, "--dir", state, "--genesis-hash", r.Genesis, "--restart")
@@ -76,7 +78,7 @@ func TestAuditOfALedgerInADirectory(t *testing.T) {
 		t.Errorf("exit status %d\n%s", code, out)
 	}
 	code, out, errs = runMain("audit", "--ledger", ledger, "--dir", state, "--genesis-hash", strings.Repeat("00", 32))
-	if code != exitFailure || !strings.Contains(out, "1 DIFFERENCES") || !strings.Contains(errs, "1 differences; the first: block: block 0: hash: found "+r.Genesis) {
+	if code != exitFailure || !strings.Contains(out, "1 DIFFERENCE\n") || !strings.Contains(errs, "1 difference; the first: block: block 0: hash: found "+r.Genesis) {
 		t.Errorf("exit status %d\n%s\n%s", code, out, errs)
 	}
 }

@@ -2,12 +2,16 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/certanchor/certanchor/internal/bench"
+	"github.com/certanchor/certanchor/internal/load"
 )
 
 func newBenchCommand() *cobra.Command {
@@ -23,7 +27,7 @@ from submission to commit, the time from a revocation's call to another organisa
 the time to the next commit after leaders freeze. Each latency stands beside a baseline of the same run. Takes some minutes.`,
 		Example: `  certanchor bench
   certanchor bench --samples 1000 --json > result.json`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Out = cmd.OutOrStdout()
 			if asJSON {
@@ -55,11 +59,13 @@ func newBenchIssueCommand() *cobra.Command {
 		Long: `Starts a ledger, CA bridges and OCSP bridges of its own and sends certificates over HTTP, signed beforehand, to the CA bridges'
 add-chain (RFC 6962 section 4.1), or with --sign requests that they sign. It sends at the given rate whatever becomes of the earlier
 ones, and measures each from the moment it was due until its SCT is in hand. On Fabric, what a transaction that does nothing commits of
-the same bytes is measured first.`,
+the same bytes is measured first.
+
+Exit status 1 if more than 1 % of what was sent failed: the rate was too much, or something is broken.`,
 		Example: `  certanchor bench issue --rate 1500 --duration 60s
   certanchor bench issue --engine embedded --rate 4000 --duration 30s --out result.json
   certanchor bench issue --sign --rate 500 --json`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Out = cmd.OutOrStdout()
 			if asJSON {
@@ -68,19 +74,26 @@ the same bytes is measured first.`,
 			if o.Engine == bench.EngineEmbedded {
 				o.CAs = 1
 			}
-			res, err := bench.Issue(cmd.Context(), o)
+			if err := checkBenchIssue(&o); err != nil {
+				return err
+			}
+			out, err := openResult(file) // before minutes of measuring
 			if err != nil {
 				return err
 			}
-			if file != "" {
-				if err := writeJSON(file, res); err != nil {
+			res, err := bench.Issue(cmd.Context(), o)
+			if err != nil {
+				return errors.Join(err, out.discard())
+			}
+			if err := out.write(res); err != nil {
+				return err
+			}
+			if asJSON {
+				if err := printJSON(cmd.OutOrStdout(), res); err != nil {
 					return err
 				}
 			}
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), res)
-			}
-			return nil
+			return tooManyFailed(res.Load)
 		},
 	}
 	f := cmd.Flags()
@@ -95,10 +108,75 @@ the same bytes is measured first.`,
 	return cmd
 }
 
-func writeJSON(file string, v any) error {
+func checkBenchIssue(o *bench.IssueOptions) error {
+	switch {
+	case o.Engine != bench.EngineFabric && o.Engine != bench.EngineEmbedded:
+		return fmt.Errorf("%w: --engine %q: must be %s or %s", errUsage, o.Engine, bench.EngineFabric, bench.EngineEmbedded)
+	case !(o.Rate > 0) || o.Duration <= 0:
+		return fmt.Errorf("%w: --rate %v, --duration %v: must be positive", errUsage, o.Rate, o.Duration)
+	case o.CAs < 1:
+		return fmt.Errorf("%w: --cas %d: must be at least 1", errUsage, o.CAs)
+	}
+	return nil
+}
+
+// failuresAllowed is how much of the load may fail before the measurement counts as failed.
+const failuresAllowed = 0.01
+
+func tooManyFailed(r *load.Result) error {
+	if r == nil {
+		return nil
+	}
+	failed := r.Sent - r.Outcomes[load.OK]
+	if float64(failed) <= failuresAllowed*float64(r.Sent) {
+		return nil
+	}
+	return fmt.Errorf("%d of %d failed, more than %v %%", failed, r.Sent, 100*failuresAllowed)
+}
+
+// resultFile is a file that a result will be written to; nil: none.
+type resultFile struct {
+	*os.File
+	made bool
+}
+
+// openResult opens path so that the result can be written to it. What the file has stays until then.
+func openResult(path string) (*resultFile, error) {
+	if path == "" {
+		return nil, nil
+	}
+	_, err := os.Stat(path)
+	r := &resultFile{made: errors.Is(err, fs.ErrNotExist)}
+	if r.File, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644); err != nil {
+		return nil, fmt.Errorf("%w: --out: %w", errUsage, err)
+	}
+	return r, nil
+}
+
+func (r *resultFile) discard() error {
+	if r == nil {
+		return nil
+	}
+	err := r.Close()
+	if r.made {
+		err = errors.Join(err, os.Remove(r.Name()))
+	}
+	return err
+}
+
+func (r *resultFile) write(v any) error {
+	if r == nil {
+		return nil
+	}
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
-		return err
+		return errors.Join(err, r.discard())
 	}
-	return os.WriteFile(file, append(data, '\n'), 0o644)
+	if err = r.Truncate(0); err == nil {
+		_, err = r.Write(append(data, '\n'))
+	}
+	if err = errors.Join(err, r.Close()); err != nil {
+		return fmt.Errorf("--out: %w", err)
+	}
+	return nil
 }

@@ -54,7 +54,7 @@ func newCAInitCommand() *cobra.Command {
 leaves nothing behind, and a directory that holds anything is refused.`,
 		Example: `  certanchor ca init --dir pki/ca --subject "CN=Example CA,O=Example" --passphrase-file pass \
     --ocsp-url http://ocsp.example.org/ocsp`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
 			if o.Subject, err = parseSubject(subject); err != nil {
@@ -131,7 +131,7 @@ func newCARegisterCommand() *cobra.Command {
 bytes, so every organisation's administrator runs this with the same file. The ledger section of the configuration must name an
 identity with the role administrator.`,
 		Example: `  certanchor ca register --config admin.yaml --ca-cert ca.pem --operating-msp Org1MSP`,
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			conf, err := config.Load(configFile)
 			if err != nil {
@@ -189,7 +189,7 @@ func newCAServeCommand() *cobra.Command {
 		Long: `Runs the CA's HTTP API. No certificate leaves it before it is on the ledger. After a crash it first finishes what its journal
 holds. See docs/configuration.md for the ledger and ca sections.`,
 		Example: `  certanchor ca serve --config ca.yaml`,
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			conf, err := config.Load(configFile)
 			if err != nil {

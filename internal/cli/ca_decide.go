@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -83,7 +85,7 @@ stolen CA key signed, however many. It is final. --to must not be in the future:
 }
 
 func newDecideCommand(f *decideFlags, cmd *cobra.Command) *cobra.Command {
-	cmd.Args = cobra.NoArgs
+	cmd.Args = noArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd) }
 	fs := cmd.Flags()
 	fs.StringVar(&f.configFile, "config", "", "YAML configuration with the administrator's ledger section (required)")
@@ -137,7 +139,7 @@ func (f *decideFlags) arg() (*wire.DecideArg, error) {
 	}
 	if f.kind == wire.DecideRevoke {
 		if a.Serial, err = wire.ParseSerial(f.serial); err != nil {
-			return nil, fmt.Errorf("--serial: %w", err)
+			return nil, fmt.Errorf("%w: --serial: %w", errUsage, err)
 		}
 	}
 	if f.kind == wire.DecideRevoke || f.kind == wire.DecideRule {
@@ -171,9 +173,10 @@ type decider interface {
 
 // decision is how a vote stands.
 type decision struct {
-	arg *wire.DecideArg
-	res wire.DecideResult
-	ca  *wire.CARecord // afterwards
+	arg     *wire.DecideArg
+	res     wire.DecideResult
+	ca      *wire.CARecord // afterwards
+	already bool           // it was so before, and nothing was submitted
 }
 
 // decide submits a, with the change number filled in.
@@ -189,12 +192,37 @@ func (f *decideFlags) decide(ctx context.Context, ledger decider, a *wire.Decide
 	default:
 		a.Change = changeToVoteOn(f.kind, ca, ledger.MSPID())
 	}
-	d := &decision{arg: a}
+	d := &decision{arg: a, ca: ca}
+	if f.kind == wire.DecideSuspend && f.change < 0 && ca.State == wire.CASuspended && ca.SuspendedBy == "" {
+		d.already, d.res.Decided = true, true
+		return d, nil
+	}
 	if d.res, err = submitDecision(ctx, ledger, wire.Encode(a)); err != nil {
-		return nil, err
+		return nil, withTimes(err)
 	}
 	d.ca, err = readCA(ctx, ledger, a.CAID)
 	return d, err
+}
+
+var ledgerTime = regexp.MustCompile(`\b([0-9]{10,14}) ms\b`)
+
+// toldTimes is a refusal by the ledger, which counts milliseconds, as people read it.
+type toldTimes struct {
+	text string
+	err  error
+}
+
+func (e *toldTimes) Error() string { return e.text }
+func (e *toldTimes) Unwrap() error { return e.err }
+
+func withTimes(err error) error {
+	return &toldTimes{ledgerTime.ReplaceAllStringFunc(err.Error(), func(s string) string {
+		ms, e := strconv.ParseInt(strings.TrimSuffix(s, " ms"), 10, 64)
+		if e != nil {
+			return s
+		}
+		return stamp(time.UnixMilli(ms))
+	}), err}
 }
 
 // changeToVoteOn is the change number that other organisations' administrators choose as well. Settled moves only with decisions of a majority, so
@@ -254,7 +282,7 @@ func (d *decision) print(w io.Writer, asJSON bool) error {
 		votes := append([]string{}, d.res.Votes...)
 		out := map[string]any{
 			"ca_id": d.arg.CAID.String(), "decision": name, "decided": d.res.Decided, "votes": votes, "needed": d.res.Needed,
-			"ca_state": state, "ca_suspended_by": d.ca.SuspendedBy, "ca_rules": d.ca.Rules,
+			"ca_state": state, "ca_suspended_by": d.ca.SuspendedBy, "ca_rules": d.ca.Rules, "already": d.already,
 		}
 		if d.arg.Kind == wire.DecideRevoke {
 			out["serial"] = d.arg.Serial.String()
@@ -266,6 +294,10 @@ func (d *decision) print(w io.Writer, asJSON bool) error {
 	about := ""
 	if d.arg.Kind != wire.DecideRevoke {
 		about = fmt.Sprintf(" about change %d", d.arg.Change)
+	}
+	if d.already {
+		_, err := fmt.Fprintf(w, "CA %s is suspended already, by a majority; nothing was submitted\n", d.arg.CAID)
+		return err
 	}
 	if d.res.Decided {
 		fmt.Fprintf(w, "%s%s is decided\n", name, about)

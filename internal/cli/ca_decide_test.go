@@ -160,7 +160,7 @@ func TestDecisionsThatAreRefused(t *testing.T) {
 		"resume of an active CA": {decideFlags{kind: wire.DecideResume}, "must be suspended"},
 		"another change":         {decideFlags{kind: wire.DecideSuspend, change: 9}, "change"},
 		"interval the wrong way": {decideFlags{kind: wire.DecideRule, reason: "superseded", from: "2025-02-01T00:00:00Z", to: "2025-01-01T00:00:00Z"}, "must be after from"},
-		"interval of the future": {decideFlags{kind: wire.DecideRule, reason: "superseded", from: "2025-02-01T00:00:00Z", to: "2027-01-01T00:00:00Z"}, "must be after from"},
+		"interval of the future": {decideFlags{kind: wire.DecideRule, reason: "superseded", from: "2025-02-01T00:00:00Z", to: "2027-01-01T00:00:00Z"}, "\"2027-01-01T00:00:00Z\": must be after from, 2025-02-01T00:00:00Z"},
 		"hold":                   {decideFlags{kind: wire.DecideRevoke, serial: "01", reason: "certificateHold"}, "reason"},
 		"no reason":              {decideFlags{kind: wire.DecideRevoke, serial: "01"}, "--reason"},
 		"serial in words":        {decideFlags{kind: wire.DecideRevoke, serial: "one", reason: "superseded"}, "--serial"},
@@ -188,6 +188,10 @@ func TestDecisionsOnTheCommandLine(t *testing.T) {
 	must0(t, "ca", "register", "--config", conf, "--ca-cert", cert, "--operating-msp", "LocalMSP")
 	id := h.ca.ID.String()
 	contains(t, "suspend", must0(t, "ca", "suspend", "--config", conf, "--ca-cert", cert), "suspend about change 1 is decided", "CA "+id+" is suspended by a majority")
+	contains(t, "suspend again", must0(t, "ca", "suspend", "--config", conf, "--ca", id), "is suspended already")
+	if got := fieldsOf(t, must0(t, "ca", "suspend", "--config", conf, "--ca", id, "--json")); got["already"] != true || got["decided"] != true || got["ca_state"] != "suspended" {
+		t.Errorf("suspended again: %v", got)
+	}
 	contains(t, "resume", must0(t, "ca", "resume", "--config", conf, "--ca", id), "is decided", "is active")
 	now := time.Now().Add(-time.Minute).UTC().Format(time.RFC3339)
 	contains(t, "rule", must0(t, "ca", "revoke-issued", "--config", conf, "--ca", id, "--reason", "cACompromise", "--from", "2026-01-01T00:00:00Z", "--to", now), "is decided", "with 1 rules")
@@ -196,14 +200,15 @@ func TestDecisionsOnTheCommandLine(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	for args, code := range map[string]int{
-		"ca suspend --config " + conf:                                              exitUsage,
-		"ca suspend --config " + conf + " --ca " + id + " --ca-cert " + cert:       exitUsage,
-		"ca suspend --config " + conf + " --ca 00":                                 exitFailure,
-		"ca resume --config " + conf + " --ca " + id:                               exitFailure,
-		"ca revoke-issued --config " + conf + " --ca " + id + " --reason x":        exitUsage,
-		"ca decide-revoke --config " + conf + " --ca " + id + " --change 3":        exitUsage,
-		"ca suspend --config /nonexistent.yaml --ca " + strings.Repeat("0", 64):    exitFailure,
-		"ca decide-revoke --config x --ca " + id + " --serial 01 --reason nothing": exitFailure,
+		"ca suspend --config " + conf:                                                  exitUsage,
+		"ca suspend --config " + conf + " --ca " + id + " --ca-cert " + cert:           exitUsage,
+		"ca suspend --config " + conf + " --ca 00":                                     exitFailure,
+		"ca resume --config " + conf + " --ca " + id:                                   exitFailure,
+		"ca revoke-issued --config " + conf + " --ca " + id + " --reason x":            exitUsage,
+		"ca decide-revoke --config " + conf + " --ca " + id + " --change 3":            exitUsage,
+		"ca suspend --config /nonexistent.yaml --ca " + strings.Repeat("0", 64):        exitFailure,
+		"ca decide-revoke --config x --ca " + id + " --serial 01 --reason nothing":     exitFailure,
+		"ca decide-revoke --config x --ca " + id + " --serial zz --reason unspecified": exitUsage,
 	} {
 		if got, _, errs := runCLI(strings.Fields(args)...); got != code {
 			t.Errorf("%s: exit %d, %s", args, got, errs)

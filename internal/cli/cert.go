@@ -74,7 +74,7 @@ func newCertIssueCommand() *cobra.Command {
 		Long: `Sends a certificate signing request to the CA. The certificate comes back when it is on the ledger, with its place in the
 CA's log. With --idempotency-key the command can be repeated after a failure: the CA issues one certificate for one key.`,
 		Example: `  certanchor cert issue --csr req.pem --token-file pki/ca/operator.token --out cert.pem`,
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			csr, err := os.ReadFile(csrFile)
 			if err != nil {

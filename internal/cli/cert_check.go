@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -29,7 +30,7 @@ func newCertStatusCommand() *cobra.Command {
 delegate, about this certificate, in answer to this very request (nonce), valid now. Exit status 0 means good, 1 anything else.`,
 		Example: `  certanchor cert status --cert cert.pem --issuer pki/ca/ca.pem
   certanchor cert status --cert cert.pem --issuer ca.pem --url http://ocsp.org2.example/ocsp --json`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cert, err := readCertificate("cert", certFile)
 			if err != nil {
@@ -94,13 +95,17 @@ Merkle path, and the checkpoint's signature by the log key. Without --log-key th
 shows that the server is consistent with itself and no more: relying parties pin the key.`,
 		Example: `  certanchor cert proof --cert cert.pem --issuer pki/ca/ca.pem --log-key certanchor/LocalMSP+1b2c3d4e+AW... --out cert.proof
   certanchor cert proof --cert cert.pem --issuer pki/ca/ca.pem --log-key certanchor/LocalMSP+1b2c3d4e+AW... --proof cert.proof`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.certFile, "cert", "", "the certificate, PEM (required)")
 	fs.StringVar(&f.issuerFile, "issuer", "", "the CA's certificate, PEM (required)")
-	fs.StringVar(&f.url, "url", "http://"+config.DefaultOCSPListen, "base URL of an organisation's OCSP bridge")
+	fs.StringVar(&f.url, "bridge", "http://"+config.DefaultOCSPListen, "base URL of an organisation's OCSP bridge")
+	fs.StringVar(&f.oldURL, "url", "", "what --bridge was called")
+	if err := fs.MarkHidden("url"); err != nil {
+		panic(err)
+	}
 	fs.StringVar(&f.channel, "channel", embedded.DefaultChannel, "name of the ledger")
 	fs.StringArrayVar(&f.logKeys, "log-key", nil, "verifier key to trust (C2SP signed-note); may be given several times")
 	fs.StringVar(&f.proofFile, "proof", "", "verify this file, without any network")
@@ -112,13 +117,14 @@ shows that the server is consistent with itself and no more: relying parties pin
 }
 
 type proofFlags struct {
-	certFile, issuerFile, url, channel, proofFile, out string
-	logKeys                                            []string
-	asJSON                                             bool
-	timeout                                            time.Duration
+	certFile, issuerFile, url, oldURL, channel, proofFile, out string
+	logKeys                                                    []string
+	asJSON                                                     bool
+	timeout                                                    time.Duration
 }
 
 func (f *proofFlags) run(cmd *cobra.Command) error {
+	f.url = cmp.Or(f.oldURL, f.url)
 	cert, err := readCertificate("cert", f.certFile)
 	if err != nil {
 		return err

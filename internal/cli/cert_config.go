@@ -52,5 +52,5 @@ func statusDefaults(c *config.Client) map[string][]string {
 }
 
 func proofDefaults(c *config.Client) map[string][]string {
-	return map[string][]string{"url": {c.BridgeURL}, "issuer": {c.Issuer}, "channel": {c.Channel}, "log-key": c.LogKeys}
+	return map[string][]string{"bridge": {c.BridgeURL}, "issuer": {c.Issuer}, "channel": {c.Channel}, "log-key": c.LogKeys}
 }

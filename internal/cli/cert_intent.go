@@ -60,9 +60,15 @@ func (f *intentFlags) sign(cert, issuer *x509.Certificate, channel string, now t
 			return nil, fmt.Errorf("%w: --invalidity-date %q: must be RFC 3339, such as 2026-05-01T12:00:00Z", errUsage, f.invalidSince)
 		}
 	}
+	if f.expires < 0 || f.expires > intent.MaxLifetime {
+		return nil, fmt.Errorf("%w: --expires %v: must be at most %v: an intent is signed when it is needed, not kept for later", errUsage, f.expires, intent.MaxLifetime)
+	}
 	key, err := readHolderKey(f.keyFile, f.passphrase)
 	if err != nil {
 		return nil, fmt.Errorf("--key: %w", err)
+	}
+	if public, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); ok && !public.Equal(key.Public()) {
+		return nil, fmt.Errorf("--key %s is not the private key of --cert %s", f.keyFile, f.certFile)
 	}
 	return intent.Sign(key, cert, issuer, intent.Terms{Channel: channel, Reason: reason, Invalidity: since, Now: now, Lifetime: f.expires})
 }
@@ -121,7 +127,7 @@ It is good on one ledger, for this certificate, and expires within 24 hours: the
 and kept. Whoever has the file can submit it until then. The default leaves an hour for clocks that differ.`,
 		Example: `  certanchor cert intent --cert cert.pem --issuer ca.pem --key key.pem --channel certanchor -o revoke.pem
   curl --data-binary @revoke.pem https://bridge.org2.example/v1/revocations`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cert, issuer, err := f.read()
 			if err != nil {
@@ -168,7 +174,7 @@ safe as well: the first date stays. With --intent a statement that was signed el
 What a bridge answers is its word. certanchor proof, at another organisation's bridge, and certanchor verify prove the revocation.`,
 		Example: `  certanchor cert revoke-own --cert cert.pem --issuer ca.pem --key key.pem --bridge https://bridge.org2.example
   certanchor cert revoke-own --intent revoke.pem --bridge https://bridge.org2.example --bridge https://bridge.org3.example`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()

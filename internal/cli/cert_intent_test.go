@@ -169,10 +169,10 @@ func TestRevokeOwnAndIntentRefuse(t *testing.T) {
 	}{
 		"hold":               {offline, []string{"--cert", cert, "--key", key, "--reason", "certificateHold"}, exitFailure, "cannot put"},
 		"no such reason":     {offline, []string{"--cert", cert, "--key", key, "--reason", "bored"}, exitFailure, "RFC 5280"},
-		"kept for a year":    {offline, []string{"--cert", cert, "--key", key, "--expires", "8760h"}, exitFailure, "not kept for later"},
+		"kept for a year":    {offline, []string{"--cert", cert, "--key", key, "--expires", "48h"}, exitUsage, "not kept for later"},
 		"suspect tomorrow":   {offline, []string{"--cert", cert, "--key", key, "--invalidity-date", "2099-01-01T00:00:00Z"}, exitFailure, "not in the future"},
 		"date in words":      {offline, []string{"--cert", cert, "--key", key, "--invalidity-date", "today"}, exitUsage, "RFC 3339"},
-		"another's key":      {offline, []string{"--cert", cert, "--key", otherKey}, exitFailure, "private key of the certificate"},
+		"another's key":      {offline, []string{"--cert", cert, "--key", otherKey}, exitFailure, otherKey + " is not the private key of --cert " + cert},
 		"no key":             {offline, []string{"--cert", cert, "--key", cert}, exitFailure, "must hold a PEM block"},
 		"no issuer":          {offline, []string{"--cert", alone, "--key", key}, exitUsage, "--issuer"},
 		"another's issuer":   {offline, []string{"--cert", alone, "--issuer", strangeCert, "--key", key}, exitFailure, "certificate's issuer"},

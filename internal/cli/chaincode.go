@@ -45,7 +45,7 @@ enough organisations have configured it alike, so every organisation sets them i
     --package-id certanchor:5c1d9b7e... \
     --tls-cert tls/server.pem --tls-key tls/server-key.pem --client-ca tls/ca.pem \
     --consortium Org1MSP,Org2MSP,Org3MSP,Org4MSP --tick-interval 15s`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.serve(cmd) },
 	}
 	flags := cmd.Flags()

@@ -39,7 +39,7 @@ With --keep the services stay up, and DIR/endpoints.json says where they are; --
   certanchor network up && certanchor demo --engine fabric
   certanchor demo --engine fabric --keep --state /tmp/certanchor-demo
   certanchor demo --stop --state /tmp/certanchor-demo`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if (stop || o.Keep) && o.StateDir == "" {
 				return fmt.Errorf("%w: --state must name a directory with --keep and --stop", errUsage)

@@ -23,9 +23,19 @@ func readCertificate(flag, path string) (*x509.Certificate, error) {
 // closing adds the error of a Close to err.
 func closing(err error, c io.Closer) error { return errors.Join(err, c.Close()) }
 
+// requiredFlags is the annotation with the required flags of a command, in the order of their definition.
+const requiredFlags = "certanchor-required-flags"
+
 // mustRequire marks flags that the command defines as required.
 func mustRequire(cmd *cobra.Command, names ...string) {
+	if cmd.Annotations == nil {
+		cmd.Annotations = map[string]string{}
+	}
 	for _, name := range names {
+		if cmd.Annotations[requiredFlags] != "" {
+			cmd.Annotations[requiredFlags] += ", "
+		}
+		cmd.Annotations[requiredFlags] += "--" + name
 		if err := cmd.MarkFlagRequired(name); err != nil {
 			panic(err) // a name that the command does not define
 		}

@@ -42,7 +42,7 @@ Who can reach the socket may act in any role of the organisation, so its directo
 Name, MSP ID and tick interval are fixed when the ledger is created. Later they may be left out; other values are refused.`,
 		Example: `  certanchor ledger serve --dir /var/lib/certanchor/ledger
   certanchor ledger serve --dir ledger --socket run/ledger.sock --msp-id Org1MSP --tick-interval 5s`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if socket == "" {
 				socket = filepath.Join(o.Dir, node.SocketFile)
@@ -78,7 +78,7 @@ func newLedgerVerifyCommand() *cobra.Command {
 		Long: `Reads every block of the embedded ledger in DIR and checks its place in the hash chain. Prints the number of blocks and
 the hash of the last one: two runs that print the same have seen the same history.`,
 		Example: `  certanchor ledger verify --dir /var/lib/certanchor/ledger`,
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Log, o.MustExist = slog.Default(), true
 			return verifyLedger(cmd, o)

@@ -50,13 +50,13 @@ before: a log that shrinks, forks or is damaged is an alarm, with both signed ch
 With --state a restart goes on where the last run ended. Events come at least once: those that were delivered just before a kill come again
 with the same ID. Without --from-start reports begin with what is logged from now on.
 
-Exit status of --once: 0 caught up, 1 alarm or failure. Otherwise it runs until it is interrupted.`,
+Exit status of --once: 0 caught up, 1 alarm or failure; what was read is summed up on standard error. Otherwise it runs until it is interrupted.`,
 		Example: `  certanchor monitor --bridge https://log.org2.example --match example.org --state example.state \
     --policy consortium.policy --policy-fingerprint 5d0c...e1
   certanchor monitor --bridge http://127.0.0.1:8889 --match example.org --match '*.example.net' --log-key certanchor/LocalMSP+1b2c3d4e+AW... --json
   certanchor monitor --bridge https://log.org2.example --match example.org --state example.state --from-start --once \
     --policy consortium.policy --policy-fingerprint 5d0c...e1 --webhook https://alerts.example/hook   # from cron`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	fs := cmd.Flags()
@@ -79,6 +79,11 @@ Exit status of --once: 0 caught up, 1 alarm or failure. Otherwise it runs until 
 
 func (f *monitorFlags) run(cmd *cobra.Command) error {
 	out, progress := &eventPrinter{w: cmd.OutOrStdout(), asJSON: f.asJSON}, &progressPrinter{w: cmd.ErrOrStderr()}
+	for _, m := range f.match {
+		if err := client.CheckMatch(m); err != nil {
+			return fmt.Errorf("%w: --match: %w", errUsage, err)
+		}
+	}
 	conf := client.MonitorConfig{
 		URL: f.url, Match: f.match, StateFile: f.state, FromStart: f.fromStart, Interval: f.interval, GiveUp: f.giveUp, Parallel: f.parallel,
 		Deliver: out.deliver, Progress: progress.print,
@@ -111,7 +116,10 @@ func (f *monitorFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	if f.once {
-		return m.CatchUp(cmd.Context())
+		err := m.CatchUp(cmd.Context())
+		done := m.Summary()
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s, %s verified, %d reported\n", plural(done.Logs, "log", "logs"), plural(done.Entries, "entry", "entries"), out.count)
+		return err
 	}
 	if err := m.Run(cmd.Context()); cmd.Context().Err() == nil {
 		return err
@@ -183,6 +191,7 @@ func (f *tlsFlags) client() (*http.Client, error) {
 type eventPrinter struct {
 	w      io.Writer
 	asJSON bool
+	count  int // events that were printed
 }
 
 func (p *eventPrinter) deliver(_ context.Context, events []client.Event) error {
@@ -196,8 +205,16 @@ func (p *eventPrinter) deliver(_ context.Context, events []client.Event) error {
 		if err != nil {
 			return fmt.Errorf("print event %s: %w", events[i].ID, err)
 		}
+		p.count++
 	}
 	return nil
+}
+
+func plural[N int | uint64](n N, one, many string) string {
+	if n == 1 {
+		many = one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 func eventText(e *client.Event) string {

@@ -162,13 +162,6 @@ func newNodeCommands(dir *string) []*cobra.Command {
 	return commands
 }
 
-func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return fmt.Errorf("%w: %s takes no argument, it got %q; see %s --help", errUsage, cmd.CommandPath(), args[0], cmd.CommandPath())
-	}
-	return nil
-}
-
 func nodeArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return fmt.Errorf("%w: %s takes the name of at least one node, for example org1.peer", errUsage, cmd.CommandPath())

@@ -100,7 +100,7 @@ shows its keys at /logs: vkey is its log key, cosigner_vkey its cosigner key. Co
 		Example: `  certanchor policy create --channel certanchor --quorum 3 --max-age 45s -o policy.txt \
     --org Org1MSP=certanchor/Org1MSP+1b2c3d4e+AW...,certanchor/Org1MSP/cosigner+5f6a7b8c+BO... \
     --org Org2MSP=... --org Org3MSP=... --org Org4MSP=...`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			list, err := parseOrgs(orgs)
 			if err != nil {
@@ -138,7 +138,7 @@ accepts the file until a quorum of the organisations of the present version has 
 as it is meanwhile.`,
 		Example: `  certanchor policy succeed --policy policy.txt --remove Org3MSP --org Org5MSP=LOGVKEY,COSIGNERVKEY -o next.txt
   certanchor policy succeed --policy policy.txt --max-age 1m30s -o next.txt`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			data, err := os.ReadFile(file)
 			if err != nil {

@@ -152,11 +152,12 @@ be one that relying parties who pin that fingerprint accept, or the exit status 
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
-			if err := printPolicies(cmd.OutOrStdout(), views, asJSON); err != nil || trust.pin == "" {
-				return err
+			if trust.pin != "" {
+				if _, err := trust.loadFrom(data); err != nil {
+					return fmt.Errorf("%s: %w", args[0], err)
+				}
 			}
-			_, err = trust.loadFrom(data)
-			return err
+			return printPolicies(cmd.OutOrStdout(), views, asJSON)
 		},
 	}
 	trust.registerPin(cmd)

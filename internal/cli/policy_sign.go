@@ -36,7 +36,7 @@ changes nothing.
 A signature says that the organisation agrees to this version, whoever wrote the file: look at what is printed, or give the fingerprint that
 was agreed upon with --fingerprint.`,
 		Example: `  certanchor policy sign --policy next.txt --key pki/ocsp-bridge/log.key --fingerprint 5e8f...`,
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkFingerprint("fingerprint", fingerprint); err != nil {
 				return err
@@ -140,7 +140,7 @@ from another source, such as another organisation's administrator on the telepho
 checked against it, and not written if it is another's.`,
 		Example: `  certanchor policy fetch --bridge https://bridge.org1.example -o policy.txt
   certanchor policy fetch --bridge https://bridge.org1.example --policy-fingerprint 5e8f... -o policy.txt`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := trust.checkPin(); err != nil {
 				return err

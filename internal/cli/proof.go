@@ -18,6 +18,11 @@ import (
 	"github.com/certanchor/certanchor/internal/pemcert"
 )
 
+const (
+	bundleTimeout = 30 * time.Second       // two ticks, as they usually are
+	bundlePause   = 500 * time.Millisecond // before a bridge is asked again, at least
+)
+
 func newProofCommand() *cobra.Command {
 	var f bundleFlags
 	cmd := &cobra.Command{
@@ -25,7 +30,8 @@ func newProofCommand() *cobra.Command {
 		Short: "get a certificate's bundle: proof of its issuance and its newest status in one file",
 		Long: `Asks an organisation's bridge for the bundle of a certificate (PEM or DER): one file that shows, without a network, that the certificate
 is in its CA's log and what its status is. Send it along with the certificate; certanchor verify checks it. A bundle is good for as long
-as the policy's max-age says, and any organisation's bridge has it for any CA.
+as the policy's max-age says, and any organisation's bridge has it for any CA. A new CA has bundles from the next tick on: until --timeout,
+it is waited for.
 
 With --policy the bundle is verified first, and not written if anything in it does not hold. The issuer's certificate is taken from CERT if that holds
 the chain too.`,
@@ -39,7 +45,7 @@ the chain too.`,
 	fs.StringVar(&f.issuer, "issuer", "", "the CA's certificate, PEM or DER, unless CERT holds it too")
 	fs.StringVarP(&f.out, "out", "o", "", "file for the bundle, replaced if it is there (required)")
 	fs.BoolVar(&f.asJSON, "json", false, "print JSON")
-	fs.DurationVar(&f.timeout, "timeout", client.DefaultTimeout, "how long to wait")
+	fs.DurationVar(&f.timeout, "timeout", bundleTimeout, "how long to wait, also for a bridge that has no bundle yet")
 	f.trust.register(cmd)
 	f.tls.register(cmd)
 	mustRequire(cmd, "out")
@@ -73,7 +79,7 @@ func (f *bundleFlags) run(cmd *cobra.Command, certFile string) error {
 	if c.HTTP, err = f.tls.client(); err != nil {
 		return err
 	}
-	data, err := c.FetchBundle(ctx, cert, issuer)
+	data, err := f.await(ctx, cmd.ErrOrStderr(), &c, cert, issuer)
 	if err != nil {
 		return err
 	}
@@ -106,6 +112,36 @@ func (f *bundleFlags) run(cmd *cobra.Command, certFile string) error {
 	}
 	_, err = fmt.Fprintf(w, "%s: %d bytes%s\n", f.out, len(data), note)
 	return err
+}
+
+// await fetches the bundle. While the bridge says that there is none now, it waits for as long as the bridge asks, and asks again.
+func (f *bundleFlags) await(ctx context.Context, notes io.Writer, c *client.Client, cert, issuer *x509.Certificate) ([]byte, error) {
+	said := ""
+	for {
+		data, err := c.FetchBundle(ctx, cert, issuer)
+		var not *client.UnavailableError
+		if !errors.As(err, &not) {
+			if err != nil && said != "" && ctx.Err() != nil {
+				return nil, fmt.Errorf("no bundle within --timeout %v: %s: %s", f.timeout, f.bridge, said)
+			}
+			return data, err
+		}
+		if not.Detail != said {
+			said = not.Detail
+			fmt.Fprintf(notes, "%s has no bundle yet: %s; waiting, up to %v\n", f.bridge, said, f.timeout)
+		}
+		wait := max(not.RetryAfter, bundlePause)
+		if deadline, ok := ctx.Deadline(); ok && time.Now().Add(wait).After(deadline) {
+			return nil, fmt.Errorf("no bundle within --timeout %v: %w", f.timeout, err)
+		}
+		pause := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return nil, fmt.Errorf("no bundle: %w", errors.Join(ctx.Err(), err))
+		case <-pause.C:
+		}
+	}
 }
 
 // readCertificates returns the certificates of a PEM file in its order, or the one of a DER file. what names the flag or argument.

@@ -156,6 +156,18 @@ func printJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
+// noArgs refuses arguments, and names the flags that were probably meant.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	meant := ""
+	if names := cmd.Annotations[requiredFlags]; names != "" {
+		meant = "use " + names + "; "
+	}
+	return fmt.Errorf("%w: %s takes no arguments, it got %q; %ssee %s --help", errUsage, cmd.CommandPath(), args[0], meant, cmd.CommandPath())
+}
+
 // oneArg accepts exactly one argument and says what it is when it is missing.
 func oneArg(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {

@@ -27,7 +27,7 @@ DIR/ocsp-bridge; the last two are made at the first start. With --config, a YAML
 		Example: `  certanchor ca init --dir pki/ca --subject "CN=Example CA"
   certanchor serve --dir pki
   certanchor serve --config certanchor.yaml`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if (dir == "") == (configFile == "") {
 				return fmt.Errorf("%w: give either --dir or --config", errUsage)
@@ -75,11 +75,21 @@ func newOCSPBridgeServeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "run one organisation's OCSP bridge",
-		Long: `Follows the ledger through the organisation's own peer, answers OCSP for every CA that certifies this responder, and serves
-checkpoints and inclusion proofs of the issuance logs. It refuses to answer (tryLater) while its view of the ledger is stale.
+		Long: `Follows the ledger through the organisation's own peer, and serves over HTTP:
+
+  /ocsp                       OCSP, for every CA that certifies this responder
+  /logs                       all logs: checkpoints that a quorum cosigns, tiles, proofs, and a certificate's bundle (certanchor proof)
+  /logs/CA/ct/v1, static      the issuance logs for certificate transparency clients, /log_list.json lists them
+  /policy                     the consortium's policy, if ocsp_bridge.policy names the file
+  /v1/revocations             takes revocations that a certificate's own key has signed (certanchor cert revoke-own)
+  /v1/heads, /v1/alarms       what the organisations' logs are, and evidence of split views
+  /healthz, /readyz, /metrics for whoever operates it
+
+It cosigns other organisations' checkpoints, submits the ledger's Ticks, and integrates changes of status into the status log. While its
+view of the ledger is stale it refuses to answer: tryLater over OCSP, and 503 elsewhere with the reason at /readyz.
 See docs/configuration.md for the ledger and ocsp_bridge sections.`,
 		Example: `  certanchor ocsp-bridge serve --config org2.yaml`,
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			conf, err := config.Load(configFile)
 			if err != nil {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -39,7 +40,7 @@ certificate is revoked or on hold.`,
 		Example: `  certanchor verify --policy policy.txt --cert cert.pem --bundle cert.bundle
   certanchor verify --policy policy.txt --policy-fingerprint 5e8f... --cert cert.pem --bundle cert.bundle --json
   certanchor verify --policy policy.txt --cert cert.pem --bundle old.bundle --at 2026-05-01T12:00:00Z`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	fs := cmd.Flags()
@@ -98,7 +99,14 @@ func (f *verifyFlags) verify(now time.Time) (*proven, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--bundle: %w", err)
 	}
-	return prove(policy, f.trust.pin != "", certs[0], data, now)
+	if block, _ := pem.Decode(data); block != nil {
+		return nil, fmt.Errorf("--bundle %s: %w: it is a PEM file (%s); certanchor proof gets a certificate's bundle", f.bundleFile, client.ErrBundleFormat, block.Type)
+	}
+	v, err := prove(policy, f.trust.pin != "", certs[0], data, now)
+	if errors.Is(err, client.ErrBundleStale) && f.at == "" {
+		err = fmt.Errorf("%w; get a new one (certanchor proof), or check this machine's clock", err)
+	}
+	return v, err
 }
 
 // proven is a verdict with what it stands on.
@@ -180,7 +188,13 @@ func (v *proven) print(w io.Writer, asJSON bool) error {
 		}
 		line("by", "%s", v.parties())
 	}
-	line("as of", "the tick at %s, %v before %s; at most %v is allowed", stamp(v.AsOf), v.now.Sub(v.AsOf).Round(time.Second), stamp(v.now), v.policy.MaxAge())
+	newer := ""
+	if v.Newer == 1 {
+		newer = " and 1 newer entry of the status log"
+	} else if v.Newer > 1 {
+		newer = fmt.Sprintf(" and %d newer entries of the status log", v.Newer)
+	}
+	line("as of", "the tick at %s%s; the tick is %v before %s, at most %v is allowed", stamp(v.AsOf), newer, v.now.Sub(v.AsOf).Round(time.Second), stamp(v.now), v.policy.MaxAge())
 	line("logged", "%s, index %d", stamp(v.Logged), v.Index)
 	suspended := ""
 	if v.CASuspended {
@@ -203,7 +217,7 @@ func (v *proven) print(w io.Writer, asJSON bool) error {
 
 func (v *proven) fields() map[string]any {
 	out := map[string]any{
-		"verdict": strings.ReplaceAll(v.word(), " ", "_"), "as_of": stamp(v.AsOf), "verified_at": stamp(v.now), "ca_id": v.CAID,
+		"verdict": strings.ReplaceAll(v.word(), " ", "_"), "as_of": stamp(v.AsOf), "newer_entries": v.Newer, "verified_at": stamp(v.now), "ca_id": v.CAID,
 		"ca_suspended": v.CASuspended, "log_index": v.Index, "logged": stamp(v.Logged), "log_cosigners": v.LogCosigners,
 		"status_cosigners": v.StatusCosigners, "not_before": stamp(v.cert.NotBefore), "not_after": stamp(v.cert.NotAfter),
 		"policy": map[string]any{

@@ -198,6 +198,12 @@ func TestVerifySaysWhatDoesNotHold(t *testing.T) {
 			t.Errorf("%s: exit %d, %v", name, code, got)
 		}
 	}
+	if code, _, errs := p.verify("--bundle", p.path("cert.pem")); code != exitFailure || !strings.Contains(errs, "it is a PEM file (CERTIFICATE)") {
+		t.Errorf("a certificate as bundle: exit %d, %s", code, errs)
+	}
+	if code, _, errs := runCLI("verify", p.path("policy.txt")); code != exitUsage || !strings.Contains(errs, "takes no arguments, it got") || !strings.Contains(errs, "use --policy, --cert, --bundle;") {
+		t.Errorf("an argument: exit %d, %s", code, errs)
+	}
 	if code, _, errs := p.verify("--bundle", p.write("flipped", flipped)); code != exitFailure {
 		t.Errorf("a flipped bit: exit %d, %s", code, errs)
 	}
@@ -312,4 +318,25 @@ func TestProofWritesNothingThatDoesNotHold(t *testing.T) {
 	if code, _, errs := runCLI("proof", p.path("cert.pem"), "--config", config, "-o", out); code != exitOK {
 		t.Errorf("defaults of the configuration: exit %d, %s", code, errs)
 	}
+}
+
+// TestVerifySaysOfWhenTheStatusIs: what came after the tick, and what to do about a bundle that is too old.
+func TestVerifySaysOfWhenTheStatusIs(t *testing.T) {
+	p := newParty(t)
+	p.Tick()
+	p.Set(p.cert, wire.CertRevoked, wire.KeyCompromise)
+	p.write("cert.bundle", p.Bundle(p.cert, true))
+	code, out, errs := p.verify()
+	if code != exitRevoked {
+		t.Fatalf("exit %d, %s", code, errs)
+	}
+	contains(t, "newer", out, "Z and 1 newer entry of the status log; the tick is ")
+	old := newParty(t)
+	old.Now = time.Now().Add(-time.Hour)
+	old.ticked()
+	code, _, errs = old.verify()
+	if code != exitFailure || strings.Contains(errs, "+0000") {
+		t.Errorf("stale: exit %d, %s", code, errs)
+	}
+	contains(t, "stale", errs, "its status is of "+old.Now.UTC().Format(time.RFC3339)+", and it is ", "get a new one (certanchor proof)")
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/certsig"
 	"github.com/certanchor/certanchor/internal/ctleaf"
 )
 
@@ -19,18 +20,18 @@ var oidPrecertSigning = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 4}
 
 // checkChain is what RFC 6962 section 4.1 (4.2 if pre) demands of a submission: a certificate of this log's CA, each followed by its
 // issuer, up to a root that the log accepts or to a certificate that one signed. What the certificate may say is the
-// contract's to decide. Errors are *wire.Error and name the certificate.
-func (l *Log) checkChain(known *anchors, ders [][]byte, pre bool) error {
+// contract's to decide. It returns the first certificate. Errors are *wire.Error and name the certificate.
+func (l *Log) checkChain(known *anchors, ders [][]byte, pre bool) (*x509.Certificate, error) {
 	if len(ders) == 0 || len(ders) > maxChain {
-		return invalid("chain", fmt.Sprintf("%d certificates", len(ders)), "must have 1 to %d, the end-entity certificate first (RFC 6962 section 4.1)", maxChain)
+		return nil, invalid("chain", fmt.Sprintf("%d certificates", len(ders)), "must have 1 to %d, the end-entity certificate first (RFC 6962 section 4.1)", maxChain)
 	}
 	for i, der := range ders {
 		if len(der) == 0 || len(der) > wire.MaxCertDER {
-			return invalid(field(i), fmt.Sprintf("%d bytes", len(der)), "must be 1 to %d bytes of DER", wire.MaxCertDER)
+			return nil, invalid(field(i), fmt.Sprintf("%d bytes", len(der)), "must be 1 to %d bytes of DER", wire.MaxCertDER)
 		}
 	}
 	if err := checkPoison(ders[0], pre); err != nil {
-		return err
+		return nil, err
 	}
 	chain := make([]*x509.Certificate, len(ders))
 	for i, der := range ders {
@@ -39,23 +40,23 @@ func (l *Log) checkChain(known *anchors, ders [][]byte, pre bool) error {
 		}
 		var err error
 		if chain[i], err = x509.ParseCertificate(der); err != nil {
-			return invalid(field(i), fmt.Sprintf("%d bytes", len(der)), "must be a DER X.509 certificate (RFC 5280 section 4.1): %v", err)
+			return nil, invalid(field(i), fmt.Sprintf("%d bytes", len(der)), "must be a DER X.509 certificate (RFC 5280 section 4.1): %v", err)
 		}
 	}
 	if pre {
 		if err := checkCritical(chain[0]); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := l.checkLeaf(chain); err != nil {
-		return err
+		return nil, err
 	}
 	for i := 1; i < len(chain); i++ {
 		if err := known.checkLink(i-1, chain[i-1], chain[i]); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return known.checkEnd(chain)
+	return chain[0], known.checkEnd(chain)
 }
 
 // checkPoison tells certificates from precertificates. It reads the DER itself: crypto/x509 refuses a repeated extension without saying which.
@@ -129,7 +130,7 @@ func (a *anchors) checkLink(i int, child, issuer *x509.Certificate) error {
 		return invalid(field(i+1), issuer.Subject.String(), "must have keyCertSign among its key usages (RFC 5280 section 4.2.1.3)")
 	}
 	// RFC 5280 6.1.3 (a)(1). Refuses MD5 and SHA-1 too.
-	if err := child.CheckSignatureFrom(issuer); err != nil {
+	if err := certsig.Check(child, issuer); err != nil {
 		return invalid(field(i)+".signature", child.SignatureAlgorithm.String(), "must verify with the key of its issuer, %s: %v", field(i+1), err)
 	}
 	return nil
@@ -154,7 +155,7 @@ func (a *anchors) checkEnd(chain []*x509.Certificate) error {
 		if a.links[[2]*x509.Certificate{last, issuer}] {
 			return nil
 		}
-		if failed = last.CheckSignatureFrom(issuer); failed == nil {
+		if failed = certsig.Check(last, issuer); failed == nil {
 			return nil
 		}
 	}

@@ -2,6 +2,7 @@ package ctapi
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,6 +39,11 @@ type Config struct {
 	Submitter Submitter
 	Prefix    string // submission prefix: URL that API is reached at, https://host/logs/<caID>
 
+	// Recorded, if it is set, is asked before each Submit where a certificate is in the log, without a transaction; see the function Recorded.
+	// What it finds is answered with, and must keep what Submit promises; an error, as of Submit, ends the submission.
+	// The signature of cert has been verified. It must be cheap for certificates that were just made, which nearly all are.
+	Recorded func(ctx context.Context, cert *x509.Certificate) (wire.LogEntry, bool, error)
+
 	// Guard keeps the newest signed head beyond this process; nil: heads are compared within it only, for logs that do not outlive it.
 	Guard HeadGuard
 
@@ -59,6 +65,7 @@ type Log struct {
 	log       merklelog.Log
 	key       *sct.Key
 	submitter Submitter
+	recorded  func(context.Context, *x509.Certificate) (wire.LogEntry, bool, error) // nil: not asked
 	prefix    string
 	logger    *slog.Logger
 	timeout   time.Duration
@@ -101,7 +108,7 @@ func New(c Config) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{
-		caID: c.CAID, ca: c.CA, log: c.Log, key: c.Key, submitter: c.Submitter,
+		caID: c.CAID, ca: c.CA, log: c.Log, key: c.Key, submitter: c.Submitter, recorded: c.Recorded,
 		prefix: strings.TrimRight(c.Prefix, "/"), logger: c.Logger, timeout: c.SubmitTimeout,
 		pending: make(chan struct{}, c.MaxPending), guard: c.Guard,
 	}

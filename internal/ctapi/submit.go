@@ -2,6 +2,7 @@ package ctapi
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -51,13 +52,14 @@ func (l *Log) add(r *http.Request, pre bool) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.checkChain(known, chain, pre); err != nil {
+	leaf, err := l.checkChain(known, chain, pre)
+	if err != nil {
 		return nil, err
 	}
 	if err := l.checkReached(); err != nil {
 		return nil, err
 	}
-	stamp, err := l.submit(r.Context(), chain[0], pre)
+	stamp, err := l.submit(r.Context(), leaf, pre)
 	if err != nil {
 		return nil, err
 	}
@@ -101,14 +103,14 @@ func readChain(body io.Reader) ([][]byte, error) {
 }
 
 // submit brings a checked certificate into the log and signs its SCT.
-func (l *Log) submit(ctx context.Context, der []byte, pre bool) (*sct.SCT, error) {
+func (l *Log) submit(ctx context.Context, cert *x509.Certificate, pre bool) (*sct.SCT, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	entry, err := l.submitter.Submit(ctx, der)
+	entry, err := l.place(ctx, cert)
 	if err != nil {
 		return nil, refused(err)
 	}
-	leaf, err := l.leaf(entry, der, pre)
+	leaf, err := leafOf(l.caID, entry, cert.Raw, pre)
 	if err != nil {
 		return nil, err
 	}
@@ -117,17 +119,6 @@ func (l *Log) submit(ctx context.Context, der []byte, pre bool) (*sct.SCT, error
 		return nil, fmt.Errorf("log %s: the ledger has leaf hash %x at index %d, this certificate would have %x: no SCT is signed", l.caID, entry.LeafHash, entry.Index, hash)
 	}
 	return l.key.SignSCT(leaf)
-}
-
-func (l *Log) leaf(entry wire.LogEntry, der []byte, pre bool) ([]byte, error) {
-	if !pre {
-		return ctleaf.X509(entry.Index, entry.Time, der)
-	}
-	tbs, err := ctleaf.PrecertTBS(der)
-	if err != nil {
-		return nil, err
-	}
-	return ctleaf.Precert(entry.Index, entry.Time, l.caID, tbs)
 }
 
 // refused turns the contract's refusal into a 400 with its message: RFC 6962 has no other status for a certificate that a log does not

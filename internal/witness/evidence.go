@@ -6,8 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,9 +17,6 @@ import (
 	"github.com/certanchor/certanchor/internal/merklelog"
 	"github.com/certanchor/certanchor/internal/tlogproof"
 )
-
-// maxEvidence bounds the files: who can sign one fork can sign a million, and a few prove the same.
-const maxEvidence = 100
 
 // ErrSplitView tells that an organisation has signed a root that is not the own log's at that size.
 var ErrSplitView = errors.New("split view: signed root is not that of the own log")
@@ -76,8 +71,8 @@ func ParseEvidence(data []byte) (*Evidence, error) {
 type Watch struct {
 	cfg WatchConfig
 
-	mu   sync.Mutex
-	seen map[string]bool // file names of evidence on disk
+	mu    sync.Mutex
+	shelf *shelf
 }
 
 // WatchConfig is what a Watch needs. All but Cosigners and Alarm is required.
@@ -85,7 +80,7 @@ type WatchConfig struct {
 	Dir       string                 // of the evidence
 	LogKeys   func() []note.Verifier // of the policy in force
 	Cosigners func() []note.Verifier // of the policy in force: a cosignature of another history convicts as well
-	Alarm     func(*Evidence)        // called for each new piece of evidence, once it is on disk; from several goroutines
+	Alarm     func(*Evidence)        // called for each new piece of evidence, kept or not; from several goroutines
 	Now       func() time.Time
 }
 
@@ -94,43 +89,23 @@ func NewWatch(cfg WatchConfig) (*Watch, error) {
 	if cfg.Dir == "" || cfg.LogKeys == nil || cfg.Now == nil {
 		return nil, errors.New("witness: a watch needs a directory, log keys and a clock")
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("witness: %w", err)
-	}
-	w := &Watch{cfg: cfg, seen: map[string]bool{}}
-	names, err := filepath.Glob(filepath.Join(cfg.Dir, "*.evidence"))
+	shelf, err := openShelf(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
-	for _, n := range names {
-		w.seen[filepath.Base(n)] = true
-	}
-	return w, nil
+	return &Watch{cfg: cfg, shelf: shelf}, nil
 }
 
-// All returns the evidence on disk.
-func (w *Watch) All() ([]*Evidence, error) {
+// All returns the evidence that is kept: first one piece of each set of signers, then the others, the oldest first. It must not be changed.
+func (w *Watch) All() []*Evidence {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var all []*Evidence
-	for name := range w.seen {
-		data, err := os.ReadFile(filepath.Join(w.cfg.Dir, name))
-		if err != nil {
-			return nil, fmt.Errorf("witness: %w", err)
-		}
-		e, err := ParseEvidence(data)
-		if err != nil {
-			return nil, fmt.Errorf("witness: %s: %w", name, err)
-		}
-		all = append(all, e)
-	}
-	slices.SortFunc(all, func(a, b *Evidence) int { return a.Seen.Compare(b.Seen) })
-	return all, nil
+	return w.shelf.all()
 }
 
 // Compare checks a checkpoint that somebody serves against the own log of its origin. nil: it is signed, and the own log's root at
 // that size. Errors: ErrUnsigned when no known key signed it, ErrAhead when the own log is shorter, ErrSplitView when the roots
-// differ; the evidence is then recorded and the alarm raised.
+// differ; the alarm is then raised and the evidence recorded, or ErrNotKept says that there is enough.
 func (w *Watch) Compare(signed []byte, log merklelog.Log) error {
 	keys := w.cfg.LogKeys()
 	if w.cfg.Cosigners != nil {
@@ -200,7 +175,7 @@ func (w *Watch) record(v *verified, own [sha256.Size]byte) error {
 	if err != nil {
 		return err
 	}
-	e := &Evidence{Note: signed, OwnRoot: own, Seen: w.cfg.Now()}
+	e := &Evidence{Note: signed, OwnRoot: own, Seen: w.cfg.Now().UTC().Truncate(time.Second)} // what the file says
 	id := sha256.New()
 	id.Write([]byte(v.text))
 	for _, s := range v.sigs {
@@ -209,7 +184,7 @@ func (w *Watch) record(v *verified, own [sha256.Size]byte) error {
 	}
 	isNew, err := w.keep(hex.EncodeToString(id.Sum(nil))+".evidence", e)
 	if isNew && w.cfg.Alarm != nil {
-		w.cfg.Alarm(e) // even if the disk is full
+		w.cfg.Alarm(e)
 	}
 	return err
 }
@@ -217,12 +192,5 @@ func (w *Watch) record(v *verified, own [sha256.Size]byte) error {
 func (w *Watch) keep(name string, e *Evidence) (isNew bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.seen[name] || len(w.seen) >= maxEvidence {
-		return false, nil
-	}
-	if err := replaceFile(filepath.Join(w.cfg.Dir, name), e.Marshal()); err != nil {
-		return true, fmt.Errorf("witness: evidence: %w", err)
-	}
-	w.seen[name] = true
-	return true, nil
+	return w.shelf.keep(name, e)
 }

@@ -215,8 +215,12 @@ func (s *Server) cosign(req *request, v *verified, log merklelog.Log) (note.Sign
 	}
 	// What was cosigned before must be the own log's past. It is not if the ledger was replaced under the witness, by an old backup that went on: then
 	// nothing may be cosigned, whatever is asked.
-	if own, err := ownRoot(log, st.last.Size); err != nil || own != st.last.Root {
-		return note.Signature{}, errors.Join(fmt.Errorf("%w: %s at size %d was cosigned with root %x, the own log now has %x", ErrForked, v.Origin, st.last.Size, st.last.Root, own), err)
+	own, err := ownRoot(log, st.last.Size)
+	if err != nil { // that the log cannot be read, at its end for example, says nothing about its past
+		return note.Signature{}, err
+	}
+	if own != st.last.Root {
+		return note.Signature{}, fmt.Errorf("%w: %s at size %d was cosigned with root %x, the own log now has %x", ErrForked, v.Origin, st.last.Size, st.last.Root, own)
 	}
 	if err := consistent(req, v, st); err != nil {
 		return note.Signature{}, refuse(http.StatusUnprocessableEntity, "consistency proof from %d to %d: %w", req.old, v.Size, err)

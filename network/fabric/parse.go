@@ -20,8 +20,9 @@ import (
 	"github.com/certanchor/certanchor/network"
 )
 
-// parseBlock reads a block as a peer delivers it, with the validity flags in its metadata. Transactions of other kinds, and
-// of other chaincodes that write nothing in this chaincode's namespace, are left out.
+// parseBlock reads a block as a peer delivers it, with the validity flags in its metadata. Transactions of other kinds, of other
+// chaincodes that write nothing in this chaincode's namespace, and those that this chaincode's endorsement policy did not have to
+// allow (parseWrites) are left out.
 //
 // Orderers accept anything that is signed, so a block may hold envelopes that are no transaction at all. The peer has
 // flagged them invalid: they are left out, but one that it flagged valid and that does not parse is an error.
@@ -118,18 +119,17 @@ func parseTx(envelope []byte, chaincode string) (*network.Tx, error) {
 	}
 	tx := &network.Tx{ID: header.GetTxId(), Time: header.GetTimestamp().AsTime(), MSPID: creator.GetMspid(), Role: roleOf(creator.GetIdBytes())}
 	called := extension.GetChaincodeId().GetName() == chaincode
-	if err := parseAction(tx, pay.GetData(), chaincode, called); err != nil {
+	ours, err := parseAction(tx, pay.GetData(), chaincode, called)
+	if err != nil || !ours {
 		return nil, err
-	}
-	if !called && len(tx.Writes) == 0 {
-		return nil, nil
 	}
 	return tx, nil
 }
 
 // parseAction fills in what was asked, answered and written. called tells whether the transaction called this chaincode
-// itself: if another chaincode did, the arguments and the answer are that one's and are left out.
-func parseAction(tx *network.Tx, data []byte, chaincode string, called bool) error {
+// itself: if another chaincode did, the arguments and the answer are that one's and are left out. ours is false for a transaction
+// that is none of the contract's: nothing else in it is looked at then, because nobody honest may have.
+func parseAction(tx *network.Tx, data []byte, chaincode string, called bool) (ours bool, err error) {
 	var (
 		t        peer.Transaction
 		action   peer.ChaincodeActionPayload
@@ -137,29 +137,32 @@ func parseAction(tx *network.Tx, data []byte, chaincode string, called bool) err
 		outcome  peer.ChaincodeAction
 	)
 	if err := unmarshal("transaction", data, &t); err != nil {
-		return err
+		return false, err
 	}
 	if n := len(t.GetActions()); n != 1 {
-		return fmt.Errorf("%d actions, must be 1", n)
+		return false, fmt.Errorf("%d actions, must be 1", n)
 	}
 	if err := unmarshal("action", t.GetActions()[0].GetPayload(), &action); err != nil {
-		return err
+		return false, err
 	}
 	if err := unmarshal("endorsed response", action.GetAction().GetProposalResponsePayload(), &response); err != nil {
-		return err
+		return false, err
 	}
 	if err := unmarshal("chaincode action", response.GetExtension(), &outcome); err != nil {
-		return err
+		return false, err
 	}
+	writes, covered, err := parseWrites(outcome.GetResults(), chaincode)
+	if err != nil || !covered || !called && len(writes) == 0 {
+		return false, err
+	}
+	tx.Writes = writes
 	if called {
 		if err := parseInvocation(tx, action.GetChaincodeProposalPayload()); err != nil {
-			return err
+			return false, err
 		}
 		tx.Result = outcome.GetResponse().GetPayload()
 	}
-	var err error
-	tx.Writes, err = parseWrites(outcome.GetResults(), chaincode)
-	return err
+	return true, nil
 }
 
 func parseInvocation(tx *network.Tx, payload []byte) error {
@@ -183,20 +186,29 @@ func parseInvocation(tx *network.Tx, payload []byte) error {
 	return nil
 }
 
-func parseWrites(results []byte, namespace string) ([]network.Write, error) {
+// parseWrites returns what is written in the namespace, and whether a valid transaction that does so met the chaincode's own
+// endorsement policy.
+//
+// Fabric asks for that policy for public writes, public metadata and for a call that writes nothing. Writes to a collection of private
+// data need the collection's policy only, and nothing else is asked for then: every chaincode has implicit collections, to which one
+// organisation may write alone (core/common/validation/statebased: once CheckCCEPIfNotChecked has evaluated a collection's policy,
+// CheckCCEPIfNoEPChecked evaluates nothing). What such a transaction says it called, was answered, and when, one organisation made up.
+// The contract has no private data.
+func parseWrites(results []byte, namespace string) (writes []network.Write, covered bool, err error) {
 	var sets rwset.TxReadWriteSet
 	if err := unmarshal("read-write set", results, &sets); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	var writes []network.Write
+	public, private := 0, 0
 	for _, ns := range sets.GetNsRwset() {
 		if ns.GetNamespace() != namespace {
 			continue
 		}
 		var set kvrwset.KVRWSet
 		if err := unmarshal("read-write set", ns.GetRwset(), &set); err != nil {
-			return nil, err
+			return nil, false, err
 		}
+		public += len(set.GetWrites()) + len(set.GetMetadataWrites())
 		for _, w := range set.GetWrites() {
 			write := network.Write{Key: w.GetKey()}
 			if !w.GetIsDelete() {
@@ -204,9 +216,16 @@ func parseWrites(results []byte, namespace string) ([]network.Write, error) {
 			}
 			writes = append(writes, write)
 		}
+		for _, c := range ns.GetCollectionHashedRwset() {
+			var hashed kvrwset.HashedRWSet
+			if err := unmarshal("read-write set of collection "+c.GetCollectionName(), c.GetHashedRwset(), &hashed); err != nil {
+				return nil, false, err
+			}
+			private += len(hashed.GetHashedWrites()) + len(hashed.GetMetadataWrites())
+		}
 	}
 	slices.SortStableFunc(writes, func(a, b network.Write) int { return cmp.Compare(a.Key, b.Key) })
-	return writes, nil
+	return writes, public > 0 || private == 0, nil
 }
 
 func unmarshal(what string, data []byte, into proto.Message) error {

@@ -36,6 +36,7 @@ type Ledger struct {
 	late []func() // transactions of UnknownLater
 	down bool
 	sent int
+	read int
 }
 
 // New wraps ledger; plan decides about each transaction, nil lets all pass. It may be called from several goroutines.
@@ -62,6 +63,13 @@ func (l *Ledger) Sent() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.sent
+}
+
+// Reads counts the calls of Evaluate.
+func (l *Ledger) Reads() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.read
 }
 
 var errInjected = errors.New("injected fault")
@@ -130,6 +138,9 @@ func (l *Ledger) Submit(ctx context.Context, function string, arg []byte) (netwo
 
 // Evaluate implements network.Ledger.
 func (l *Ledger) Evaluate(ctx context.Context, function string, arg []byte) ([]byte, error) {
+	l.mu.Lock()
+	l.read++
+	l.mu.Unlock()
 	if err := l.reach("evaluate"); err != nil {
 		return nil, err
 	}

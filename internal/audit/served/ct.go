@@ -56,7 +56,7 @@ func (c *comparison) fetchCT(ctx context.Context, b *bridge, l *audit.Log) error
 		case notFound(err) && b.keys[l.Name] == nil: // not served here
 			continue
 		case err != nil:
-			c.add(0, unreachable(b.URL+head.path, caName(l), err))
+			c.failed(0, b.URL+head.path, caName(l), itIsThere, err)
 			continue
 		}
 		keys := b.keys[l.Name]
@@ -131,7 +131,7 @@ func (c *comparison) fetchAlarms(ctx context.Context, b *bridge) error {
 		return ctx.Err()
 	}
 	if err != nil {
-		c.add(0, unreachable(b.URL+path, "alarms", err))
+		c.failed(0, b.URL+path, "alarms", itIsThere, err)
 		return nil
 	}
 	for _, a := range alarms {

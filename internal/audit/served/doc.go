@@ -5,5 +5,5 @@
 // log, as the audit derived it from the blocks, computes the roots for all of them and the tiles to compare with.
 //
 // Reading order: report.go (what comes out), served.go (the order of things), heads.go and signatures.go (claims), seen.go (what is
-// remembered between audits), walk.go and files.go (roots and tiles), sample.go and status.go (certificates).
+// remembered between audits), walk.go and files.go (roots and tiles), sample.go, ask.go and status.go (certificates).
 package served

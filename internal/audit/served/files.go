@@ -66,18 +66,21 @@ func fingerprintsOf(chain [][]byte) []byte {
 	return all
 }
 
-// compareFile returns false when there are too many differences.
-func (c *comparison) compareFile(ctx context.Context, j *job) bool {
+// compareFile compares one file, unless there are too many differences of its kind, or too many missing there.
+func (c *comparison) compareFile(ctx context.Context, j *job) {
 	b := j.site.bridge
+	if c.full(j.kind) || b.missing.Load() > int64(c.limit) {
+		return
+	}
 	where := b.URL + j.site.prefix + j.path
 	body, err := b.fetch.get(ctx, j.site.prefix+j.path, maxTile)
 	if ctx.Err() != nil {
-		return true
+		return
 	}
 	if err != nil {
-		d := unreachable(where, j.what(0, len(j.ends)), err)
-		d.Blocks = fmt.Sprintf("%d octets; the log's size there is %d", len(j.want), j.site.size)
-		return c.add(j.seq, d)
+		b.missing.Add(1)
+		c.failed(j.seq, where, j.what(0, len(j.ends)), fmt.Sprintf("%d octets; the log's size there is %d", len(j.want), j.site.size), err)
+		return
 	}
 	c.mu.Lock()
 	if b.Octets += int64(len(body)); j.kind == KindTile {
@@ -87,7 +90,7 @@ func (c *comparison) compareFile(ctx context.Context, j *job) bool {
 	}
 	c.mu.Unlock()
 	if bytes.Equal(body, j.want) {
-		return true
+		return
 	}
 	at := 0
 	for at < min(len(body), len(j.want)) && body[at] == j.want[at] {
@@ -98,7 +101,7 @@ func (c *comparison) compareFile(ctx context.Context, j *job) bool {
 	if part > 0 {
 		begin = j.ends[part-1]
 	}
-	return c.add(j.seq, &Difference{
+	c.add(j.seq, &Difference{
 		Kind: j.kind, Where: where, What: fmt.Sprintf("%s, octet %d", j.what(part, part+1), at-begin),
 		Found: show(body, at), Blocks: show(j.want, at),
 	})

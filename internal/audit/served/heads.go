@@ -77,7 +77,7 @@ func (c *comparison) fetchLog(ctx context.Context, b *bridge, l *audit.Log) erro
 		return ctx.Err()
 	case err != nil && notFound(err) && l.Size == 0: // a CA that the bridge has not heard of yet
 	case err != nil:
-		c.add(0, unreachable(b.URL+path, caName(l), err))
+		c.failed(0, b.URL+path, caName(l), itIsThere, err)
 	default:
 		c.checkpoint(b, l, b.URL+path, signed)
 	}
@@ -132,7 +132,7 @@ func (c *comparison) fetchKeys(ctx context.Context, b *bridge) error {
 		return ctx.Err()
 	}
 	if err != nil {
-		c.add(0, unreachable(b.URL+path, "log list", err))
+		c.failed(0, b.URL+path, "log list", itIsThere, err)
 		return nil
 	}
 	b.keys = map[string]*ctKeys{}

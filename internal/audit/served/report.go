@@ -1,7 +1,9 @@
 package served
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -21,8 +23,15 @@ const (
 	KindMissing     = "missing"      // not served, although the log covers it
 	KindStatus      = "status"       // a responder says another status than the blocks
 	KindBundle      = "bundle"       // a bundle says another status than the blocks, or does not verify
-	KindUnreachable = "unreachable"  // no answer, so nothing was compared
+	KindUnanswered  = "unanswered"   // a bridge has an answer to none of the questions of a kind now, so nothing was compared
+	KindUnreachable = "unreachable"  // requests that nobody answered, so something was not compared
 )
+
+// severity has the kinds that a report begins with first: forgeries before what may be damage, that before what may pass.
+var severity = []string{
+	KindBlock, KindEquivocate, KindRoot, KindRollback, KindAhead, KindStatus, KindBundle, KindForeign, KindSignature, KindTime,
+	KindEntry, KindTile, KindMissing, KindUnanswered, KindUnreachable,
+}
 
 // Difference is one place where what is served is not what the blocks say.
 type Difference struct {
@@ -69,21 +78,28 @@ type Report struct {
 	Held         int           `json:"held"`
 	Revoked      int           `json:"revoked"`
 	Logs         []Log         `json:"logs"`
+	Compared     bool          `json:"compared"` // with what at least one bridge serves
 	Bridges      []*Bridge     `json:"bridges"`
-	Notes        []string      `json:"notes"` // not differences, but the reader should know
-	Differences  []*Difference `json:"differences"`
+	Notes        []string      `json:"notes"`            // not differences, but the reader should know
+	Differences  []*Difference `json:"differences"`      // the most severe first
 	More         bool          `json:"more_differences"` // there were more than the limit
 }
 
-// findings collects what several goroutines find. Each says where in the order of the comparison it is.
+// findings collects what several goroutines find. Each says where in the order of the comparison it is. The limit is kept for each kind,
+// so that much of one does not hide another.
 type findings struct {
 	limit int
 
-	mu    sync.Mutex
-	list  []found         // guarded by mu
-	more  bool            // guarded by mu
-	notes map[string]bool // guarded by mu
-	order []string        // of notes; guarded by mu
+	mu      sync.Mutex
+	list    []found         // guarded by mu
+	count   map[string]int  // of list, by kind; guarded by mu
+	refused map[string]bool // kinds of which there were more; guarded by mu
+	notes   map[string]bool // guarded by mu
+	order   []string        // of notes; guarded by mu
+}
+
+func newFindings(limit int) findings {
+	return findings{limit: limit, count: map[string]int{}, refused: map[string]bool{}, notes: map[string]bool{}}
 }
 
 type found struct {
@@ -91,22 +107,36 @@ type found struct {
 	d  *Difference
 }
 
-// add takes a difference, and returns false once there are too many.
-func (f *findings) add(at int, d *Difference) bool {
+func (f *findings) add(at int, d *Difference) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.list) >= f.limit {
-		f.more = true
-		return false
+	if f.count[d.Kind] >= f.limit {
+		f.refused[d.Kind] = true
+		return
 	}
+	f.count[d.Kind]++
 	f.list = append(f.list, found{at, d})
-	return true
 }
 
-func (f *findings) full() bool {
+// full reports whether there were more of a kind than the limit: it need not be looked for any more.
+func (f *findings) full(kind string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.more
+	return f.refused[kind]
+}
+
+// result is what was found, the most severe first, and whether there is more than the limit.
+func (f *findings) result() (all []*Difference, notes []string, more bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	slices.SortStableFunc(f.list, func(a, b found) int {
+		return cmp.Or(cmp.Compare(slices.Index(severity, a.d.Kind), slices.Index(severity, b.d.Kind)), cmp.Compare(a.at, b.at))
+	})
+	all, more = []*Difference{}, len(f.refused) > 0 || len(f.list) > f.limit
+	for _, one := range f.list[:min(len(f.list), f.limit)] {
+		all = append(all, one.d)
+	}
+	return all, append([]string{}, f.order...), more
 }
 
 func (f *findings) note(format string, args ...any) {

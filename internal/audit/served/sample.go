@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
-	"sync"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/audit"
@@ -91,86 +90,4 @@ func (c *comparison) subject(cert *audit.Certificate) (*subject, error) {
 
 func (s *subject) String() string {
 	return fmt.Sprintf("certificate %s of CA %s", s.Serial, s.CAID)
-}
-
-// question is what one bridge is asked about one certificate.
-type question struct {
-	seq    int
-	bridge *bridge
-	of     *subject
-	ask    func(context.Context, *bridge, *subject) *Difference
-}
-
-// askSample asks every bridge about every chosen certificate. Who seems to be wrong is asked again after the blocks that have come
-// meanwhile: the bridge may have been ahead.
-func (c *comparison) askSample(ctx context.Context) error {
-	all := make([]*question, 0, 2*len(c.bridges)*len(c.sampled))
-	for _, b := range c.bridges {
-		for _, s := range c.sampled {
-			all = append(all, &question{len(all), b, s, c.askOCSP})
-			if c.Policy != nil && s.Record.Final != nil {
-				all = append(all, &question{len(all), b, s, c.askBundle})
-			}
-		}
-	}
-	again := c.askAll(ctx, all)
-	if ctx.Err() != nil || len(again) == 0 {
-		return ctx.Err()
-	}
-	if err := c.CatchUp(ctx); err != nil {
-		return err
-	}
-	if err := c.knownLogs(ctx); err != nil {
-		return err
-	}
-	for _, q := range again {
-		now, err := c.Audit.Certificate(q.of.CAID, q.of.Serial)
-		if err != nil {
-			return err
-		}
-		s := *q.of
-		s.Certificate = now
-		d := q.ask(ctx, q.bridge, &s)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if d != nil && !c.add(0, d) {
-			break
-		}
-	}
-	return nil
-}
-
-// askAll returns the questions with a wrong answer, in order.
-func (c *comparison) askAll(ctx context.Context, all []*question) (wrong []*question) {
-	var (
-		workers sync.WaitGroup
-		mu      sync.Mutex
-		next    int
-		bad     = make([]bool, len(all))
-	)
-	for range c.Concurrency {
-		workers.Go(func() {
-			for ctx.Err() == nil {
-				mu.Lock()
-				i := next
-				next++
-				mu.Unlock()
-				if i >= len(all) {
-					return
-				}
-				if i%100 == 0 {
-					c.progress("certificates", uint64(i), uint64(len(all)))
-				}
-				bad[i] = all[i].ask(ctx, all[i].bridge, all[i].of) != nil
-			}
-		})
-	}
-	workers.Wait()
-	for i, q := range all {
-		if bad[i] {
-			wrong = append(wrong, q)
-		}
-	}
-	return wrong
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
@@ -22,6 +23,7 @@ const (
 	DefaultSample      = 200
 	DefaultLimit       = 20
 	DefaultConcurrency = 8
+	DefaultPatience    = 5 * time.Second
 )
 
 // Options say what is compared with what.
@@ -40,8 +42,11 @@ type Options struct {
 	File   []byte
 
 	Sample      int // certificates that are asked about beside those with changes of status; 0: all
-	Limit       int // differences after which the comparison ends; 0: DefaultLimit
+	Limit       int // differences that are reported; 0: DefaultLimit
 	Concurrency int // requests at the same time; 0: DefaultConcurrency
+
+	// Patience is for how long a bridge is asked again that has no answers now; 0: DefaultPatience.
+	Patience time.Duration
 
 	HTTP     *http.Client     // nil: one with a timeout that follows no redirects
 	Now      func() time.Time // nil: time.Now
@@ -82,13 +87,16 @@ type bridge struct {
 	sizes map[string]uint64  // of each log, as its checkpoint says; absent: none was served
 	sites []*site            // trees of files to compare
 	keys  map[string]*ctKeys // of each issuance log; nil: no log list is served
+
+	missing atomic.Int64 // files
 }
 
 // Run compares. Its error says that the comparison itself failed; differences are in the report, which is valid then too.
 func Run(ctx context.Context, o Options) (*Report, error) {
-	c := &comparison{Options: o, claims: map[string][]*claim{}, inBundles: map[string]bool{}, report: &Report{}}
-	c.limit, c.notes = cmp.Or(o.Limit, DefaultLimit), map[string]bool{}
-	c.Concurrency = cmp.Or(o.Concurrency, DefaultConcurrency)
+	c := &comparison{
+		Options: o, findings: newFindings(cmp.Or(o.Limit, DefaultLimit)), claims: map[string][]*claim{}, inBundles: map[string]bool{}, report: NewReport(),
+	}
+	c.Concurrency, c.Patience = cmp.Or(o.Concurrency, DefaultConcurrency), cmp.Or(o.Patience, DefaultPatience)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -149,6 +157,11 @@ func (c *comparison) log(name string) *audit.Log {
 	return nil
 }
 
+// NewReport is a report of nothing.
+func NewReport() *Report {
+	return &Report{Logs: []Log{}, Bridges: []*Bridge{}, Notes: []string{}, Differences: []*Difference{}}
+}
+
 func (c *comparison) finish() *Report {
 	r := c.report
 	for _, l := range c.logs {
@@ -156,15 +169,12 @@ func (c *comparison) finish() *Report {
 	}
 	for _, b := range c.bridges {
 		r.Bridges = append(r.Bridges, &b.Bridge)
+		r.Compared = r.Compared || b.Heads+b.Tiles+b.Bundles+b.OCSP+b.Proofs > 0
+		if d := b.fetch.silence(); d != nil {
+			c.add(b.index, d)
+		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	slices.SortStableFunc(c.list, func(a, b found) int { return cmp.Compare(a.at, b.at) })
-	r.Differences, r.Notes = []*Difference{}, append([]string{}, c.order...)
-	for _, f := range c.list {
-		r.Differences = append(r.Differences, f.d)
-	}
-	r.More = c.more
+	r.Differences, r.Notes, r.More = c.result()
 	return r
 }
 
@@ -185,14 +195,15 @@ func (c *comparison) loadOlder() error {
 	return nil
 }
 
-// unreachable turns an error of a request into what it is a sign of.
-func unreachable(where, what string, err error) *Difference {
-	var answer *statusError
-	if errors.As(err, &answer) {
-		return &Difference{Kind: KindMissing, Where: where, What: what, Found: answer.Error(), Blocks: "it is there"}
+// failed turns an error of a request into what it is a sign of. Requests without an answer are reported once for each bridge, at the end.
+func (c *comparison) failed(seq int, where, what, blocks string, err error) {
+	if errors.As(err, new(*noAnswer)) {
+		return
 	}
-	return &Difference{Kind: KindUnreachable, Where: where, What: what, Found: err.Error(), Blocks: "it is there"}
+	c.add(seq, &Difference{Kind: KindMissing, Where: where, What: what, Found: err.Error(), Blocks: blocks})
 }
+
+const itIsThere = "it is there"
 
 func (c *comparison) progress(stage string, done, of uint64) {
 	if c.Progress != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
@@ -26,26 +27,29 @@ func describe(s status.Status) string {
 // covers reports whether a bridge's log covers a certificate, so that it must know it.
 func (b *bridge) covers(s *subject) bool { return b.sizes[s.CAID.String()] > s.index }
 
-// askOCSP compares the responder's answer, and returns nil if nothing is wrong with it.
-func (c *comparison) askOCSP(ctx context.Context, b *bridge, s *subject) *Difference {
+// askOCSP compares the responder's answer. The difference is nil if nothing is wrong with it.
+func (c *comparison) askOCSP(ctx context.Context, b *bridge, s *subject) (outcome, *Difference) {
 	where := b.URL + "/ocsp"
 	wrong := func(found string) *Difference {
 		return &Difference{Kind: KindStatus, Where: where, What: s.String(), Found: found, Blocks: describe(s.Status)}
 	}
 	cl := client.Client{HTTP: c.HTTP, OCSPURL: where, Now: c.Now}
-	a, err := cl.Status(ctx, s.cert, s.issuer)
+	var a *client.Answer
+	err := b.fetch.try(ctx, "/ocsp", func() (err error) {
+		a, err = cl.Status(ctx, s.cert, s.issuer)
+		return err
+	}, func(err error) bool { return !errors.As(err, new(*url.Error)) })
 	switch {
-	case ctx.Err() != nil:
-		return nil
+	case ctx.Err() != nil, errors.As(err, new(*noAnswer)):
+		return nothing, nil
 	case errors.Is(err, client.ErrTryLater):
-		c.count(func() { b.Unanswered++ })
-		return nil
+		return later, nil
 	case errors.Is(err, client.ErrUnauthorized) && !b.covers(s):
-		return nil
+		return nothing, nil
 	case errors.Is(err, client.ErrTransport):
-		return &Difference{Kind: KindUnreachable, Where: where, What: s.String(), Found: err.Error(), Blocks: describe(s.Status)}
+		return compared, &Difference{Kind: KindMissing, Where: where, What: s.String(), Found: err.Error(), Blocks: describe(s.Status)}
 	case err != nil:
-		return wrong(err.Error())
+		return compared, wrong(err.Error())
 	}
 	c.count(func() { b.OCSP++ })
 	found := "good"
@@ -54,17 +58,17 @@ func (c *comparison) askOCSP(ctx context.Context, b *bridge, s *subject) *Differ
 		found = fmt.Sprintf("revoked at %s, %s", a.RevokedAt.UTC().Format(time.RFC3339), a.Reason)
 	case client.Unknown:
 		if found = "unknown"; !b.covers(s) {
-			return nil
+			return nothing, nil
 		}
 	}
 	if found != describe(s.Status) {
 		// Until it changed, another answer was right: the bridge may be behind. What it signs as of later is a lie.
 		if a.Status != client.Unknown && a.ThisUpdate.Before(s.Changed.Time()) {
-			return c.stale(wrong, a.ThisUpdate)
+			return compared, c.stale(wrong, a.ThisUpdate)
 		}
-		return wrong(fmt.Sprintf("%s, as of %s", found, a.ThisUpdate.Format(time.RFC3339)))
+		return compared, wrong(fmt.Sprintf("%s, as of %s", found, a.ThisUpdate.Format(time.RFC3339)))
 	}
-	return c.stale(wrong, a.ThisUpdate)
+	return compared, c.stale(wrong, a.ThisUpdate)
 }
 
 // stale looks at how old a view of the ledger is: long after the newest Tick nothing may be said.
@@ -75,39 +79,34 @@ func (c *comparison) stale(wrong func(string) *Difference, asOf time.Time) *Diff
 	return wrong(fmt.Sprintf("an answer as of %s: the newest tick is of %s", asOf.Format(time.RFC3339), c.newestTick.Format(time.RFC3339)))
 }
 
-// askBundle fetches and verifies a certificate's bundle, and returns nil if nothing is wrong with it.
-func (c *comparison) askBundle(ctx context.Context, b *bridge, s *subject) *Difference {
+// askBundle fetches and verifies a certificate's bundle. The difference is nil if nothing is wrong with it.
+func (c *comparison) askBundle(ctx context.Context, b *bridge, s *subject) (outcome, *Difference) {
 	path := "/logs/" + s.CAID.String() + "/bundle?serial=" + s.Serial.String()
-	wrong := func(found string) *Difference {
-		return &Difference{Kind: KindBundle, Where: b.URL + path, What: s.String(), Found: found, Blocks: describe(s.Status)}
+	differs := func(kind, found string) (outcome, *Difference) {
+		return compared, &Difference{Kind: kind, Where: b.URL + path, What: s.String(), Found: found, Blocks: describe(s.Status)}
 	}
 	data, err := b.fetch.get(ctx, path, bundle.MaxSize)
 	var answer *statusError
 	switch {
-	case ctx.Err() != nil:
-		return nil
+	case ctx.Err() != nil, errors.As(err, new(*noAnswer)):
+		return nothing, nil
 	case errors.As(err, &answer) && answer.code == http.StatusServiceUnavailable:
-		c.notes503(b)
-		return nil
+		return later, nil
 	case notFound(err) && !b.covers(s):
-		return nil
+		return nothing, nil
 	case err != nil:
-		return unreachable(b.URL+path, s.String(), err)
+		return differs(KindMissing, err.Error())
 	}
 	r, err := bundle.Verify(c.Policy, s.cert, data, c.Now())
 	if err != nil {
-		return wrong(err.Error())
+		return differs(KindBundle, err.Error())
 	}
 	c.count(func() { b.Proofs++ })
 	c.bundleHeads(b.URL+path, data)
 	if found := describe(r.Status); found != describe(s.Status) && !r.AsOf.Before(s.Changed.Time()) {
-		return wrong(fmt.Sprintf("%s, as of %s", found, r.AsOf.Format(time.RFC3339)))
+		return differs(KindBundle, fmt.Sprintf("%s, as of %s", found, r.AsOf.Format(time.RFC3339)))
 	}
-	return nil
-}
-
-func (c *comparison) notes503(b *bridge) {
-	c.note("%s gives no bundles now (HTTP status 503): none were compared for some certificates", b.URL)
+	return compared, nil
 }
 
 // bundleHeads takes the checkpoints in a bundle as claims: that they are signed does not make them the ledger's.

@@ -50,15 +50,13 @@ type walk struct {
 
 // walkLogs compares every head and every tile.
 func (c *comparison) walkLogs(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	jobs := make(chan *job, c.Concurrency)
 	var workers sync.WaitGroup
 	for range c.Concurrency {
 		workers.Go(func() {
 			for j := range jobs {
-				if ctx.Err() == nil && !c.compareFile(ctx, j) {
-					cancel() // there are too many differences
+				if ctx.Err() == nil {
+					c.compareFile(ctx, j)
 				}
 			}
 		})
@@ -72,9 +70,6 @@ func (c *comparison) walkLogs(ctx context.Context) error {
 	}
 	close(jobs)
 	workers.Wait()
-	if c.full() {
-		return nil
-	}
 	return err
 }
 

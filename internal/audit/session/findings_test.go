@@ -386,12 +386,3 @@ func TestABundleOfAnotherStatusIsFound(t *testing.T) {
 	w.replace(path, old)
 	w.finds(o, served.KindBundle, path, "not of now", "by the blocks: revoked at")
 }
-
-func TestAnUnreachableBridgeIsNotPassedOver(t *testing.T) {
-	w := newWorld(t)
-	gone := httptest.NewServer(nil)
-	gone.Close()
-	o := w.options(t.TempDir())
-	o.Bridges = append(o.Bridges, gone.URL)
-	w.finds(o, served.KindUnreachable, gone.URL+"/logs/status/checkpoint")
-}

@@ -34,6 +34,7 @@ type Options struct {
 	Sample      int    // 0: all
 	Limit       int
 	HTTP        *http.Client
+	Patience    time.Duration // with bridges that have no answers now; 0: served.DefaultPatience
 
 	Progress func(Progress)
 	Now      func() time.Time
@@ -92,7 +93,7 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 		o.Progress = func(Progress) {}
 	}
 	s := &session{Options: o, result: &Result{Channel: o.Ledger.Channel(), Engine: Embedded}}
-	s.result.Differences, s.result.Notes = []*served.Difference{}, []string{}
+	s.result.Report = *served.NewReport()
 	begun := o.Now()
 	if o.Restart {
 		if err := audit.Remove(o.Dir); err != nil {
@@ -136,10 +137,12 @@ func (s *session) run(ctx context.Context) (err error) {
 	}
 	report, err := served.Run(ctx, served.Options{
 		Audit: s.audit, CatchUp: s.catchUp, Bridges: s.Bridges, Dir: s.Dir, Policy: s.policy, File: s.PolicyFile,
-		Sample: s.Sample, Limit: s.Limit, HTTP: s.HTTP, Now: s.Now,
+		Sample: s.Sample, Limit: s.Limit, HTTP: s.HTTP, Now: s.Now, Patience: s.Patience,
 		Progress: func(p served.Progress) { s.Progress(Progress{Stage: p.Stage, Done: p.Done, Of: p.Of}) },
 	})
-	s.result.Report = *report
+	if report != nil {
+		s.result.Report = *report
+	}
 	return s.differ(err)
 }
 

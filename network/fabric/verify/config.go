@@ -74,7 +74,7 @@ func (v *Verifier) applyConfig(b *common.Block, up *updates) (*channel, error) {
 		return nil, err
 	}
 	up.changed[string([]byte{configPrefix})] = encoded
-	up.changed[string(versionKey("", "", peerConfigKey))] = encodeVersion(v.height, 0)
+	up.changed[string(stateKey{key: peerConfigKey}.stored(versionPrefix))] = encodeVersion(v.height, 0)
 	if t.id != "" {
 		up.changed[string(txKey(t.id))] = encodeVersion(v.height, 0)
 	}

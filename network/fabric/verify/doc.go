@@ -12,9 +12,11 @@
 //     policy.go), duplicates and versions of what was read (mvcc.go).
 //
 // The rules are those of a Fabric 3.1.1 peer on a channel with application capability V2_0 or later, so that the computed flags
-// equal an honest peer's. In addition a valid transaction must satisfy some rules that Fabric does not have (strict.go): a peer
-// accepts an endorsement by a certificate that has expired, an auditor wants to know.
+// equal an honest peer's. In addition a valid transaction that a majority had to endorse, under the policy of the chaincode or to change
+// a definition, must satisfy some rules that Fabric does not have (strict.go): a peer accepts an endorsement by a certificate that has
+// expired, an auditor wants to know. What one organisation can do alone, in its implicit collections, is followed as Fabric has it
+// (apply.go, ranges.go), odd as that may be, so that nobody can stop a verifier alone.
 //
-// What is not supported is refused by name, never passed: key-level endorsement policies, hashed range queries, idemix, validation
-// plugins other than Fabric's own, capabilities before V1_4_3/V2_0.
+// What is not supported is refused by name, never passed: key-level endorsement policies in the chaincode's own state or that of the
+// definitions, idemix, validation plugins other than Fabric's own, capabilities before V1_4_3/V2_0.
 package verify

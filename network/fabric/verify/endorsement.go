@@ -7,7 +7,9 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/hyperledger/fabric-protos-go-apiv2/common"
 	"github.com/hyperledger/fabric-protos-go-apiv2/peer"
+	"google.golang.org/protobuf/proto"
 )
 
 // definitions are the chaincode definitions in force for one block: those committed before it.
@@ -16,6 +18,7 @@ type definitions struct {
 
 	mu    sync.Mutex // also keeps the store to one goroutine
 	known map[string]*definition
+	keyed map[string]bool // namespaces that are known to have, or not, keys with policies
 }
 
 func (d *definitions) of(chaincode string) (*definition, error) {
@@ -29,6 +32,25 @@ func (d *definitions) of(chaincode string) (*definition, error) {
 		d.known[chaincode] = def
 	}
 	return def, err
+}
+
+// policyOf returns the policy that a key had of its own before the block, nil if it had none.
+func (d *definitions) policyOf(k stateKey) (policy, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	encoded, err := keyPolicy(d.verifier.store, d.keyed, k)
+	if err != nil || len(encoded) == 0 {
+		return nil, err
+	}
+	var e common.SignaturePolicyEnvelope
+	if err := proto.Unmarshal(encoded, &e); err != nil {
+		return nil, faultf("endorsement policy of "+k.String(), fmt.Sprintf("%d bytes", len(encoded)), "must be readable, a peer stops at it: %v", err)
+	}
+	p, err := newSignaturePolicy(&e)
+	if err != nil {
+		return missing{}, nil
+	}
+	return p, nil
 }
 
 // required is a policy that a transaction's endorsers have to satisfy.
@@ -58,7 +80,10 @@ func (c *channel) checkEndorsements(t *transaction, defs *definitions) (verdicts
 			verdicts = append(verdicts, invalid(peer.TxValidationCode_INVALID_CHAINCODE, "chaincode %s is not defined", name))
 			continue
 		}
-		needs, v := defs.verifier.required(def, name, t.action.in(name))
+		needs, v, err := defs.required(def, name, t.action.in(name))
+		if err != nil {
+			return nil, err
+		}
 		for _, r := range needs {
 			if v == valid && !r.policy.satisfied(t.action.signers) {
 				v = invalid(peer.TxValidationCode_ENDORSEMENT_POLICY_FAILURE, "%d of %d endorsements verify (%s), %s needs %s",
@@ -97,28 +122,105 @@ func (e *endorsed) in(name string) *namespace {
 	return &namespace{name: name}
 }
 
-// required lists the policies that what is written in a namespace has to satisfy: a collection's own, where it has one, and the
-// chaincode's for the rest; the chaincode's too when nothing is written.
-func (v *Verifier) required(d *definition, name string, n *namespace) ([]required, verdict) {
-	own := required{d.endorsement, "chaincode " + name}
-	var all []required
-	if len(n.set.GetWrites()) > 0 || len(n.set.GetMetadataWrites()) > 0 {
-		all = append(all, own)
+// required lists the policies that what is written in a namespace has to satisfy: a key's own, where it has one, else its collection's,
+// else the chaincode's; the chaincode's too when nothing is written (Fabric: statebased, baseEvaluator and policyCheckerV20).
+func (d *definitions) required(def *definition, name string, n *namespace) (all []required, v verdict, err error) {
+	own := required{def.endorsement, "chaincode " + name}
+	rest := func(of required, keys []stateKey) error {
+		needed := false
+		for _, k := range keys {
+			p, err := d.policyOf(k)
+			if err != nil {
+				return err
+			}
+			if p == nil {
+				needed = true
+				continue
+			}
+			all = append(all, required{p, "key " + k.String()})
+		}
+		if needed {
+			all = append(all, of)
+		}
+		return nil
+	}
+	if err := rest(own, n.keys()); err != nil {
+		return nil, valid, err
 	}
 	for _, c := range n.collections {
-		if len(c.set.GetHashedWrites()) == 0 && len(c.set.GetMetadataWrites()) == 0 {
+		keys := c.keys(n)
+		if len(keys) == 0 {
 			continue
 		}
-		p, ok := v.collectionPolicy(d, c.name)
+		p, ok := d.verifier.collectionPolicy(def, c.name)
 		if !ok {
-			return all, invalid(peer.TxValidationCode_ENDORSEMENT_POLICY_FAILURE, "chaincode %s has no collection %s", name, c.name)
+			return all, invalid(peer.TxValidationCode_ENDORSEMENT_POLICY_FAILURE, "chaincode %s has no collection %s", name, c.name), nil
 		}
-		all = append(all, required{p, fmt.Sprintf("collection %s of chaincode %s", c.name, name)})
+		if err := rest(required{p, fmt.Sprintf("collection %s of chaincode %s", c.name, name)}, keys); err != nil {
+			return nil, valid, err
+		}
 	}
 	if len(all) == 0 {
 		all = append(all, own)
 	}
-	return all, valid
+	return all, valid, nil
+}
+
+// keys lists what is written, values and metadata.
+func (n *namespace) keys() []stateKey {
+	var all []stateKey
+	for _, w := range n.set.GetWrites() {
+		all = append(all, n.key(w.GetKey()))
+	}
+	return append(all, n.policied()...)
+}
+
+func (c *collection) keys(of *namespace) []stateKey {
+	var all []stateKey
+	for _, w := range c.set.GetHashedWrites() {
+		all = append(all, c.key(of, w.GetKeyHash()))
+	}
+	return append(all, c.policied(of)...)
+}
+
+// policied lists the keys that are given metadata, and so maybe a policy.
+func (n *namespace) policied() []stateKey {
+	var all []stateKey
+	for _, w := range n.set.GetMetadataWrites() {
+		all = append(all, n.key(w.GetKey()))
+	}
+	return all
+}
+
+func (c *collection) policied(of *namespace) []stateKey {
+	var all []stateKey
+	for _, w := range c.set.GetMetadataWrites() {
+		all = append(all, c.key(of, w.GetKeyHash()))
+	}
+	return all
+}
+
+// settlePolicies refuses a transaction that writes a key whose policy an earlier one of the block may change, which a peer finds out
+// before it looks at versions (Fabric: ValidationParameterUpdatedError). changing has the keys of the earlier ones.
+func (e *endorsed) settlePolicies(changing map[stateKey]bool) verdict {
+	var mine []stateKey
+	for _, n := range e.namespaces {
+		keys := n.keys()
+		mine = append(mine, n.policied()...)
+		for _, c := range n.collections {
+			keys = append(keys, c.keys(n)...)
+			mine = append(mine, c.policied(n)...)
+		}
+		for _, k := range keys {
+			if changing[k] {
+				return invalid(peer.TxValidationCode_ENDORSEMENT_POLICY_FAILURE, "an earlier transaction of the block changes the policy of %s", k)
+			}
+		}
+	}
+	for _, k := range mine {
+		changing[k] = true
+	}
+	return valid
 }
 
 func names(ids []*identity) string {

@@ -64,17 +64,23 @@ type collection struct {
 	set  kvrwset.HashedRWSet
 }
 
-// writes tells whether the namespace's endorsement policy has to be satisfied.
-func (n *namespace) writes() bool {
-	if len(n.set.GetWrites()) > 0 || len(n.set.GetMetadataWrites()) > 0 {
-		return true
-	}
+// public and private tell how much a namespace's part writes: keys of its own, and hashed ones of its collections.
+func (n *namespace) public() int { return len(n.set.GetWrites()) + len(n.set.GetMetadataWrites()) }
+
+func (n *namespace) private() (sum int) {
 	for _, c := range n.collections {
-		if len(c.set.GetHashedWrites()) > 0 || len(c.set.GetMetadataWrites()) > 0 {
-			return true
-		}
+		sum += len(c.set.GetHashedWrites()) + len(c.set.GetMetadataWrites())
 	}
-	return false
+	return sum
+}
+
+// writes tells whether the namespace's endorsement policy, or that of a collection, has to be satisfied.
+func (n *namespace) writes() bool { return n.public()+n.private() > 0 }
+
+func (n *namespace) key(key string) stateKey { return stateKey{namespace: n.name, key: key} }
+
+func (c *collection) key(of *namespace, hash []byte) stateKey {
+	return stateKey{namespace: of.name, private: true, collection: c.name, key: string(hash)}
 }
 
 // readTransaction checks what does not depend on other transactions, endorsements apart, in the order in which a peer does (Fabric:

@@ -12,7 +12,9 @@ import (
 
 // Keys of the store: a letter, then what follows it.
 const (
-	versionPrefix  = 'v' // namespace NUL collection NUL key -> version of a key that is there
+	versionPrefix  = 'v' // a stateKey as a peer stores it -> version of a key that is there
+	policyPrefix   = 'k' // the same -> the key's own endorsement policy
+	keyedPrefix    = 'n' // namespace as a peer stores it -> there was such a policy in it
 	txPrefix       = 't' // transaction ID -> block that had it first
 	valuePrefix    = 'l' // key of _lifecycle -> its value
 	positionPrefix = 'p' // position
@@ -22,9 +24,35 @@ const (
 func valueKey(key string) []byte { return append([]byte{valuePrefix}, key...) }
 func txKey(id string) []byte     { return append([]byte{txPrefix}, id...) }
 
-// versionKey is of a public key when collection is empty, else of a private key's hash.
-func versionKey(namespace, collection, key string) []byte {
-	return bytes.Join([][]byte{{versionPrefix}, []byte(namespace), {0}, []byte(collection), {0}, []byte(key)}, nil)
+// stateKey is a key of the state; of a private one its hash.
+type stateKey struct {
+	namespace  string
+	private    bool
+	collection string // if private
+	key        string
+}
+
+// in is the namespace under which a peer's database has the key (Fabric: privacyenabledstate, deriveHashedDataNs).
+func (k stateKey) in() string {
+	if k.private {
+		return k.namespace + "$$h" + k.collection
+	}
+	return k.namespace
+}
+
+// stored is the key as a peer's database has it (Fabric: stateleveldb, encodeDataKey), because a transaction may read under any name
+// whatever: two names that are one to a peer have to be one here.
+func (k stateKey) stored(prefix byte) []byte {
+	return bytes.Join([][]byte{{prefix}, []byte(k.in()), {0}, []byte(k.key)}, nil)
+}
+
+func keyedKey(in string) []byte { return append([]byte{keyedPrefix}, in...) }
+
+func (k stateKey) String() string {
+	if k.private {
+		return fmt.Sprintf("%s/%s/%x", k.namespace, k.collection, k.key)
+	}
+	return k.namespace + "/" + k.key
 }
 
 // encodeVersion is where a key was written last: the octets of block and transaction number.
@@ -51,17 +79,27 @@ func describeVersion(v []byte) string {
 // updates is the state with the changes of the block that is being looked at.
 type updates struct {
 	store   Store
-	changed map[string][]byte // by key of the store; nil: gone
+	changed map[string][]byte  // by key of the store; nil: gone
+	written map[stateKey]state // what the transactions of the block changed
+	keyed   map[string]bool    // namespaces that are known to have, or not, keys with policies
 }
 
-func newUpdates(store Store) *updates { return &updates{store: store, changed: map[string][]byte{}} }
+// state is what there is at a key.
+type state struct {
+	version []byte // nil: nothing
+	policy  []byte // the key's own, nil if it has none
+}
+
+func newUpdates(store Store) *updates {
+	return &updates{store: store, changed: map[string][]byte{}, written: map[stateKey]state{}, keyed: map[string]bool{}}
+}
 
 // version returns what a version of key must be; a key that an earlier transaction of the block changed has none that would do.
-func (u *updates) version(key []byte) (version []byte, inBlock bool, err error) {
-	if version, inBlock = u.changed[string(key)]; inBlock {
-		return version, true, nil
+func (u *updates) version(key stateKey) (version []byte, inBlock bool, err error) {
+	if w, inBlock := u.written[key]; inBlock {
+		return w.version, true, nil
 	}
-	version, err = u.store.Get(key)
+	version, err = u.store.Get(key.stored(versionPrefix))
 	return version, false, err
 }
 
@@ -69,7 +107,7 @@ func (u *updates) version(key []byte) (version []byte, inBlock bool, err error) 
 func (u *updates) check(t *transaction) (verdict, error) {
 	for _, n := range t.action.namespaces {
 		for _, r := range n.set.GetReads() {
-			if v, err := u.checkRead(n.name, "", r.GetKey(), r.GetVersion()); v != valid || err != nil {
+			if v, err := u.checkRead(n.key(r.GetKey()), r.GetVersion()); v != valid || err != nil {
 				return v, err
 			}
 		}
@@ -80,7 +118,7 @@ func (u *updates) check(t *transaction) (verdict, error) {
 		}
 		for _, c := range n.collections {
 			for _, r := range c.set.GetHashedReads() {
-				if v, err := u.checkRead(n.name, c.name, string(r.GetKeyHash()), r.GetVersion()); v != valid || err != nil {
+				if v, err := u.checkRead(c.key(n, r.GetKeyHash()), r.GetVersion()); v != valid || err != nil {
 					return v, err
 				}
 			}
@@ -89,108 +127,18 @@ func (u *updates) check(t *transaction) (verdict, error) {
 	return valid, nil
 }
 
-func (u *updates) checkRead(namespace, collection, key string, read *kvrwset.Version) (verdict, error) {
-	has, inBlock, err := u.version(versionKey(namespace, collection, key))
+func (u *updates) checkRead(key stateKey, read *kvrwset.Version) (verdict, error) {
+	has, inBlock, err := u.version(key)
 	if err != nil {
 		return verdict{}, err
-	}
-	name := fmt.Sprintf("%s/%s", namespace, key)
-	if collection != "" {
-		name = fmt.Sprintf("%s/%s/%x", namespace, collection, key)
 	}
 	if inBlock {
-		return invalid(peer.TxValidationCode_MVCC_READ_CONFLICT, "it read %s, which an earlier transaction of the block changes", name), nil
+		return invalid(peer.TxValidationCode_MVCC_READ_CONFLICT, "it read %s, which an earlier transaction of the block changes", key), nil
 	}
 	if got := versionOf(read); !bytes.Equal(got, has) || (got == nil) != (has == nil) {
-		return invalid(peer.TxValidationCode_MVCC_READ_CONFLICT, "it read %s %s, which is %s", name, describeVersion(got), describeVersion(has)), nil
+		return invalid(peer.TxValidationCode_MVCC_READ_CONFLICT, "it read %s %s, which is %s", key, describeVersion(got), describeVersion(has)), nil
 	}
 	return valid, nil
-}
-
-// checkRange compares the keys that a range query gave with those that it would give now.
-func (u *updates) checkRange(namespace string, q *kvrwset.RangeQueryInfo) (verdict, error) {
-	if q.GetReadsMerkleHashes() != nil {
-		return verdict{}, faultf("range query of "+namespace, fmt.Sprintf("%q to %q", q.GetStartKey(), q.GetEndKey()), "is not supported: its results are only hashed")
-	}
-	present, err := u.scan(namespace, q)
-	if err != nil {
-		return verdict{}, err
-	}
-	read := q.GetRawReads().GetKvReads()
-	same := slices.EqualFunc(read, present, func(r *kvrwset.KVRead, p entry) bool {
-		return r.GetKey() == p.key && bytes.Equal(versionOf(r.GetVersion()), p.version)
-	})
-	if !same {
-		return invalid(peer.TxValidationCode_PHANTOM_READ_CONFLICT, "its range query of %s from %q to %q gave %d keys, which is not what is there now",
-			namespace, q.GetStartKey(), q.GetEndKey(), len(read)), nil
-	}
-	return valid, nil
-}
-
-type entry struct {
-	key     string
-	version []byte
-}
-
-// scan lists the keys of a range as of now. A query that was not read to its end names the last key read as its end.
-func (u *updates) scan(namespace string, q *kvrwset.RangeQueryInfo) ([]entry, error) {
-	prefix := versionKey(namespace, "", "")
-	from, to := append(slices.Clone(prefix), q.GetStartKey()...), append(slices.Clone(prefix), q.GetEndKey()...)
-	if q.GetEndKey() == "" {
-		to[len(to)-1]++ // the NUL before the key
-	} else if !q.GetItrExhausted() {
-		to = append(to, 0) // includes the end
-	}
-	all := map[string][]byte{}
-	err := u.store.Scan(from, to, func(key, version []byte) bool {
-		all[string(key)] = slices.Clone(version)
-		return true
-	})
-	if err != nil {
-		return nil, err
-	}
-	for key, version := range u.changed {
-		if key >= string(from) && key < string(to) {
-			all[key] = version
-		}
-	}
-	var present []entry
-	for key, version := range all {
-		if version != nil {
-			present = append(present, entry{key[len(prefix):], version})
-		}
-	}
-	slices.SortFunc(present, func(a, b entry) int { return bytes.Compare([]byte(a.key), []byte(b.key)) })
-	return present, nil
-}
-
-// apply adds what a valid transaction writes.
-func (u *updates) apply(block uint64, t *transaction) {
-	version := encodeVersion(block, uint64(t.index))
-	set := func(namespace, collection, key string, gone bool) {
-		v := version
-		if gone {
-			v = nil
-		}
-		u.changed[string(versionKey(namespace, collection, key))] = v
-	}
-	for _, n := range t.action.namespaces {
-		for _, w := range n.set.GetWrites() {
-			gone := w.GetIsDelete() || len(w.GetValue()) == 0
-			set(n.name, "", w.GetKey(), gone)
-			if n.name == lifecycleNamespace {
-				u.changed[string(valueKey(w.GetKey()))] = w.GetValue()
-				if gone {
-					u.changed[string(valueKey(w.GetKey()))] = nil
-				}
-			}
-		}
-		for _, c := range n.collections {
-			for _, w := range c.set.GetHashedWrites() {
-				set(n.name, c.name, string(w.GetKeyHash()), w.GetIsDelete() || len(w.GetValueHash()) == 0)
-			}
-		}
-	}
 }
 
 // changes lists what the block changes, in the order of the keys.

@@ -15,9 +15,23 @@ import (
 // configured otherwise (peer.authentication.timewindow): nobody's clock or claim may make an honest majority look wrong.
 const DefaultSkew = 15 * time.Minute
 
-// checkStrictly holds a transaction that a peer takes for valid to what Fabric leaves open. A lone submitter cannot make an honest
-// majority endorse something that fails here.
+// concerns tells whether a valid transaction is one that a majority had to endorse: it met the policy of the chaincode that is wanted,
+// or changes a chaincode's definition. All others only have to be what Fabric takes for valid: one organisation can write to the
+// implicit collections that every chaincode has, _lifecycle too, and must not be able to stop a verifier with that.
+func (v *Verifier) concerns(t *transaction) bool {
+	if t.action.in(lifecycleNamespace).public() > 0 {
+		return true
+	}
+	n := t.action.in(v.cfg.Chaincode)
+	return n.public() > 0 || t.action.chaincode == v.cfg.Chaincode && n.private() == 0
+}
+
+// checkStrictly holds a transaction that a peer takes for valid, and that concerns this verifier, to what Fabric leaves open. A lone
+// submitter cannot make an honest majority endorse something that fails here.
 func (v *Verifier) checkStrictly(t *transaction) error {
+	if !v.concerns(t) {
+		return nil
+	}
 	if !sameIdentity(t.proposer, t.submitter) {
 		return faultf("creator", fmt.Sprintf("%d bytes", len(t.submitter)), "must be the identity for which endorsers executed the transaction")
 	}
@@ -68,7 +82,7 @@ func (v *Verifier) checkExpired(t *transaction) error {
 	return nil
 }
 
-// supported refuses what would change the state in ways that this package does not follow.
+// supported refuses what no honest endorser of the contract makes: a key-level policy would replace the chaincode's.
 func (n *namespace) supported() error {
 	written := map[string]bool{}
 	for _, w := range n.set.GetWrites() {
@@ -89,7 +103,7 @@ func (n *namespace) supported() error {
 		}
 	}
 	if metadata > 0 {
-		return faultf("metadata writes of "+n.name, fmt.Sprint(metadata), "are not supported: key-level endorsement policies cannot be verified")
+		return faultf("metadata writes of "+n.name, fmt.Sprint(metadata), "are not supported: a key-level endorsement policy would replace the chaincode's")
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ func workers() int { return runtime.GOMAXPROCS(0) }
 func (v *Verifier) checkTransactions(b *common.Block, up *updates) error {
 	data := b.GetData().GetData()
 	txs, verdicts := make([]*transaction, len(data)), make([][]verdict, len(data))
-	defs := &definitions{verifier: v, known: map[string]*definition{}}
+	defs := &definitions{verifier: v, known: map[string]*definition{}, keyed: map[string]bool{}}
 	var group errgroup.Group
 	group.SetLimit(workers())
 	for i, raw := range data {
@@ -43,9 +43,10 @@ func (v *Verifier) checkTransactions(b *common.Block, up *updates) error {
 	return v.compare(b, txs, verdicts, up)
 }
 
-// settle finds duplicates, of earlier blocks first, as a peer does: those are not even looked at otherwise.
+// settle finds duplicates, of earlier blocks first, as a peer does: those are not even looked at otherwise. Policies of keys come before
+// duplicates within the block.
 func (v *Verifier) settle(txs []*transaction, verdicts [][]verdict) error {
-	taken := map[string]int{}
+	taken, changing := map[string]int{}, map[stateKey]bool{}
 	for i, t := range txs {
 		if t.verdict != valid {
 			continue
@@ -60,6 +61,12 @@ func (v *Verifier) settle(txs []*transaction, verdicts [][]verdict) error {
 		}
 		if verdicts[i][0] != valid {
 			continue
+		}
+		if t.action != nil {
+			if late := t.action.settlePolicies(changing); late != valid {
+				verdicts[i] = []verdict{late}
+				continue
+			}
 		}
 		if other, ok := taken[t.id]; ok {
 			verdicts[i] = []verdict{invalid(peer.TxValidationCode_DUPLICATE_TXID, "its ID is that of transaction %d", other)}
@@ -89,7 +96,9 @@ func (v *Verifier) compare(b *common.Block, txs []*transaction, verdicts [][]ver
 			if err := v.checkStrictly(t); err != nil {
 				return v.errorAt(t, err)
 			}
-			up.apply(v.height, t)
+			if err := up.apply(v.height, t); err != nil {
+				return v.errorAt(t, err)
+			}
 		}
 	}
 	for i, t := range txs { // after the last check: within a block only valid ones count as duplicates

@@ -90,7 +90,7 @@ func (c *Config) genesis() ([]byte, error) {
 }
 
 // formatVersion is of what is stored.
-const formatVersion = 1
+const formatVersion = 2
 
 func (p *position) encode() []byte {
 	b := []byte{formatVersion}

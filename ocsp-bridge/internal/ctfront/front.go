@@ -29,7 +29,7 @@ type CA struct {
 	Name   string // for people: the subject of its certificate
 }
 
-// Config of a Front. A zero field of the last group takes its default.
+// Config of a Front. Record may be nil; a zero field of the last group takes its default.
 type Config struct {
 	Dir       string                                // keys, <caID>.pem, and heads that were signed, <caID>.head; one Front's at a time
 	PublicURL string                                // https://host[:port][/prefix] that clients use; the submission prefix of a log is PublicURL/logs/<caID>
@@ -37,6 +37,9 @@ type Config struct {
 	CAs       func() []CA                           // the trust list now
 	Log       func(wire.CAID) (merklelog.Log, bool) // a CA's log in this organisation's blocks
 	Submit    func(wire.CAID) ctapi.Submitter       // asked at each submission; its nil result: not here
+
+	// Record is a certificate's record in those blocks, nil if there is none: what is in the log already is not submitted again.
+	Record func(wire.CAID, wire.Serial) (*wire.CertRecord, error)
 
 	MaxPending int              // submissions in progress, of each log; default ctapi's
 	TileCache  int              // octets of data tiles kept in memory; default 64 MiB, negative: none
@@ -183,7 +186,7 @@ func (f *Front) open(id wire.CAID) (*openLog, error) {
 	if err != nil {
 		return nil, err
 	}
-	api, err := ctapi.New(ctapi.Config{
+	cfg := ctapi.Config{
 		CAID: id, Log: tree, Key: key, Prefix: f.submission(id), MaxPending: f.cfg.MaxPending, Logger: f.cfg.Logger, TileCache: f.tiles,
 		CA: func() (*wire.CARecord, error) {
 			ca, ok := f.trusted(id)
@@ -194,7 +197,11 @@ func (f *Front) open(id wire.CAID) (*openLog, error) {
 		},
 		Submitter: &submitter{f, id},
 		Guard:     &headFile{path: f.headPath(id), ca: id, key: key.ID()},
-	})
+	}
+	if f.cfg.Record != nil {
+		cfg.Recorded = (&submitter{f, id}).recorded
+	}
+	api, err := ctapi.New(cfg)
 	if err != nil {
 		return nil, err
 	}

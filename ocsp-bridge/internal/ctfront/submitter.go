@@ -2,11 +2,14 @@ package ctfront
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/ctapi"
 	"github.com/certanchor/certanchor/network"
 )
 
@@ -22,6 +25,19 @@ func (s *submitter) Submit(ctx context.Context, der []byte) (wire.LogEntry, erro
 		return wire.LogEntry{}, &network.UnavailableError{Stage: "submitting", Err: errors.New("no submissions are taken for this CA any more")}
 	}
 	return to.Submit(ctx, der)
+}
+
+// recorded answers ctapi.Config.Recorded from this organisation's blocks, whoever operates the CA.
+func (s *submitter) recorded(_ context.Context, cert *x509.Certificate) (wire.LogEntry, bool, error) {
+	serial, err := wire.SerialOf(cert.SerialNumber)
+	if err != nil {
+		return wire.LogEntry{}, false, err
+	}
+	rec, err := s.f.cfg.Record(s.ca, serial)
+	if err != nil {
+		return wire.LogEntry{}, false, fmt.Errorf("record of serial %s: %w", serial, err)
+	}
+	return ctapi.Recorded(s.ca, rec, cert, s.f.cfg.Now())
 }
 
 // headerForwarded counts the fronts that a submission has come through. Two fronts that take each other for the operating organisation's would

@@ -153,7 +153,9 @@ func (a *applier) set(key, val []byte) error { return a.batch.Set(key, val, nil)
 
 // applyTx takes what the argument says first, then the writes, then compares one with the other.
 func (a *applier) applyTx(tx *network.Tx) error {
-	if !tx.Valid {
+	// A transaction without writes changes nothing, whatever it says it called. That of an Issue is looked at nevertheless: a repeated
+	// one has none, and it must not promise a leaf that is not there.
+	if !tx.Valid || len(tx.Writes) == 0 && tx.Function != wire.FnIssue {
 		return nil
 	}
 	a.tx, a.tick, a.pendingTx = tx, nil, pendingTx{}
@@ -176,7 +178,8 @@ func (a *applier) applyTx(tx *network.Tx) error {
 	if err := a.checkComplete(); err != nil {
 		return err
 	}
-	if t := wire.MillisOf(tx.Time); t > a.view.Time {
+	// Only writes show that the contract's endorsement policy was met: nobody alone may say what time it is.
+	if t := wire.MillisOf(tx.Time); t > a.view.Time && len(tx.Writes) > 0 {
 		a.view.Time = t
 	}
 	return a.applyTick()

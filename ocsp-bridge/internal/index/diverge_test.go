@@ -265,7 +265,7 @@ var contradictions = map[string]spoiled{
 
 	"clock unreadable":   ticks(func(_ *testing.T, _ *chain, b *network.Block) { b.Txs[0].Writes[0].Value = nil }),
 	"clock key":          ticks(func(_ *testing.T, _ *chain, b *network.Block) { b.Txs[0].Writes[0].Key = "clock/7" }),
-	"tick without clock": ticks(func(_ *testing.T, _ *chain, b *network.Block) { b.Txs[0].Writes = nil }),
+	"tick without clock": ticks(func(_ *testing.T, _ *chain, b *network.Block) { b.Txs[0].Writes[0].Key = "vote/1" }),
 	"clock goes back": ticks(func(_ *testing.T, c *chain, b *network.Block) {
 		b.Txs[0].Writes[0].Value = wire.Encode(&wire.Clock{V: 1, Epoch: c.epoch - 1, Time: wire.MillisOf(c.now)})
 	}),

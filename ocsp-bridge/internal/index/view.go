@@ -19,7 +19,7 @@ import (
 type View struct {
 	Height     uint64      // blocks applied
 	Hash       []byte      // of the newest block
-	Time       wire.Millis // newest time that a valid transaction carries; 0: none yet
+	Time       wire.Millis // newest time that a valid transaction with writes carries; 0: none yet
 	Seen       time.Time   // local time when Time was learnt (or the index opened)
 	Consortium *wire.Consortium
 	Tick       wire.Clock // newest tick; Time 0: none yet
