@@ -1,6 +1,7 @@
 package chaincode_test
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -8,9 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
 	"github.com/certanchor/certanchor/chaincode"
 	"github.com/certanchor/certanchor/chaincode/cctest"
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/ctleaf"
 )
 
 // stage is a ledger with a CA, two certificates and an open proposal. Its octets are the same in every process, so that the
@@ -70,6 +75,7 @@ func newStage(t testing.TB) *stage {
 			s.ca.IssueArg(s.recorded), s.ca.IssueArg(leaf(5), s.recorded), s.ca.IssueArg(leaf(6, cctest.Responder(cctest.T0, time.Hour))),
 			s.ca.IssueArg(leaf(7, cctest.Responder(cctest.T0, 72*time.Hour))), s.ca.IssueArg(),
 			s.ca.IssueArg(pre), s.ca.IssueArg(promised), s.ca.IssueArg(promised, pre),
+			s.ca.IssueArg(resign(t, s.ca.Key, leaf(10), junkAfterExtensions(t))),
 		},
 		wire.FnSetStatus: {
 			s.ca.StatusArg(wire.StatusChange{Serial: one, Op: wire.OpRevoke, Reason: wire.KeyCompromise, Invalidity: 1}),
@@ -189,7 +195,7 @@ func FuzzIntent(f *testing.F) {
 	})
 }
 
-// mustBeCertificate: what Issue or Revoke accepted, crypto/x509 verifies.
+// mustBeCertificate: what Issue or Revoke accepted, crypto/x509 verifies, and those who follow the blocks can read.
 func (s *stage) mustBeCertificate(t *testing.T, der []byte) {
 	t.Helper()
 	cert, err := x509.ParseCertificate(der)
@@ -198,5 +204,43 @@ func (s *stage) mustBeCertificate(t *testing.T, der []byte) {
 	}
 	if err := cert.CheckSignatureFrom(s.ca.Cert); err != nil {
 		t.Fatalf("accepted %x: %v", der, err)
+	}
+	mustBeReadable(t, der, cert)
+}
+
+// mustBeReadable: followers rebuild leaves and records with parsers of their own (package ctleaf; fieldsOf of the bridge's index and,
+// from the record, the audit). All of them would stop for good at a transaction that is valid and that they cannot read.
+func mustBeReadable(t *testing.T, der []byte, cert *x509.Certificate) {
+	t.Helper()
+	pre, err := ctleaf.IsPrecert(der)
+	if err != nil {
+		t.Fatalf("accepted %x: %v", der, err)
+	}
+	tbsOfLeaf := ctleaf.FinalTBS
+	if pre {
+		tbsOfLeaf = ctleaf.PrecertTBS
+	}
+	if _, err := tbsOfLeaf(der); err != nil {
+		t.Fatalf("accepted %x: %v", der, err)
+	}
+	var inner, tbs, validity, key cryptobyte.String
+	var serial []byte
+	var notBefore, notAfter time.Time
+	input, sequence := cryptobyte.String(der), cbasn1.SEQUENCE
+	read := func(at *time.Time) bool {
+		if validity.PeekASN1Tag(cbasn1.UTCTime) {
+			return validity.ReadASN1UTCTime(at)
+		}
+		return validity.ReadASN1GeneralizedTime(at)
+	}
+	if !input.ReadASN1(&inner, sequence) || !inner.ReadASN1(&tbs, sequence) ||
+		!tbs.SkipOptionalASN1(cbasn1.Tag(0).Constructed().ContextSpecific()) || !tbs.ReadASN1Integer(&serial) ||
+		!tbs.SkipASN1(sequence) || !tbs.SkipASN1(sequence) ||
+		!tbs.ReadASN1(&validity, sequence) || !read(&notBefore) || !read(&notAfter) ||
+		!tbs.SkipASN1(sequence) || !tbs.ReadASN1Element(&key, sequence) {
+		t.Fatalf("accepted %x: fields cannot be read", der)
+	}
+	if want := cctest.Serial(t, cert); !bytes.Equal(serial, want) || !notAfter.Equal(cert.NotAfter) || !bytes.Equal(key, cert.RawSubjectPublicKeyInfo) {
+		t.Fatalf("accepted %x: read as serial %x, notAfter %v, key %x", der, serial, notAfter, key)
 	}
 }

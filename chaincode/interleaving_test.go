@@ -29,17 +29,21 @@ func newUniverse(t *testing.T) *universe {
 			u.certs[ca.ID] = append(u.certs[ca.ID], &c)
 			return &c
 		}
-		// addPair adds a precertificate and two certificates for it: only one can be recorded.
+		// addPair adds a precertificate and three certificates for it: only one can be recorded, and after the precertificate not
+		// the one without SCT list.
 		addPair := func(tweaks ...func(*x509.Certificate)) {
 			der, cert, final := ca.Precert(t, tweaks...)
-			finals := [2]*testCert{}
-			for n, list := range [][]byte{nil, cctest.SCTList()} {
+			finals := [3]*testCert{}
+			for n, list := range [][]byte{nil, cctest.SCTList(), cctest.SCTList()} {
 				finalDER, finalCert := final(list)
-				finals[n] = &testCert{der: finalDER, serial: cctest.Serial(t, finalCert)}
+				finals[n] = &testCert{der: finalDER, serial: cctest.Serial(t, finalCert), scts: list != nil}
 			}
 			pre := &testCert{der: der, serial: cctest.Serial(t, cert), tbs: tbsOf(t, finals[0].der)}
-			finals[0].of, finals[1].of = pre, pre
-			u.certs[ca.ID] = append(u.certs[ca.ID], pre, finals[0], finals[1])
+			u.certs[ca.ID] = append(u.certs[ca.ID], pre)
+			for _, f := range finals {
+				f.of = pre
+				u.certs[ca.ID] = append(u.certs[ca.ID], f)
+			}
 		}
 		first := add(ca, testCert{})
 		addPair()

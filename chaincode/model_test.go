@@ -67,6 +67,7 @@ type testCert struct {
 	serial  wire.Serial
 	tbs     []byte      // of a precertificate: its certificate's
 	of      *testCert   // the precertificate that it completes
+	scts    bool        // has an SCT list
 	wrong   bool        // of another CA
 	expires wire.Millis // 0: not during the test
 }
@@ -258,7 +259,7 @@ func (c *modelCert) place(cert *testCert) (at wire.LogEntry, recorded, ok bool) 
 	case c.final == cert:
 		return c.places[len(c.places)-1], true, true
 	}
-	return at, false, c.final == nil && cert.tbs == nil && cert.of == c.pre
+	return at, false, c.final == nil && cert.tbs == nil && cert.of == c.pre && cert.scts
 }
 
 func (c *modelCert) add(cert *testCert, place wire.LogEntry) {

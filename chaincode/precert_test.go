@@ -22,57 +22,74 @@ func issued(t testing.TB, l *cctest.Ledger, ca *cctest.CA, der []byte) wire.LogE
 }
 
 func TestPrecertificateThenCertificate(t *testing.T) {
-	for _, sctList := range [][]byte{cctest.SCTList(), nil} {
-		l, ca := withCA(t)
-		first, _ := ca.Issue(t)
-		issued(t, l, ca, first)
-		pre, cert, final := ca.Precert(t)
-		key := wire.CertKey(ca.ID, cctest.Serial(t, cert))
-		l.Now = l.Now.Add(time.Second)
-		entry := issued(t, l, ca, pre)
-		logged := wire.MillisOf(l.Now)
-		// The leaf has the certificate's TBSCertificate without SCT list, which crypto/x509 shows.
-		der, _ := final(nil)
-		want := referencePrecertHash(1, logged, ca.ID, tbsOf(t, der))
-		if entry.Index != 1 || entry.Time != logged || !bytes.Equal(entry.LeafHash, want) {
-			t.Errorf("precertificate stands at %+v, want leaf hash %x", entry, want)
-		}
-		spki := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
-		rec := record[wire.CertRecord](t, l, key)
-		if rec.State != wire.CertValid || rec.StatusTime != logged || rec.Change != 0 || rec.Final != nil || rec.Pre == nil || rec.Pre.Index != 1 ||
-			!bytes.Equal(rec.SPKIHash, spki[:]) || rec.NotAfter != wire.MillisOf(cert.NotAfter) {
-			t.Errorf("record is %+v", rec)
-		}
-		l.Now = l.Now.Add(time.Second)
-		unchanged(t, l, op1, wire.FnIssue, ca.IssueArg(pre))
-		der, _ = final(sctList)
-		got := issued(t, l, ca, der)
-		if want := referenceLeafHash(2, wire.MillisOf(l.Now), der); got.Index != 2 || !bytes.Equal(got.LeafHash, want) {
-			t.Errorf("certificate stands at %+v, want %x", got, want)
-		}
-		after := record[wire.CertRecord](t, l, key)
-		if after.Final == nil || after.Pre == nil || after.Pre.Index != 1 || after.StatusTime != logged || after.Change != 0 {
-			t.Errorf("record became %+v", after)
-		}
-		head := record[wire.LogHead](t, l, wire.LogHeadKey(ca.ID))
-		hashes := [][]byte{record[wire.CertRecord](t, l, wire.CertKey(ca.ID, serialOf(t, first))).Final.LeafHash, entry.LeafHash, got.LeafHash}
-		if head.Size != 3 || !bytes.Equal(head.Root, referenceRoot(hashes)) {
-			t.Errorf("head is %+v", head)
-		}
-		// Retries of either keep their places.
-		for _, again := range []struct {
-			der   []byte
-			index uint64
-		}{{pre, 1}, {der, 2}} {
-			l.Now = l.Now.Add(interval)
-			r := decode[wire.IssueResult](t, unchanged(t, l, op1, wire.FnIssue, ca.IssueArg(again.der)))
-			if r.Entries[0].Index != again.index {
-				t.Errorf("the retry of entry %d answers %+v", again.index, r.Entries[0])
-			}
-		}
-		other, _ := final(sctList) // with another signature
-		refused(t, l, op1, wire.FnIssue, ca.IssueArg(other), wire.AlreadyExists, "certs[0].serial", "another certificate")
+	sctList := cctest.SCTList()
+	l, ca := withCA(t)
+	first, _ := ca.Issue(t)
+	issued(t, l, ca, first)
+	pre, cert, final := ca.Precert(t)
+	key := wire.CertKey(ca.ID, cctest.Serial(t, cert))
+	l.Now = l.Now.Add(time.Second)
+	entry := issued(t, l, ca, pre)
+	logged := wire.MillisOf(l.Now)
+	// The leaf has the certificate's TBSCertificate without SCT list, which crypto/x509 shows.
+	der, _ := final(nil)
+	want := referencePrecertHash(1, logged, ca.ID, tbsOf(t, der))
+	if entry.Index != 1 || entry.Time != logged || !bytes.Equal(entry.LeafHash, want) {
+		t.Errorf("precertificate stands at %+v, want leaf hash %x", entry, want)
 	}
+	spki := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+	rec := record[wire.CertRecord](t, l, key)
+	if rec.State != wire.CertValid || rec.StatusTime != logged || rec.Change != 0 || rec.Final != nil || rec.Pre == nil || rec.Pre.Index != 1 ||
+		!bytes.Equal(rec.SPKIHash, spki[:]) || rec.NotAfter != wire.MillisOf(cert.NotAfter) {
+		t.Errorf("record is %+v", rec)
+	}
+	l.Now = l.Now.Add(time.Second)
+	unchanged(t, l, op1, wire.FnIssue, ca.IssueArg(pre))
+	der, _ = final(sctList)
+	got := issued(t, l, ca, der)
+	if want := referenceLeafHash(2, wire.MillisOf(l.Now), der); got.Index != 2 || !bytes.Equal(got.LeafHash, want) {
+		t.Errorf("certificate stands at %+v, want %x", got, want)
+	}
+	after := record[wire.CertRecord](t, l, key)
+	if after.Final == nil || after.Pre == nil || after.Pre.Index != 1 || after.StatusTime != logged || after.Change != 0 {
+		t.Errorf("record became %+v", after)
+	}
+	head := record[wire.LogHead](t, l, wire.LogHeadKey(ca.ID))
+	hashes := [][]byte{record[wire.CertRecord](t, l, wire.CertKey(ca.ID, serialOf(t, first))).Final.LeafHash, entry.LeafHash, got.LeafHash}
+	if head.Size != 3 || !bytes.Equal(head.Root, referenceRoot(hashes)) {
+		t.Errorf("head is %+v", head)
+	}
+	// Retries of either keep their places.
+	for _, again := range []struct {
+		der   []byte
+		index uint64
+	}{{pre, 1}, {der, 2}} {
+		l.Now = l.Now.Add(interval)
+		r := decode[wire.IssueResult](t, unchanged(t, l, op1, wire.FnIssue, ca.IssueArg(again.der)))
+		if r.Entries[0].Index != again.index {
+			t.Errorf("the retry of entry %d answers %+v", again.index, r.Entries[0])
+		}
+	}
+	other, _ := final(sctList) // with another signature
+	refused(t, l, op1, wire.FnIssue, ca.IssueArg(other), wire.AlreadyExists, "certs[0].serial", "another certificate")
+}
+
+// A certificate without SCT list must not have a precertificate: whoever is shown its entry alone relies on that (package bundle).
+func TestTheCertificateOfAPrecertificateHasAnSCTList(t *testing.T) {
+	l, ca := withCA(t)
+	pre, _, final := ca.Precert(t)
+	issued(t, l, ca, pre)
+	bare, _ := final(nil)
+	refused(t, l, op1, wire.FnIssue, ca.IssueArg(bare), wire.InvalidArgument, "certs[0].extensions", "embeds SCTs")
+	der, _ := final(cctest.SCTList())
+	issued(t, l, ca, der)
+	refused(t, l, op1, wire.FnIssue, ca.IssueArg(bare), wire.AlreadyExists, "certs[0].serial", "another certificate")
+
+	// Without its precertificate on this ledger it is a certificate like any other.
+	unlogged, _, final := ca.Precert(t)
+	der, _ = final(nil)
+	issued(t, l, ca, der)
+	refused(t, l, op1, wire.FnIssue, ca.IssueArg(unlogged), wire.AlreadyExists, "certs[0].serial", "a precertificate comes before")
 }
 
 func tbsOf(t testing.TB, der []byte) []byte {
@@ -96,7 +113,7 @@ func TestASerialHasOnePrecertificateAndItsCertificate(t *testing.T) {
 	refused(t, l, op1, wire.FnIssue, ca.IssueArg(another), wire.AlreadyExists, "certs[0].serial", "another certificate")
 	other, _ := finalOfAnother(nil)
 	refused(t, l, op1, wire.FnIssue, ca.IssueArg(other), wire.AlreadyExists, "certs[0].serial", "without poison and SCT list")
-	der, _ := final(nil)
+	der, _ := final(cctest.SCTList())
 	refused(t, l, op1, wire.FnIssue, ca.IssueArg(pre, der), wire.InvalidArgument, "certs[1].serial", "certs[0]")
 	// Right but for the signature: of another key, under the same name.
 	twin := &cctest.CA{Cert: ca.Cert, Key: cctest.NewKey(t), ID: ca.ID}
@@ -211,7 +228,7 @@ func TestThePromiseOfAPrecertificateIsKept(t *testing.T) {
 func TestCertificateDoesNotOvertakeItsPrecertificate(t *testing.T) {
 	l, ca := withCA(t)
 	pre, _, final := ca.Precert(t)
-	der, _ := final(nil)
+	der, _ := final(cctest.SCTList())
 	first, _ := l.Endorse(t, op1, wire.FnIssue, ca.IssueArg(pre))
 	second, _ := l.Endorse(t, op1, wire.FnIssue, ca.IssueArg(der))
 	if got := l.Commit(t, first, second); !slices.Equal(got, []bool{true, false}) {

@@ -72,7 +72,7 @@ func contested(t *testing.T, held bool) (*life, []byte, []rival) {
 	decided(t, l, admin4, quorum)
 	pending := l.Pending(t)
 	l.Now = l.Now.Add(time.Second)
-	der, _ := final(nil)
+	der, _ := final(cctest.SCTList())
 	fresh, _ := ca.Issue(t)
 	return life, pre, []rival{
 		{"issue", op1, wire.FnIssue, ca.IssueArg(fresh, der), false},

@@ -3,6 +3,7 @@ package chaincode_test
 import (
 	"bytes"
 	"crypto"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
@@ -43,13 +44,17 @@ func sequence(elements ...[]byte) []byte {
 	return b.BytesOrPanic()
 }
 
-// resign returns cert with other fields in its TBSCertificate, signed again with a P-256 key.
+// resign returns cert with other fields in its TBSCertificate, signed again with a P-256 or Ed25519 key.
 func resign(t testing.TB, key crypto.Signer, cert []byte, change func([][]byte) [][]byte) []byte {
 	t.Helper()
 	parts := elements(t, cert)
 	tbs := sequence(change(elements(t, parts[0]))...)
-	digest := sha256.Sum256(tbs)
-	signature, err := key.Sign(rand.Reader, digest[:], crypto.SHA256)
+	message, hash := tbs, crypto.Hash(0)
+	if _, ok := key.(ed25519.PrivateKey); !ok {
+		digest := sha256.Sum256(tbs)
+		message, hash = digest[:], crypto.SHA256
+	}
+	signature, err := key.Sign(rand.Reader, message, hash)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,6 +64,16 @@ func resign(t testing.TB, key crypto.Signer, cert []byte, change func([][]byte) 
 }
 
 var null = []byte{5, 0}
+
+// junkAfterExtensions adds data behind the list of extensions, inside the [3] around it, where crypto/x509 does not look.
+func junkAfterExtensions(t testing.TB) func([][]byte) [][]byte {
+	return func(tbs [][]byte) [][]byte {
+		last := len(tbs) - 1
+		list := elements(t, append([]byte{0x30}, tbs[last][1:]...))
+		tbs[last] = append([]byte{0xa3}, sequence(append(list, null)...)[1:]...)
+		return tbs
+	}
+}
 
 func TestIssueRefusesDataThatParsersSkip(t *testing.T) {
 	l, ca := withCA(t)
@@ -70,6 +85,7 @@ func TestIssueRefusesDataThatParsersSkip(t *testing.T) {
 		der               []byte
 	}{
 		{"after the extensions", "certs[0]", "and no more", resign(t, ca.Key, plain, func(tbs [][]byte) [][]byte { return append(tbs, null) })},
+		{"after the list of extensions", "certs[0]", "and no more", resign(t, ca.Key, plain, junkAfterExtensions(t))},
 		{"after the signature", "certs[0]", "and no more", sequence(append(parts, null)...)},
 		{"unused bits in the signature", "certs[0]", "and no more", sequence(parts[0], parts[1], []byte{3, 3, 1, 0x30, 0})},
 		{"version 1", "certs[0].version", "must be 3", resign(t, ca.Key, plain, func(tbs [][]byte) [][]byte { return tbs[1 : len(tbs)-1] })},

@@ -57,7 +57,7 @@ type IssueResult struct {
 }
 
 func (r *IssueResult) String() string {
-	s := fmt.Sprintf("  %s, %d CAs, certificates of %.0f bytes\n    %s", r.Engine, r.CAs, r.CertBytes, r.Load)
+	s := fmt.Sprintf("  %s, CAs: %d, certificates of %.0f bytes\n    %s", r.Engine, r.CAs, r.CertBytes, r.Load)
 	s += "\n    " + r.CPU.String()
 	if r.Noop != nil {
 		s += fmt.Sprintf("\n    %s\n    ratio %.2f", r.Noop, r.Ratio)

@@ -170,6 +170,57 @@ func TestAnEntryThatARuleCoversCannotBeLeftOut(t *testing.T) {
 	}
 }
 
+// TestAHiddenPrecertificateNeedsNoSCTOfThisLog: the CA completes a precertificate that a rule has revoked, or will, with SCTs of other logs
+// or of none, and shows the certificate's own entry alone.
+func TestAHiddenPrecertificateNeedsNoSCTOfThisLog(t *testing.T) {
+	for _, ruleFirst := range []bool{true, false} {
+		w := bundletest.New(t, 3, four...)
+		earlier, from := w.Issue(), w.Now.Add(time.Millisecond)
+		cert := w.Cert(w.Now.Add(-time.Hour), w.Now.Add(time.Hour))
+		w.Log(cert, bundle.Precert)
+		to := w.Now.Add(time.Millisecond)
+		rule := func() { w.Rule(from, to, wire.KeyCompromise) }
+		if ruleFirst {
+			rule()
+		}
+		w.Log(cert, bundle.Final)
+		if !ruleFirst {
+			rule()
+		}
+		later := w.Issue()
+		w.Tick()
+		p := w.Parts(cert, true)
+		if r := verify(t, w, cert, w.Make(p)); r.Status.State != wire.CertRevoked {
+			t.Errorf("both entries: %+v", r)
+		}
+		p.Entries = p.Entries[:1]
+		if r, err := bundle.Verify(w.Policy, cert, w.Make(p), w.Now); !errors.Is(err, bundle.ErrIncomplete) {
+			t.Errorf("precertificate left out: %+v, %v", r, err)
+		}
+		// Without SCT list there is no precertificate, and no rule makes the certificate unprovable.
+		for _, cert := range []*x509.Certificate{earlier, later} {
+			if r := verify(t, w, cert, w.Bundle(cert, false)); r.Status.State != wire.CertValid {
+				t.Errorf("issued directly: %+v", r)
+			}
+		}
+		// With one it is proved as long as rules are only about what was logged later.
+		direct := w.Cert(w.Now)
+		w.Log(direct, bundle.Final)
+		w.Tick()
+		if r, err := bundle.Verify(w.Policy, direct, w.Bundle(direct, false), w.Now); !errors.Is(err, bundle.ErrIncomplete) {
+			t.Errorf("SCTs, logged after the rule's interval: %+v, %v", r, err)
+		}
+	}
+	w := bundletest.New(t, 3, four...)
+	direct := w.Cert(w.Now)
+	w.Log(direct, bundle.Final)
+	w.Rule(w.Now.Add(time.Millisecond), w.Now.Add(time.Second), wire.KeyCompromise)
+	w.Tick()
+	if r := verify(t, w, direct, w.Bundle(direct, false)); r.Status.State != wire.CertValid {
+		t.Errorf("SCTs, logged before the rule's interval: %+v", r)
+	}
+}
+
 func TestAnOldViewIsNotBelieved(t *testing.T) {
 	w := bundletest.New(t, 3, four...)
 	cert := w.Issue()

@@ -1,4 +1,4 @@
-package certsig
+package certsig_test
 
 import (
 	"crypto/x509"
@@ -6,16 +6,17 @@ import (
 	"testing"
 
 	"github.com/certanchor/certanchor/chaincode/cctest"
+	"github.com/certanchor/certanchor/internal/certsig"
 )
 
 func TestCheckSaysWhatCryptoX509SaysHoweverOften(t *testing.T) {
 	ca, other := cctest.NewCA(t), cctest.NewCA(t)
 	_, good := ca.Issue(t)
 	for range 3 {
-		if err := Check(good, ca.Cert); err != nil {
+		if err := certsig.Check(good, ca.Cert); err != nil {
 			t.Fatal(err)
 		}
-		if Check(good, other.Cert) == nil {
+		if certsig.Check(good, other.Cert) == nil {
 			t.Fatal("a signature of another CA is believed")
 		}
 	}
@@ -27,20 +28,9 @@ func TestCheckSaysWhatCryptoX509SaysHoweverOften(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if Check(bad, ca.Cert) == nil {
+		if certsig.Check(bad, ca.Cert) == nil {
 			t.Fatal("a changed signature is believed")
 		}
-	}
-}
-
-func TestTheMemoryIsBounded(t *testing.T) {
-	for i := range 3 * generation {
-		remember(digest([]byte{byte(i), byte(i >> 8)}, []byte{byte(i >> 16)}))
-	}
-	verified.mu.Lock()
-	defer verified.mu.Unlock()
-	if n := len(verified.young) + len(verified.older); n > 2*generation {
-		t.Errorf("%d signatures are remembered", n)
 	}
 }
 
@@ -54,7 +44,7 @@ func TestCheckMayBeCalledByMany(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for _, c := range certs {
-				if err := Check(c, ca.Cert); err != nil {
+				if err := certsig.Check(c, ca.Cert); err != nil {
 					t.Error(err)
 				}
 			}
@@ -67,7 +57,7 @@ func BenchmarkCheckKnown(b *testing.B) {
 	ca := cctest.NewCA(b)
 	_, cert := ca.Issue(b)
 	for b.Loop() {
-		if err := Check(cert, ca.Cert); err != nil {
+		if err := certsig.Check(cert, ca.Cert); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -152,12 +153,16 @@ be one that relying parties who pin that fingerprint accept, or the exit status 
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
+			var refused error
 			if trust.pin != "" {
-				if _, err := trust.loadFrom(data); err != nil {
-					return fmt.Errorf("%s: %w", args[0], err)
-				}
+				_, refused = trust.loadFrom(data)
 			}
-			return printPolicies(cmd.OutOrStdout(), views, asJSON)
+			// Of a file that is another one altogether nothing is shown.
+			has := slices.ContainsFunc(views, func(v *policyView) bool { return strings.EqualFold(v.Fingerprint, trust.pin) })
+			if refused != nil && !has {
+				return fmt.Errorf("%s: %w", args[0], refused)
+			}
+			return errors.Join(printPolicies(cmd.OutOrStdout(), views, asJSON), refused)
 		},
 	}
 	trust.registerPin(cmd)

@@ -69,6 +69,9 @@ func TestPolicySuccession(t *testing.T) {
 	if code, out, errs := runCLI("policy", "show", next, "--policy-fingerprint", v1.Fingerprint()); code != exitFailure || !strings.Contains(errs, "not signed by a quorum") || out == "" {
 		t.Errorf("show of what does not count: exit %d, %s", code, errs)
 	}
+	if code, out, errs := runCLI("policy", "show", first, "--policy-fingerprint", strings.Repeat("0", 64)); code != exitFailure || !strings.Contains(errs, "pinned fingerprint") || out != "" {
+		t.Errorf("show of another file: exit %d, %s%s", code, out, errs)
+	}
 	if code, _, errs := runCLI("policy", "succeed", "--policy", next, "--max-age", "46s", "-o", dir+"/third.txt"); code != exitFailure || !strings.Contains(errs, "does not count yet") {
 		t.Errorf("successor of what does not count: exit %d, %s", code, errs)
 	}

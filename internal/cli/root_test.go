@@ -51,3 +51,17 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 	}
 	walk(newRoot())
 }
+
+// TestCertProofKnowsBothNamesOfItsFlag: --url is what --bridge was called.
+func TestCertProofKnowsBothNamesOfItsFlag(t *testing.T) {
+	p := newParty(t)
+	for _, flag := range []string{"--bridge", "--url"} {
+		code, _, errs := runCLI("cert", "proof", "--cert", p.path("cert.pem"), "--issuer", p.path("ca.pem"), flag, "nowhere")
+		if code != exitFailure || !strings.Contains(errs, `URL "nowhere/logs/`) {
+			t.Errorf("%s: exit %d, %s", flag, code, errs)
+		}
+	}
+	if _, out, _ := runCLI("cert", "proof", "--help"); strings.Contains(out, "--url") || !strings.Contains(out, "--bridge") {
+		t.Errorf("help is\n%s", out)
+	}
+}

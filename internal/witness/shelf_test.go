@@ -38,7 +38,7 @@ func TestOneSignerCannotCrowdOutTheEvidenceAgainstOthers(t *testing.T) {
 	if n := len(b.alarmed()); n != many {
 		t.Errorf("%d alarms of %d signed roots", n, many)
 	}
-	if b.forks(many, 1, one); len(b.alarmed()) != many { // the peers are looked at again at each Tick
+	if _ = b.forks(many, 1, one); len(b.alarmed()) != many { // the peers are looked at again at each Tick
 		t.Errorf("%d alarms when the same is seen again", len(b.alarmed()))
 	}
 	if err := b.forks(2, 2, two); errors.Is(err, ErrNotKept) {
@@ -97,7 +97,9 @@ func TestAFullDiskDoesNotSilenceTheAlarm(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	b.forks(1, 1, b.c.Orgs[1].Log)
+	if err := b.forks(1, 1, b.c.Orgs[1].Log); errors.Is(err, ErrNotKept) {
+		t.Error(err)
+	}
 	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 || len(b.alarmed()) != 1 {
 		t.Errorf("%d files, %v, %d alarms", len(files), err, len(b.alarmed()))
 	}

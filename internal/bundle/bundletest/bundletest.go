@@ -103,7 +103,7 @@ func sctList(times []time.Time) []byte {
 	return b.BytesOrPanic()
 }
 
-// Log appends an entry of cert to the issuance log.
+// Log appends an entry of cert to the issuance log, if the contract would.
 func (w *World) Log(cert *x509.Certificate, kind bundle.Kind) {
 	w.t.Helper()
 	at, index := w.step(), w.Issuance.Head().Size
@@ -119,6 +119,10 @@ func (w *World) Log(cert *x509.Certificate, kind bundle.Kind) {
 	}
 	w.Issuance.Append(at, merklelog.Entry{Kind: merklelog.Kind(kind), Time: at, Leaf: leaf})
 	s := cert.SerialNumber.String()
+	bare := !slices.ContainsFunc(cert.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(ctleaf.OIDSCTList) })
+	if len(w.entries[s]) > 0 && (kind == bundle.Precert || bare) {
+		w.t.Fatal("the contract refuses a precertificate after its certificate, and the certificate of a precertificate without SCT list")
+	}
 	w.entries[s] = append(w.entries[s], bundle.EntryRef{Kind: kind, Index: index, Time: at})
 	slices.SortFunc(w.entries[s], func(a, b bundle.EntryRef) int { return int(a.Kind) - int(b.Kind) })
 }

@@ -214,6 +214,20 @@ func (c *realChain) colluding(t *testing.T, by *party) []colluding {
 			StartKey: "none/", EndKey: "none0", ItrExhausted: true, ReadsInfo: &kvrwset.RangeQueryInfo_RawReads{RawReads: raw},
 		}}}))
 	}
+	// What an organisation can do alone, with an implicit collection of its own; nobody else executed it.
+	lone := func(want peer.TxValidationCode, endorser *party, hashed *kvrwset.HashedRWSet) colluding {
+		return make(want, func(c *call) {
+			c.endorsers, c.at, c.raw = []*party{endorser}, time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC), []byte("no proposal")
+			c.sets = []*rwset.NsReadWriteSet{{Namespace: testnetwork.Chaincode, CollectionHashedRwset: []*rwset.CollectionHashedReadWriteSet{{
+				CollectionName: "_implicit_org_" + testnetwork.MSPID(4), HashedRwset: marshal(t, hashed),
+			}}}}
+			c.action = func(a *peer.ChaincodeAction) { a.Response.Status = 500 }
+		})
+	}
+	absent := func(hashed *kvrwset.HashedRWSet) *kvrwset.HashedRWSet {
+		hashed.HashedReads = []*kvrwset.KVReadHash{{KeyHash: secret}}
+		return hashed
+	}
 	nonce := []byte("seen on its way to the orderers")
 	id := sha256.Sum256(append(slices.Clone(nonce), by.serialized(t)...))
 	taken := hex.EncodeToString(id[:])
@@ -246,6 +260,17 @@ func (c *realChain) colluding(t *testing.T, by *party) []colluding {
 			c.chaincode, c.endorsers = "_lifecycle", peers[:2]
 			c.sets = []*rwset.NsReadWriteSet{write(t, "_lifecycle", "namespaces/metadata/"+testnetwork.Chaincode, "x")}
 		}),
+		lone(endorsement, peers[0], puts(put)),
+		lone(ok, peers[3], puts(put, put)), // no effect, see apply.go
+		lone(ok, peers[3], absent(puts(put))),
+		lone(mvcc, peers[3], absent(puts(put))),
+		lone(ok, peers[3], keyPolicy(t, testnetwork.MSPID(2))),
+		lone(endorsement, peers[3], puts(put)),
+		lone(ok, peers[1], puts(put)),
+		lone(ok, peers[1], puts(remove)),
+		lone(ok, peers[3], absent(puts(put))),
+		lone(ok, peers[3], puts(remove, remove)), // none either
+		lone(mvcc, peers[3], absent(puts(put))),
 	}
 }
 

@@ -118,6 +118,7 @@ type call struct {
 	endorsers          []*party
 	at                 time.Time
 	args               [][]byte
+	raw                []byte // instead of a proposal
 	sets               []*rwset.NsReadWriteSet
 
 	header   func(*common.ChannelHeader)   // changes it before anything is derived from it
@@ -151,6 +152,9 @@ func (c call) envelope(t testing.TB) []byte {
 	proposal := marshal(t, &peer.ChaincodeProposalPayload{Input: marshal(t, &peer.ChaincodeInvocationSpec{ChaincodeSpec: &peer.ChaincodeSpec{
 		ChaincodeId: &peer.ChaincodeID{Name: c.chaincode}, Input: &peer.ChaincodeInput{Args: c.args},
 	}})})
+	if c.raw != nil {
+		proposal = c.raw
+	}
 	hash := sha256.Sum256(slices.Concat(header.GetChannelHeader(), endorsedHeader, proposal))
 	action := &peer.ChaincodeAction{
 		ChaincodeId: &peer.ChaincodeID{Name: c.chaincode, Version: "1"}, Response: &peer.Response{Status: 200, Payload: []byte("answer")},

@@ -84,34 +84,40 @@ func (u *updates) scan(namespace string, q *kvrwset.RangeQueryInfo) ([]entry, er
 	return present, nil
 }
 
-// sameHashes compares the summary that a query kept of many results with that of those there are (Fabric: rwsetutil,
-// RangeQueryResultsHelper). A peer compares while it builds; what it finds that way differs at the end as well.
+// sameHashes compares the summary that a query kept of many results with that of those there are. A peer compares while it builds; what
+// it finds that way differs at the end as well.
 func sameHashes(want *kvrwset.QueryReadsMerkleSummary, present []entry) (bool, error) {
 	if want.GetMaxDegree() < 2 {
 		return false, faultf("range query", fmt.Sprintf("degree %d", want.GetMaxDegree()), "must be at least 2: a peer stops at it")
 	}
-	tree := merkle{degree: int(want.GetMaxDegree()), top: 1, levels: map[uint32][][]byte{}}
+	top, hashes, err := summarize(int(want.GetMaxDegree()), present)
+	return top > 0 && want.GetMaxLevel() == top && slices.EqualFunc(want.GetMaxLevelHashes(), hashes, bytes.Equal), err
+}
+
+// summarize returns the highest level of the tree over results, and its hashes (Fabric: rwsetutil, RangeQueryResultsHelper); level 0
+// when there are so few that they would not have been hashed.
+func summarize(degree int, present []entry) (top uint32, hashes [][]byte, err error) {
+	tree := merkle{degree: degree, top: 1, levels: map[uint32][][]byte{}}
 	var pending []*kvrwset.KVRead
 	for i, p := range present {
 		block, n := binary.Uvarint(p.version)
 		tx, _ := binary.Uvarint(p.version[n:])
 		pending = append(pending, &kvrwset.KVRead{Key: p.key, Version: &kvrwset.Version{BlockNum: block, TxNum: tx}})
-		full := len(pending) > tree.degree
-		if last := i == len(present)-1 && len(tree.levels) > 0; !full && !last {
+		if rest := i == len(present)-1 && len(tree.levels) > 0; len(pending) <= degree && !rest {
 			continue
 		}
 		encoded, err := proto.Marshal(&kvrwset.QueryReads{KvReads: pending})
 		if err != nil {
-			return false, err
+			return 0, nil, err
 		}
 		tree.add(encoded)
 		pending = nil
 	}
 	if len(tree.levels) == 0 {
-		return false, nil // so few results would not have been hashed
+		return 0, nil, nil
 	}
 	tree.finish()
-	return want.GetMaxLevel() == tree.top && slices.EqualFunc(want.GetMaxLevelHashes(), tree.levels[tree.top], bytes.Equal), nil
+	return tree.top, tree.levels[tree.top], nil
 }
 
 // merkle is the tree over the results of a range query, of which only the ends of full nodes are kept.

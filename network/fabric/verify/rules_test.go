@@ -162,6 +162,10 @@ func TestStricterThanFabric(t *testing.T) {
 			c.by = w.member(1, "client", func(c *x509.Certificate) { c.NotBefore = now.Add(time.Hour) })
 		}, "creator"},
 		{"a refusal that was endorsed", func(c *call) { c.action = func(a *peer.ChaincodeAction) { a.Response.Status = 500 } }, "response.status"},
+		{"a definition that was refused", func(c *call) {
+			c.chaincode, c.action = "_lifecycle", func(a *peer.ChaincodeAction) { a.Response.Status = 500 }
+			c.sets = append(c.sets, write(t, "_lifecycle", "namespaces/metadata/other", "x"))
+		}, "response.status"},
 		{"endorsers saw somebody else", func(c *call) { c.proposer = w.admins[0] }, "creator"},
 		{"a key twice", func(c *call) {
 			c.sets = append(c.sets, set(t, ccName, &kvrwset.KVRWSet{Writes: []*kvrwset.KVWrite{{Key: "a", Value: []byte("1")}, {Key: "a", Value: []byte("2")}}}))
