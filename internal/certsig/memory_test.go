@@ -12,4 +12,3 @@ func TestTheMemoryIsBounded(t *testing.T) {
 		t.Errorf("%d signatures are remembered", n)
 	}
 }
-

@@ -111,3 +111,63 @@ func TestFsyncSkippedNothingAcknowledgedIsGoneAfterAReset(t *testing.T) {
 		}
 	}
 }
+
+// Raio 2025: two transient write errors left a log with tiles missing, which nobody noticed until clients asked for them. Here a write
+// error ends the process's hold on the ledger; whoever opens it again finds all that was acknowledged, and nothing is missing in between.
+func TestRaio2025TwoTransientWriteErrorsLeaveNothingMissing(t *testing.T) {
+	s := newStory(t, 4)
+	for first := int64(0); first < 12; first++ {
+		for second := int64(0); second < 4; second++ {
+			clear(s.results)
+			disk := vfs.NewCrashableMem()
+			o := Options{Dir: "/ledger", TickInterval: testTick, Log: slog.New(slog.DiscardHandler)}
+			fired := 0
+			for _, turn := range []int64{first, second, 1 << 30} {
+				f := &faulty{}
+				f.left.Store(turn)
+				o.fs = errorfs.Wrap(disk, f)
+				node, err := Open(o)
+				if err == nil {
+					err = s.tell(t.Context(), node.Connect(wire.RoleAdministrator), node.Connect(wire.RoleOperator))
+				}
+				if f.fired.Load() {
+					fired++
+				} else if err != nil {
+					t.Fatalf("writes %d and %d fail: %v without a fault", first, second, err)
+				}
+				// The process ends, and with it its lock; what it has written stays.
+				disk = disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})
+				if node != nil {
+					_ = node.Close() // it may well fail
+				}
+			}
+			if fired == 0 {
+				t.Fatalf("writes %d and %d did not fail", first, second)
+			}
+			o.fs = disk
+			node := open(t, o)
+			s.check(t, node)
+			if len(s.results) != len(s.args) {
+				t.Fatalf("writes %d and %d fail: %d of %d certificates are acknowledged", first, second, len(s.results), len(s.args))
+			}
+			var blocks uint64
+			height, err := node.height()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := node.Connect(wire.RoleAuditor).Blocks(t.Context(), 0, func(b *network.Block) error {
+				if b.Number != blocks {
+					return errors.New("a block is missing")
+				}
+				if blocks++; blocks == height {
+					return errEnough
+				}
+				return nil
+			}); !errors.Is(err, errEnough) {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+var errEnough = errors.New("enough")
