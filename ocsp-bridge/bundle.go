@@ -223,6 +223,10 @@ func (d *draft) check(data []byte) error {
 	if errors.Is(err, bundle.ErrStale) {
 		return unavailable(err)
 	}
+	if errors.Is(err, bundle.ErrIncomplete) {
+		// docs/decisions/0008: rules and SCTs of other logs leave open what only its absent precertificate could tell.
+		return wire.Errorf(wire.FailedPrecondition, "serial", d.serial.String(), "must be the serial number of a certificate whose status can be proven offline; ask OCSP about this one: %v", err)
+	}
 	if err != nil {
 		return fmt.Errorf("certificate %s: a bundle was made that does not verify: %w", d.serial, err)
 	}

@@ -94,6 +94,8 @@ func (c *comparison) askBundle(ctx context.Context, b *bridge, s *subject) (outc
 		return later, nil
 	case notFound(err) && !b.covers(s):
 		return nothing, nil
+	case errors.As(err, &answer) && answer.code == http.StatusConflict:
+		return nothing, nil // it says that no bundle can show this certificate's status (docs/decisions/0008)
 	case err != nil:
 		return differs(KindMissing, err.Error())
 	}
