@@ -18,8 +18,12 @@ import (
 // The organisations asked at once execute in parallel, which the gateway's own way does not do.
 const (
 	// hedgeAfter is what a small transaction may take to be endorsed before others are asked, hedgePerKB what each kB adds.
-	hedgeAfter = 700 * time.Millisecond
-	hedgePerKB = time.Millisecond
+	// When endorsing lately took as long as that, everybody is busy and not one of them frozen, and to ask more of them would
+	// make all of them slower: then others are asked after hedgeFactor times what was usual, hedgeMost at most.
+	hedgeAfter  = 700 * time.Millisecond
+	hedgePerKB  = time.Millisecond
+	hedgeFactor = 3
+	hedgeMost   = 2500 * time.Millisecond
 
 	firstAvoidance = 5 * time.Second // doubled at each recurrence
 	lastAvoidance  = time.Minute
@@ -34,6 +38,7 @@ type endorserChoice struct {
 	need    int                  // how many of them make a majority with the own one
 	turn    int                  // rotates who is asked, to spread the work
 	avoided map[string]avoidance // organisations that kept others waiting
+	usual   float64              // moving average of what endorsing took, as a share of allowance
 }
 
 type avoidance struct {
@@ -86,6 +91,27 @@ func (c *endorserChoice) sets(now time.Time) (first []string, instead [][]string
 		instead = append(instead, set)
 	}
 	return first, instead
+}
+
+// allowance is what endorsing an argument of so many bytes may take on a network that is not busy.
+func allowance(bytes int) time.Duration {
+	return hedgeAfter + time.Duration(bytes>>10)*hedgePerKB
+}
+
+// took notes how long a set of endorsers took for an argument.
+func (c *endorserChoice) took(d time.Duration, bytes int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	const weight = 0.2 // of the newest
+	c.usual += weight * (float64(d)/float64(allowance(bytes)) - c.usual)
+}
+
+// hedge is when to ask others too.
+func (c *endorserChoice) hedge(bytes int) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	allowed := allowance(bytes)
+	return max(allowed, min(hedgeMost, time.Duration(hedgeFactor*c.usual*float64(allowed))))
 }
 
 func boolInt(b bool) int {
@@ -148,7 +174,11 @@ func (l *Ledger) endorseOnce(ctx context.Context, function string, arg []byte) (
 	answers := make(chan attempt, 1+len(instead))
 	ask := func(set []string) {
 		go func() {
+			begin := time.Now()
 			envelope, err := l.endorseBy(ctx, function, arg, set)
+			if err == nil {
+				l.endorsers.took(time.Since(begin), len(arg))
+			}
 			answers <- attempt{set, envelope, err}
 		}()
 	}
@@ -161,7 +191,7 @@ func (l *Ledger) endorseOnce(ctx context.Context, function string, arg []byte) (
 		running += len(instead)
 		instead = nil
 	}
-	hedge := time.NewTimer(hedgeAfter + time.Duration(len(arg)>>10)*hedgePerKB)
+	hedge := time.NewTimer(l.endorsers.hedge(len(arg)))
 	defer hedge.Stop()
 	var slow []string // who keeps the others waiting, or cannot be reached
 	var firstErr error
