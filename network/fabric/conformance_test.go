@@ -177,7 +177,7 @@ func (f *fabricLedger) testTampered(t *testing.T) {
 		t.Errorf("what it endorsed alone: %v, want an ENDORSEMENT_POLICY_FAILURE in a block", err)
 	}
 	operator := f.lend(t, 1, wire.RoleOperator, "")
-	must(t, f.AwaitLevel(t.Context()))
+	nettest.Level(t, f.Network, func() { insist(t, operator, wire.FnRead, cctest.ReadArg(wire.ConsortiumKey)) })
 	if v := read(t, operator, wire.CAKey(planted.ID)); v != nil {
 		t.Errorf("it planted %x", v)
 	}

@@ -106,8 +106,8 @@ func (c *realChain) transact(t *testing.T) {
 	for org := 1; org <= 3; org++ {
 		insist(t, c.connect(t, org, testnetwork.Admin), wire.FnRegisterCA, ca.RegisterArg(testnetwork.MSPID(1)))
 	}
-	must(t, c.net.AwaitLevel(t.Context()))
 	operator := c.connect(t, 1, testnetwork.Operator)
+	nettest.Level(t, c.net, func() { insist(t, operator, wire.FnRead, cctest.ReadArg(wire.ConsortiumKey)) })
 	der, cert := ca.Issue(t)
 	insist(t, operator, wire.FnIssue, ca.IssueArg(der))
 	var wg sync.WaitGroup
