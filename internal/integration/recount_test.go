@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 
+	ct "github.com/google/certificate-transparency-go"
+	ctx509 "github.com/google/certificate-transparency-go/x509"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
@@ -26,7 +28,7 @@ type recount struct {
 type logCount struct {
 	leaves [][32]byte
 	seen   map[string]uint64 // DER -> index
-	keys   map[string]bool   // SubjectPublicKeyInfo
+	keys   map[string]bool   // kind of entry and SubjectPublicKeyInfo
 }
 
 var errEnough = errors.New("enough blocks")
@@ -107,14 +109,19 @@ func (r *recount) applyIssue(tx *network.Tx) error {
 		if err != nil {
 			return err
 		}
-		if log.keys[string(cert.RawSubjectPublicKeyInfo)] {
-			return fmt.Errorf("certificate %x is the second for one request", cert.SerialNumber)
+		pre, err := ctleaf.IsPrecert(der)
+		if err != nil {
+			return err
 		}
-		log.keys[string(cert.RawSubjectPublicKeyInfo)] = true
+		kind := map[bool]string{true: "precertificate", false: "certificate"}[pre]
+		if log.keys[kind+string(cert.RawSubjectPublicKeyInfo)] {
+			return fmt.Errorf("%s %x is the second for one request", kind, cert.SerialNumber)
+		}
+		log.keys[kind+string(cert.RawSubjectPublicKeyInfo)] = true
 		if e.Index != uint64(len(log.leaves)) {
 			return fmt.Errorf("index %d assigned, the log has %d leaves", e.Index, len(log.leaves))
 		}
-		hash, err := ctleaf.Hash(e.Index, e.Time, der)
+		hash, err := leafHash(arg.CAID, &e, der, pre)
 		if err != nil || !bytes.Equal(hash[:], e.LeafHash) {
 			return fmt.Errorf("leaf %d hashes to %x, recorded %x (%w)", e.Index, hash, e.LeafHash, err)
 		}
@@ -122,6 +129,25 @@ func (r *recount) applyIssue(tx *network.Tx) error {
 		log.leaves = append(log.leaves, hash)
 	}
 	return nil
+}
+
+// leafHash is of the entry that certificate transparency's own library gives a precertificate, and of this project's for a certificate.
+func leafHash(ca wire.CAID, e *wire.LogEntry, der []byte, pre bool) ([32]byte, error) {
+	if !pre {
+		return ctleaf.Hash(e.Index, e.Time, der)
+	}
+	precert, err := ctx509.ParseCertificate(der)
+	if ctx509.IsFatal(err) {
+		return [32]byte{}, err
+	}
+	tbs, err := ctx509.RemoveCTPoison(precert.RawTBSCertificate)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	return ct.LeafHashForLeaf(&ct.MerkleTreeLeaf{LeafType: ct.TimestampedEntryLeafType, TimestampedEntry: &ct.TimestampedEntry{
+		Timestamp: uint64(e.Time), EntryType: ct.PrecertLogEntryType, Extensions: ctleaf.Extensions(e.Index)[2:],
+		PrecertEntry: &ct.PreCert{IssuerKeyHash: ca, TBSCertificate: tbs},
+	}})
 }
 
 // checkHeads compares every log's root, computed by golang.org/x/mod's tree, with its head on the ledger.
