@@ -93,6 +93,9 @@ func (f *fabricLedger) register(t *testing.T) *cctest.CA {
 		insist(t, admin, wire.FnRegisterCA, ca.RegisterArg(testnetwork.MSPID(1)))
 		must(t, admin.Close())
 	}
+	// The last vote is committed at the voter's peer; the operator's may be a block behind, and its word counts.
+	operator := f.lend(t, 1, wire.RoleOperator, "")
+	eventually(t, "the CA at the operator's peer", func() bool { return read(t, operator, wire.CAKey(ca.ID)) != nil })
 	return ca
 }
 

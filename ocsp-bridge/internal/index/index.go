@@ -91,7 +91,7 @@ func Open(opts Options) (*Index, error) {
 	}
 	cache := pebble.NewCache(cacheBytes)
 	defer cache.Unref()
-	db, err := pebble.Open(opts.Dir, storeOptions(cache, opts.Log))
+	db, err := openStore(opts.Dir, func() *pebble.Options { return storeOptions(cache, opts.Log) })
 	if err != nil {
 		return nil, fmt.Errorf("index: open %s (it is derived: delete it and it is rebuilt from the ledger): %w", opts.Dir, err)
 	}
