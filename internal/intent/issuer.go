@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/certsig"
 )
 
 // checkIssuer accepts cert if one of a CA's certificates has issued it, as the contract does: expired or not, for a revocation is never too
@@ -34,7 +35,7 @@ func checkIssuedBy(cert, issuer *x509.Certificate) error {
 	if len(cert.AuthorityKeyId) > 0 && len(issuer.SubjectKeyId) > 0 && !bytes.Equal(cert.AuthorityKeyId, issuer.SubjectKeyId) {
 		return invalid("cert.authority_key_id", hex.EncodeToString(cert.AuthorityKeyId), "must be the issuing CA's subject key identifier, %x", issuer.SubjectKeyId)
 	}
-	if err := cert.CheckSignatureFrom(issuer); err != nil {
+	if err := certsig.Check(cert, issuer); err != nil {
 		return invalid("cert.signature", cert.SignatureAlgorithm.String(), "must verify with the key of the issuing CA: %v", err)
 	}
 	return nil

@@ -5,7 +5,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/hyperledger/fabric-protos-go-apiv2/peer"
+	"github.com/hyperledger/fabric-protos-go-apiv2/common"
 
 	"github.com/certanchor/certanchor/network"
 )
@@ -13,14 +13,9 @@ import (
 // Blocks implements network.Ledger. Consecutive blocks must form a chain: a peer that was replaced by one of another channel
 // of the same name is noticed at the first block.
 func (l *Ledger) Blocks(ctx context.Context, from uint64, fn func(*network.Block) error) error {
-	inner, cancel := l.untilClosed(ctx)
-	defer cancel()
-	var (
-		last  []byte // hash of the block before
-		fnErr error
-	)
-	err := l.follow(inner, from, fullBlocks, func(r *peer.DeliverResponse) error {
-		block, err := parseBlock(r.GetBlock(), l.cfg.Chaincode)
+	var last []byte // hash of the block before
+	return l.RawBlocks(ctx, from, func(raw *common.Block) error {
+		block, err := parseBlock(raw, l.cfg.Chaincode)
 		if err == nil && last != nil && !bytes.Equal(block.PrevHash, last) {
 			err = fmt.Errorf("block %d names %x as its predecessor, which has hash %x", block.Number, block.PrevHash, last)
 		}
@@ -28,17 +23,6 @@ func (l *Ledger) Blocks(ctx context.Context, from uint64, fn func(*network.Block
 			return &network.UnavailableError{Stage: "read blocks", Err: err}
 		}
 		last = block.Hash
-		fnErr = fn(block)
-		return fnErr
+		return fn(block)
 	})
-	switch {
-	case fnErr != nil:
-		return fnErr
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case inner.Err() != nil:
-		return l.unavailable(inner, "read blocks", err)
-	default:
-		return err
-	}
 }
