@@ -2,8 +2,10 @@ package index
 
 import (
 	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	crand "crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -19,11 +21,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/transparency-dev/merkle/compact"
-
-	"github.com/certanchor/certanchor/chaincode/cctest"
 	"github.com/certanchor/certanchor/chaincode/wire"
-	"github.com/certanchor/certanchor/internal/ctleaf"
 	"github.com/certanchor/certanchor/internal/status"
 	"github.com/certanchor/certanchor/network"
 )
@@ -41,137 +39,6 @@ const (
 	smallCerts = 10_000
 	lookups    = 100_000
 )
-
-// synthetic makes the blocks of a ledger of any size, with as much memory as one block needs. The n-th certificate has the serial number
-// largeSerial(n); every hundredth is revoked one block later.
-type synthetic struct {
-	genesis     *chain
-	ca          *cctest.CA
-	now         wire.Millis
-	log, status *compact.Range
-	last        []wire.CertRecord // of the block before
-	queue       [][sha256.Size]byte
-	number      uint64
-	prev        []byte
-	epoch       int64
-	next        int // certificate
-	random      *rand.ChaCha8
-}
-
-func newSynthetic(b *testing.B) *synthetic {
-	c := newChain(b)
-	s := &synthetic{
-		genesis: c, ca: c.ca, now: wire.MillisOf(c.now), log: ranges.NewEmptyRange(0), status: ranges.NewEmptyRange(0),
-		number: uint64(len(c.blocks)), prev: c.blocks[len(c.blocks)-1].Hash, random: rand.NewChaCha8([32]byte{1}),
-	}
-	s.queue = append(s.queue, c.queue[0].Hash())
-	return s
-}
-
-func largeSerial(n int) wire.Serial {
-	sum := sha256.Sum256(binary.BigEndian.AppendUint64([]byte("serial"), uint64(n)))
-	sum[0] = 0x40 | sum[0]&0x3f
-	return sum[:16]
-}
-
-// block is the next one.
-func (s *synthetic) block(b *testing.B) *network.Block {
-	s.now += 200
-	txs := []network.Tx{s.revoke()}
-	txs = append(txs, s.issue(b))
-	if s.number%largeTicks == 0 {
-		txs = append(txs, s.integrate(b), s.tick())
-	}
-	for i := range txs {
-		txs[i].Valid, txs[i].Time, txs[i].ID = true, s.now.Time(), strconv.FormatUint(s.number, 10)
-	}
-	hash := sha256.Sum256(binary.BigEndian.AppendUint64(slices.Clone(s.prev), s.number))
-	block := &network.Block{Number: s.number, PrevHash: s.prev, Hash: hash[:], Txs: txs}
-	s.number, s.prev = s.number+1, hash[:]
-	return block
-}
-
-func (s *synthetic) issue(b *testing.B) network.Tx {
-	res, ders := &wire.IssueResult{V: 1}, make([][]byte, largeBatch)
-	var writes []network.Write
-	s.last = s.last[:0]
-	noise := make([]byte, noiseLen)
-	for i := range ders {
-		if _, err := s.random.Read(noise[:*largeNoise]); err != nil {
-			b.Fatal(err)
-		}
-		serial, index := largeSerial(s.next), s.log.End()
-		ders[i] = webCertOf(serial, s.next, slices.Clone(noise))
-		leaf, err := ctleaf.X509(index, s.now, ders[i])
-		if err != nil {
-			b.Fatal(err)
-		}
-		hash := ctleaf.HashLeaf(leaf)
-		if err := s.log.Append(hash[:], nil); err != nil {
-			b.Fatal(err)
-		}
-		f, err := fieldsOf(ders[i])
-		if err != nil {
-			b.Fatal(err)
-		}
-		entry := wire.LogEntry{Index: index, Time: s.now, LeafHash: hash[:]}
-		rec := wire.CertRecord{V: 1, State: wire.CertValid, StatusTime: s.now, Final: &entry, SPKIHash: f.spkiHash[:], NotAfter: f.notAfter}
-		s.last, s.next = append(s.last, rec), s.next+1
-		writes = append(writes, network.Write{Key: wire.CertKey(s.ca.ID, serial), Value: wire.Encode(&rec)})
-		res.Entries = append(res.Entries, entry)
-	}
-	root, err := rootOf(s.log)
-	if err != nil {
-		b.Fatal(err)
-	}
-	writes = append(writes, network.Write{Key: wire.LogHeadKey(s.ca.ID), Value: wire.Encode(&wire.LogHead{V: 1, Size: s.log.End(), Root: root[:], Time: s.now})})
-	return network.Tx{Function: wire.FnIssue, Arg: wire.Encode(wire.NewIssueArg(s.ca.ID, ders)), Result: wire.Encode(res), Writes: sorted(writes)}
-}
-
-// revoke is about the certificates of the block before.
-func (s *synthetic) revoke() network.Tx {
-	tx := network.Tx{Function: wire.FnSetStatus}
-	for i := 0; i < len(s.last); i += largeRatio {
-		rec, serial := s.last[i], largeSerial(s.next-len(s.last)+i)
-		rec.State, rec.Reason, rec.StatusTime, rec.Change = wire.CertRevoked, wire.Superseded, s.now, 1
-		leaf := &wire.StatusLeaf{
-			V: 1, Kind: wire.LeafCert, CAID: s.ca.ID, Serial: serial, Change: 1, State: uint(rec.State), Reason: rec.Reason, Time: rec.StatusTime,
-		}
-		s.queue = append(s.queue, leaf.Hash())
-		tx.Writes = append(tx.Writes,
-			network.Write{Key: wire.CertKey(s.ca.ID, serial), Value: wire.Encode(&rec)}, network.Write{Key: wire.PendingKey(leaf.Hash()), Value: wire.Encode(leaf)})
-	}
-	tx.Writes = sorted(tx.Writes)
-	return tx
-}
-
-func (s *synthetic) integrate(b *testing.B) network.Tx {
-	arg := &wire.IntegrateArg{V: 1, Size: s.status.End()}
-	var writes []network.Write
-	for _, hash := range s.queue {
-		if err := s.status.Append(hash[:], nil); err != nil {
-			b.Fatal(err)
-		}
-		arg.Leaves = append(arg.Leaves, slices.Clone(hash[:]))
-		writes = append(writes, network.Write{Key: wire.PendingKey(hash)})
-	}
-	s.queue = nil
-	root, err := rootOf(s.status)
-	if err != nil {
-		b.Fatal(err)
-	}
-	writes = append(writes, network.Write{Key: wire.StatusHeadKey, Value: wire.Encode(&wire.StatusHead{
-		V: 1, Size: s.status.End(), Root: root[:], Time: s.now, MSP: "Org1MSP",
-	})})
-	return network.Tx{Function: wire.FnIntegrate, Arg: wire.Encode(arg), Writes: sorted(writes)}
-}
-
-func (s *synthetic) tick() network.Tx {
-	s.epoch++
-	return network.Tx{Function: wire.FnTick, Writes: []network.Write{
-		{Key: wire.ClockKey(s.epoch), Value: wire.Encode(&wire.Clock{V: 1, Epoch: s.epoch, Time: s.now})},
-	}}
-}
 
 // largeIndex builds an index of so many certificates in dir. Blocks are made beside their application, on another core if there is one.
 func largeIndex(b *testing.B, dir string, certs int) (caID wire.CAID, rate float64) {
@@ -210,9 +77,10 @@ type laid struct {
 
 // measured is what a process of its own finds about two indexes.
 type measured struct {
-	Open, Changed time.Duration   // until the large one, which no cache knows, is open; to enumerate what is revoked in it
-	RSS           int             // octets, at most, with the large one alone
-	Large, Small  []time.Duration // of lookups, sorted
+	Open, Changed            time.Duration   // until the large one, which no cache knows, is open; to enumerate what is revoked in it
+	RSS                      int             // octets, at most, with the large one alone
+	Large, Small             []time.Duration // of lookups, sorted
+	LargeSigned, SmallSigned []time.Duration // of lookups with one P-256 signature each, which an answer that nobody has kept costs at least
 }
 
 const largeEnv = "CERTANCHOR_INDEX_LARGE"
@@ -308,22 +176,30 @@ func measure(plan string) error {
 
 // compare asks them by turns, so that what else the machine does meets both.
 func (m *measured) compare(large, small *subject) error {
-	for range 2 {
-		m.Large, m.Small = m.Large[:0], m.Small[:0]
-		for range lookups {
-			l, err := large.look()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
+	if err != nil {
+		return err
+	}
+	digest := sha256.Sum256(nil)
+	for range lookups {
+		for _, of := range []struct {
+			s                *subject
+			lookups, answers *[]time.Duration
+		}{{large, &m.Large, &m.LargeSigned}, {small, &m.Small, &m.SmallSigned}} {
+			took, err := of.s.look()
 			if err != nil {
 				return err
 			}
-			s, err := small.look()
-			if err != nil {
+			began := time.Now()
+			if _, err := ecdsa.SignASN1(crand.Reader, key, digest[:]); err != nil {
 				return err
 			}
-			m.Large, m.Small = append(m.Large, l), append(m.Small, s)
+			*of.lookups, *of.answers = append(*of.lookups, took), append(*of.answers, took+time.Since(began))
 		}
 	}
-	slices.Sort(m.Large)
-	slices.Sort(m.Small)
+	for _, all := range [][]time.Duration{m.Large, m.Small, m.LargeSigned, m.SmallSigned} {
+		slices.Sort(all)
+	}
 	return nil
 }
 
@@ -388,6 +264,8 @@ func BenchmarkLarge(b *testing.B) {
 			b.ReportMetric(percentile(m.Small, p), fmt.Sprintf("p%g-us-small", p))
 		}
 		b.ReportMetric(percentile(m.Large, 99)/percentile(m.Small, 99), "p99-ratio")
+		b.ReportMetric(percentile(m.LargeSigned, 99)/percentile(m.SmallSigned, 99), "p99-ratio-signed")
+		b.ReportMetric(percentile(m.LargeSigned, 50)/percentile(m.SmallSigned, 50), "p50-ratio-signed")
 	}
 }
 
