@@ -44,9 +44,10 @@ type Index struct {
 	closed  bool
 	db      *pebble.DB
 
-	now     atomic.Pointer[moment]
-	changed atomic.Pointer[chan struct{}] // closed, and replaced, whenever now is
-	oldest  atomic.Pointer[[]byte]        // a q key below which no pending change is; nil: not known
+	now       atomic.Pointer[moment]
+	changed   atomic.Pointer[chan struct{}] // closed, and replaced, whenever now is
+	published atomic.Uint64                 // height that Options.Published was told of
+	oldest    atomic.Pointer[[]byte]        // a q key below which no pending change is; nil: not known
 
 	// Owned by Apply's goroutine.
 	trees  map[logID]*compact.Range
