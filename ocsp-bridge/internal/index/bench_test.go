@@ -17,6 +17,7 @@ import (
 	"github.com/certanchor/certanchor/chaincode/cctest"
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/merklelog"
+	"github.com/certanchor/certanchor/internal/status"
 	"github.com/certanchor/certanchor/network"
 )
 
@@ -242,5 +243,34 @@ func BenchmarkStatus(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkEachChanged: what a complete CRL reads for each of its entries.
+func BenchmarkEachChanged(b *testing.B) {
+	const certs, batch = 20000, 200
+	c := newChain(b)
+	for range certs / batch {
+		c.block(c.issue(batch))
+	}
+	for i := range certs / batch {
+		var tx network.Tx
+		for k := range batch {
+			tx.Writes = append(tx.Writes, c.set(int64(i*batch+k), wire.CertRevoked).Writes...)
+		}
+		tx.Writes = sorted(tx.Writes)
+		c.block(tx)
+	}
+	ix := open(b, b.TempDir())
+	apply(b, ix, c.blocks...)
+	if err := ix.db.Flush(); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for n := 0; n < b.N; {
+		if err := ix.EachChanged(c.ca.ID, func(wire.Serial, status.Status, *wire.CertRecord) error { n++; return nil }); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
