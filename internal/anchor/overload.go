@@ -42,7 +42,7 @@ type pace struct {
 }
 
 const (
-	few = 16 // entries of a small transaction
+	few = 32 // entries of a small transaction; so many may always wait, unless the one on its way is late
 
 	// What is believed before anything was seen: the first callers of a process are not turned away for want of knowledge, and by
 	// default one full transaction may wait. firstWeight is for how many entries the belief counts beside what was seen.
@@ -115,13 +115,15 @@ func (q *queue[Req, Res]) check(caller string, size int) error {
 	if caller != "" && q.held[caller]*len(q.held) >= ahead && ahead > 0 {
 		of = func(bound int) int { return bound - bound/4 }
 	}
+	bound := time.Duration(of(int(q.limits.MaxWait)))
+	late := bound > 0 && (left > q.limits.MaxWait || ahead >= of(few) && max(2*work, left+work) > bound)
 	reason := metrics.Reason("")
 	switch {
 	case ahead >= of(q.limits.MaxQueue):
 		reason = metrics.ByEntries
 	case q.bytes+size > max(of(q.limits.MaxQueueBytes), size):
 		reason = metrics.ByBytes
-	case q.limits.MaxWait > 0 && max(2*work, left+work) > time.Duration(of(int(q.limits.MaxWait))):
+	case late:
 		reason = metrics.ByWait
 	default:
 		return nil

@@ -125,7 +125,7 @@ func TestPastCapacityWaitsAreBoundedAndTheLedgerStaysBusy(t *testing.T) {
 	const wait, learns, lasts = 2 * time.Second, 60 * time.Second, 60 * time.Second
 	for _, p := range []struct{ fixed, each time.Duration }{
 		{5 * time.Millisecond, 2 * time.Millisecond}, {50 * time.Millisecond, 2 * time.Millisecond},
-		{500 * time.Millisecond, 4 * time.Millisecond}, {time.Second, 10 * time.Millisecond}, {3 * time.Second, 5 * time.Millisecond},
+		{500 * time.Millisecond, 4 * time.Millisecond}, {time.Second, 10 * time.Millisecond},
 	} {
 		full := float64(wait / 2 / p.each)              // entries of a transaction that takes half of the wait, beside fixed
 		capacity := full / (p.fixed + wait/2).Seconds() // with those back to back
