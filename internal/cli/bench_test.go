@@ -13,6 +13,7 @@ func TestBenchIssueRefusesBeforeItMeasures(t *testing.T) {
 	for want, args := range map[string][]string{
 		`--engine "bogus"`: {"--engine", "bogus"},
 		"--rate 0":         {"--rate", "0"},
+		`--ca-key "dsa"`:   {"--ca-key", "dsa"},
 		"--cas 0":          {"--cas", "0"},
 		"--out: open":      {"--out", filepath.Join(t.TempDir(), "none", "result.json")},
 	} {
