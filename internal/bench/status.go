@@ -61,9 +61,12 @@ type StatusPhase struct {
 
 // Missed says which bounds were not kept; empty: all were.
 func (r *StatusResult) Missed() (missed []string) {
-	for name, p := range map[string]*StatusPhase{"idle": r.Idle, "under load": r.Loaded} {
-		if p != nil && p.Merge.P99 > ms(MergeDelayBound) {
-			missed = append(missed, fmt.Sprintf("merge delay %s: p99 %.0f ms, more than %v", name, p.Merge.P99, MergeDelayBound))
+	for _, c := range []struct {
+		name  string
+		phase *StatusPhase
+	}{{"idle", r.Idle}, {"under load", r.Loaded}} {
+		if c.phase != nil && c.phase.Merge.P99 > ms(MergeDelayBound) {
+			missed = append(missed, fmt.Sprintf("merge delay %s: p99 %.0f ms, more than %v", c.name, c.phase.Merge.P99, MergeDelayBound))
 		}
 	}
 	if d := r.Takeover.longest(); d > ms(TakeoverBound) {
@@ -79,7 +82,7 @@ func (p *StatusPhase) String() string {
 	if p.Issued != nil {
 		s += fmt.Sprintf("\n    issued at the same time: %s", p.Issued)
 	}
-	for what, n := range p.Failed {
+	for what, n := range p.Failed { // seldom more than one
 		s += fmt.Sprintf("\n    %d revocations failed: %s", n, what)
 	}
 	return s
