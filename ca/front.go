@@ -34,7 +34,9 @@ type front struct {
 	server *Server
 	cfg    Submissions
 
-	mu   sync.Mutex // guards what follows
+	asking sync.Mutex // held while the trust list is read; before mu
+
+	mu   sync.Mutex // guards what follows; not held while anything is waited for
 	log  http.Handler
 	rec  *wire.CARecord
 	read time.Time // when rec was read
@@ -120,14 +122,23 @@ func (f *front) handler() (http.Handler, error) {
 	return f.log, nil
 }
 
-// trusted returns the CA's trust list entry.
+// trusted returns the CA's trust list entry. One that is old is read again by one caller; the others go on with it, so that a slow ledger
+// does not keep those waiting whom it has no time for.
 func (f *front) trusted() (*wire.CARecord, error) {
-	s := f.server
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.rec != nil && s.now().Sub(f.read) < trustedFor {
-		return f.rec, nil
+	rec, fresh := f.known()
+	if fresh {
+		return rec, nil
 	}
+	if rec == nil {
+		f.asking.Lock()
+	} else if !f.asking.TryLock() {
+		return rec, nil
+	}
+	defer f.asking.Unlock()
+	if rec, fresh = f.known(); fresh { // another caller was faster
+		return rec, nil
+	}
+	s := f.server
 	ctx, cancel := context.WithTimeout(context.Background(), s.settings.SubmitTimeout)
 	defer cancel()
 	rec, err := s.trustListEntry(ctx)
@@ -137,8 +148,17 @@ func (f *front) trusted() (*wire.CARecord, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.rec, f.read = rec, s.now()
 	return rec, nil
+}
+
+// known is the entry as it was read last; nil: not yet.
+func (f *front) known() (rec *wire.CARecord, fresh bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.rec, f.rec != nil && f.server.now().Sub(f.read) < trustedFor
 }
 
 // gate keeps certificates from the ledger that it would only answer or refuse again. Anybody may submit what is logged, as often as

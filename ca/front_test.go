@@ -307,6 +307,42 @@ func TestOverloadIsRefusedAtTheDoor(t *testing.T) {
 	}
 }
 
+// slowReads is a ledger whose reads wait until they are let go.
+type slowReads struct {
+	network.Ledger
+	waiting chan struct{} // a token for each read that waits
+	hold    chan struct{}
+}
+
+func (l *slowReads) Evaluate(ctx context.Context, function string, arg []byte) ([]byte, error) {
+	l.waiting <- struct{}{}
+	<-l.hold
+	return l.Ledger.Evaluate(ctx, function, arg)
+}
+
+// One caller waits for the trust list, which a slow ledger may take long to give; the others are served by what is known.
+func TestSlowLedgerKeepsOneCallerWaiting(t *testing.T) {
+	g := newGated(t)
+	slow := &slowReads{Ledger: g.server.ledger, waiting: make(chan struct{}, 10), hold: make(chan struct{})}
+	f := &front{server: &Server{ledger: slow, settings: g.server.settings, now: g.server.now, issuer: g.server.issuer}}
+	f.rec, f.read = g.server.front.rec, g.server.front.read.Add(-2*trustedFor)
+	old, done := f.rec, make(chan error, 1)
+	go func() {
+		_, err := f.trusted()
+		done <- err
+	}()
+	<-slow.waiting
+	for range 3 {
+		if rec, err := f.trusted(); err != nil || rec != old {
+			t.Errorf("another caller: %v", err)
+		}
+	}
+	close(slow.hold)
+	if err := <-done; err != nil || f.rec == old || len(slow.waiting) != 0 {
+		t.Errorf("%v, %d more reads, new entry %v", err, len(slow.waiting), f.rec != old)
+	}
+}
+
 func TestHostsAreToldApart(t *testing.T) {
 	for remote, want := range map[string]string{
 		"192.0.2.1:1234": "192.0.2.1", "[::ffff:192.0.2.1]:1": "192.0.2.1", "[2001:db8:1:2:3::4%eth0]:1": "2001:db8:1:2::/64", "@": "@",
