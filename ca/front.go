@@ -1,10 +1,15 @@
 package ca
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -29,7 +34,9 @@ type front struct {
 	server *Server
 	cfg    Submissions
 
-	mu   sync.Mutex // guards what follows
+	asking sync.Mutex // held while the trust list is read; before mu
+
+	mu   sync.Mutex // guards what follows; not held while anything is waited for
 	log  http.Handler
 	rec  *wire.CARecord
 	read time.Time // when rec was read
@@ -39,13 +46,56 @@ type front struct {
 // its refusal and an earlier one.
 const trustedFor = time.Second
 
+// maxSubmission is room for the largest chain that package ctapi takes, in base64.
+const maxSubmission = 10*(wire.MaxCertDER*4/3+16) + 4<<10
+
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h, err := f.handler()
+	release := func() {}
+	if err == nil && r.Method == http.MethodPost {
+		r, release, err = f.door(w, r)
+	}
+	defer release()
 	if err != nil {
 		problem.Write(w, f.server.log, err)
 		return
 	}
 	h.ServeHTTP(w, r)
+}
+
+// door turns away what the ledger has no time for: to verify signatures of what is refused afterwards would take the time that those need
+// who are let in. A request gets its place in the queue when its body is here: a slow one must not keep a place from others.
+func (f *front) door(w http.ResponseWriter, r *http.Request) (_ *http.Request, release func(), err error) {
+	ctx := anchor.WithCaller(r.Context(), "host "+hostOf(r.RemoteAddr))
+	release = func() {}
+	if err := f.server.anchor.Full(ctx); err != nil {
+		return r, release, err
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSubmission))
+	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+		return r, release, err
+	} else if err != nil {
+		return r, release, invalid("body", "", "must be readable: %v", err)
+	}
+	if ctx, release, err = f.server.anchor.Admit(ctx); err != nil {
+		return r, release, err
+	}
+	r = r.WithContext(ctx)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return r, release, nil
+}
+
+// hostOf is who shares the queue with others: an IPv4 address, or the /64 that an IPv6 client has to itself.
+func hostOf(remote string) string {
+	at, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return remote
+	}
+	addr := at.Addr().Unmap().WithZone("")
+	if addr.Is6() {
+		return netip.PrefixFrom(addr, 64).Masked().String()
+	}
+	return addr.String()
 }
 
 func (f *front) handler() (http.Handler, error) {
@@ -72,14 +122,23 @@ func (f *front) handler() (http.Handler, error) {
 	return f.log, nil
 }
 
-// trusted returns the CA's trust list entry.
+// trusted returns the CA's trust list entry. One that is old is read again by one caller; the others go on with it, so that a slow ledger
+// does not keep those waiting whom it has no time for.
 func (f *front) trusted() (*wire.CARecord, error) {
-	s := f.server
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.rec != nil && s.now().Sub(f.read) < trustedFor {
-		return f.rec, nil
+	rec, fresh := f.known()
+	if fresh {
+		return rec, nil
 	}
+	if rec == nil {
+		f.asking.Lock()
+	} else if !f.asking.TryLock() {
+		return rec, nil
+	}
+	defer f.asking.Unlock()
+	if rec, fresh = f.known(); fresh { // another caller was faster
+		return rec, nil
+	}
+	s := f.server
 	ctx, cancel := context.WithTimeout(context.Background(), s.settings.SubmitTimeout)
 	defer cancel()
 	rec, err := s.trustListEntry(ctx)
@@ -89,8 +148,17 @@ func (f *front) trusted() (*wire.CARecord, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.rec, f.read = rec, s.now()
 	return rec, nil
+}
+
+// known is the entry as it was read last; nil: not yet.
+func (f *front) known() (rec *wire.CARecord, fresh bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.rec, f.rec != nil && f.server.now().Sub(f.read) < trustedFor
 }
 
 // gate keeps certificates from the ledger that it would only answer or refuse again. Anybody may submit what is logged, as often as
@@ -112,42 +180,58 @@ const (
 // recorded is ctapi.Config.Recorded.
 func (g *gate) recorded(ctx context.Context, cert *x509.Certificate) (at wire.LogEntry, found bool, err error) {
 	s, now := g.server, g.server.now()
+	known, err := s.front.trusted()
+	if err != nil {
+		return at, false, err
+	}
 	at, found, seen := g.recent.find(cert.Raw)
 	fresh := now.Sub(cert.NotBefore) <= freshFor && !cert.NotAfter.Before(now)
-	if found || fresh && !seen {
+	if found || fresh && !seen && known.State == wire.CAActive {
 		return at, found, nil
 	}
 	serial, err := wire.SerialOf(cert.SerialNumber)
 	if err != nil {
 		return at, false, err
 	}
-	rec, err := g.read(ctx, serial)
+	entry, rec, err := g.read(ctx, serial)
 	if err != nil { // whatever it is about, it is not the certificate
 		return at, false, &network.UnavailableError{Stage: "reading the record of serial " + serial.String(), Err: withoutOutcome(err)}
 	}
 	if at, found, err = ctapi.Recorded(s.issuer.id, rec, cert, now); found {
 		g.recent.add(cert.Raw, at)
 	}
+	// The contract takes no new certificates of a suspended CA, and gives what has a record its place, as ever.
+	if err == nil && rec == nil && entry.State != wire.CAActive {
+		err = wire.Errorf(wire.FailedPrecondition, "ca.state", fmt.Sprint(entry.State), "must be active (%d) to record new certificates", wire.CAActive)
+	}
 	return at, found, err
 }
 
-// read returns a certificate's record, nil if there is none.
-func (g *gate) read(ctx context.Context, serial wire.Serial) (*wire.CertRecord, error) {
+// read returns the trust list entry and a certificate's record, nil if there is none, as they are at one moment.
+func (g *gate) read(ctx context.Context, serial wire.Serial) (*wire.CARecord, *wire.CertRecord, error) {
+	id := g.server.issuer.id
 	if err := g.server.anchor.Down(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	select {
 	case g.reads <- struct{}{}:
 		defer func() { <-g.reads }()
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	}
-	values, err := g.server.readState(ctx, wire.CertKey(g.server.issuer.id, serial))
-	if err != nil || values[0] == nil {
-		return nil, err
+	values, err := g.server.readState(ctx, wire.CAKey(id), wire.CertKey(id, serial))
+	if err != nil {
+		return nil, nil, err
+	}
+	entry := new(wire.CARecord) // never taken off the trust list
+	if err := wire.Decode(values[0], entry); err != nil {
+		return nil, nil, err
+	}
+	if values[1] == nil {
+		return entry, nil, nil
 	}
 	rec := new(wire.CertRecord)
-	return rec, wire.Decode(values[0], rec)
+	return entry, rec, wire.Decode(values[1], rec)
 }
 
 // Submit implements ctapi.Submitter.

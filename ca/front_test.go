@@ -18,6 +18,9 @@ import (
 
 	"github.com/certanchor/certanchor/chaincode/cctest"
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/anchor/anchortest"
+	"github.com/certanchor/certanchor/internal/caapi"
+	"github.com/certanchor/certanchor/internal/problem"
 	"github.com/certanchor/certanchor/internal/sct"
 	"github.com/certanchor/certanchor/network"
 )
@@ -234,5 +237,118 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 	}
 	if _, found, _ := r.find(der(0)); found {
 		t.Error("the oldest is still remembered")
+	}
+}
+
+// Anybody may submit, also while the CA is suspended: what the contract would refuse for that costs no transaction, and what it has
+// promised a place is given one.
+func TestSuspendedCAsFrontRefusesBeforeItSubmits(t *testing.T) {
+	g := newGated(t)
+	ca := g.elsewhere()
+	known, _ := ca.Issue(t, shortLived)
+	pre, _, final := ca.Precert(t, shortLived)
+	promised, _ := final(cctest.SCTList())
+	g.costs("before", known, false, true, 1, 0)
+	g.costs("precertificate before", pre, true, true, 1, 0)
+	admin := g.node.Connect(wire.RoleAdministrator)
+	if _, err := admin.Submit(t.Context(), wire.FnDecide, ca.SuspendArg(1)); err != nil {
+		t.Fatal(err)
+	}
+	g.move(2 * trustedFor)
+	fresh, _ := ca.Issue(t, shortLived)
+	g.costs("new", fresh, false, false, 0, 1)
+	g.costs("new, again", fresh, false, false, 0, 1)
+	g.costs("recorded", known, false, true, 0, 0)
+	g.costs("certificate of a recorded precertificate", promised, false, true, 1, 1)
+	g.forget()
+	g.costs("recorded and forgotten", known, false, true, 0, 1)
+	code, h, b := g.call("POST", "/ct/v1/add-chain", body(t, map[string][][]byte{"chain": {fresh, ca.DER}}), nil)
+	if p := asProblem(t, b); code != http.StatusBadRequest || p.Field != "ca.state" || h.Get("Retry-After") != "" {
+		t.Errorf("%d %s", code, b)
+	}
+	if _, err := admin.Submit(t.Context(), wire.FnDecide, ca.ResumeArg(2)); err != nil {
+		t.Fatal(err)
+	}
+	// What was known of the CA is old by a moment: the look says better.
+	g.costs("after it was resumed", fresh, false, true, 1, 1)
+}
+
+// Past capacity a submission is refused before its body is read, let alone its signature verified.
+func TestOverloadIsRefusedAtTheDoor(t *testing.T) {
+	hold := make(chan struct{})
+	g := newGated(t)
+	if _, err := g.server.front.handler(); err != nil {
+		t.Fatal(err)
+	}
+	g.ledger.Plan(func(string) anchortest.Fault {
+		<-hold
+		return anchortest.None
+	})
+	ca := g.elsewhere()
+	der, _ := ca.Issue(t, shortLived)
+	sent, done := g.ledger.Sent(), make(chan error, 1)
+	go func() { done <- g.add(der, false) }()
+	waitFor(t, "a transaction", func() bool { return g.ledger.Sent() == sent+1 })
+	g.later.Add(int64(7 * time.Second)) // for this long it has been on its way, as far as the bridge knows
+	code, h, b := g.call("POST", "/ct/v1/add-chain", "this is not read", nil)
+	if p := asProblem(t, b); code != http.StatusServiceUnavailable || p.Code != problem.CodeUnavailable || h.Get("Retry-After") != "7" {
+		t.Errorf("%d, Retry-After %q: %s", code, h.Get("Retry-After"), b)
+	}
+	before := len(g.server.book.bySerial)
+	if code, h, b := g.call("POST", caapi.PathCertificates, serverRequest(t), nil); code != http.StatusServiceUnavailable || h.Get("Retry-After") != "7" || len(g.server.book.bySerial) != before {
+		t.Errorf("a request to sign: %d, Retry-After %q: %s", code, h.Get("Retry-After"), b)
+	}
+	close(hold)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if code, _, b := g.call("POST", "/ct/v1/add-chain", "this is read", nil); code != http.StatusBadRequest {
+		t.Errorf("when the ledger has time again: %d %s", code, b)
+	}
+}
+
+// slowReads is a ledger whose reads wait until they are let go.
+type slowReads struct {
+	network.Ledger
+	waiting chan struct{} // a token for each read that waits
+	hold    chan struct{}
+}
+
+func (l *slowReads) Evaluate(ctx context.Context, function string, arg []byte) ([]byte, error) {
+	l.waiting <- struct{}{}
+	<-l.hold
+	return l.Ledger.Evaluate(ctx, function, arg)
+}
+
+// One caller waits for the trust list, which a slow ledger may take long to give; the others are served by what is known.
+func TestSlowLedgerKeepsOneCallerWaiting(t *testing.T) {
+	g := newGated(t)
+	slow := &slowReads{Ledger: g.server.ledger, waiting: make(chan struct{}, 10), hold: make(chan struct{})}
+	f := &front{server: &Server{ledger: slow, settings: g.server.settings, now: g.server.now, issuer: g.server.issuer}}
+	f.rec, f.read = g.server.front.rec, g.server.front.read.Add(-2*trustedFor)
+	old, done := f.rec, make(chan error, 1)
+	go func() {
+		_, err := f.trusted()
+		done <- err
+	}()
+	<-slow.waiting
+	for range 3 {
+		if rec, err := f.trusted(); err != nil || rec != old {
+			t.Errorf("another caller: %v", err)
+		}
+	}
+	close(slow.hold)
+	if err := <-done; err != nil || f.rec == old || len(slow.waiting) != 0 {
+		t.Errorf("%v, %d more reads, new entry %v", err, len(slow.waiting), f.rec != old)
+	}
+}
+
+func TestHostsAreToldApart(t *testing.T) {
+	for remote, want := range map[string]string{
+		"192.0.2.1:1234": "192.0.2.1", "[::ffff:192.0.2.1]:1": "192.0.2.1", "[2001:db8:1:2:3::4%eth0]:1": "2001:db8:1:2::/64", "@": "@",
+	} {
+		if got := hostOf(remote); got != want {
+			t.Errorf("%s: %s, want %s", remote, got, want)
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/anchor"
 	"github.com/certanchor/certanchor/internal/caapi"
 	"github.com/certanchor/certanchor/internal/problem"
 	"github.com/certanchor/certanchor/network"
@@ -60,27 +61,41 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 			return s.repeat(ctx, e, request)
 		}
 	}
-	cert, err := s.signChecked(ctx, r)
+	csr, err := s.checked(r)
 	if err != nil {
 		return nil, err
 	}
-	serial, err := wire.SerialOf(cert.SerialNumber)
+	// Nothing is signed that could not be journalled, or that the ledger could not take.
+	if err := s.journal.health(); err != nil {
+		return nil, err
+	}
+	ctx, release, err := s.admit(anchor.WithCaller(ctx, "client "+r.Client))
 	if err != nil {
 		return nil, err
 	}
-	rec := &record{Kind: kindSigned, Serial: serial, Cert: cert.Raw, Client: r.Client, Profile: r.Profile, Request: request[:]}
+	defer release()
+	s.step(stepChecked)
+	cert, err := s.issuer.sign(r.CSR, csr, r.Profile)
+	if err != nil {
+		return nil, err
+	}
+	s.step(stepSigned)
+	rec := &record{Kind: kindSigned, Cert: cert.Raw, Client: r.Client, Profile: r.Profile, Request: request[:]}
 	if r.IdempotencyKey != "" {
 		rec.Key = key[:]
+	}
+	if rec.Serial, err = wire.SerialOf(cert.SerialNumber); err != nil {
+		return nil, err
 	}
 	if err := s.note(rec); err != nil {
 		return nil, fmt.Errorf("couldn't journal the certificate, which is dropped: %w", err)
 	}
 	s.step(stepJournalled)
-	return s.bring(ctx, s.book.findSerial(serial), cert.Raw)
+	return s.bring(ctx, s.book.findSerial(rec.Serial), cert.Raw)
 }
 
-// signChecked does everything up to the signature: the request's own faults come first, whatever the ledger's condition.
-func (s *Server) signChecked(ctx context.Context, r Request) (*x509.Certificate, error) {
+// checked looks for the request's own faults, which come first, whatever the ledger's condition.
+func (s *Server) checked(r Request) (*x509.CertificateRequest, error) {
 	csr, err := parseCSR(r.CSR)
 	if err != nil {
 		return nil, err
@@ -89,19 +104,7 @@ func (s *Server) signChecked(ctx context.Context, r Request) (*x509.Certificate,
 	if err != nil {
 		return nil, err
 	}
-	if err := checkAgainst(csr, r.Profile, p); err != nil {
-		return nil, err
-	}
-	if err := s.mayIssue(ctx); err != nil {
-		return nil, err
-	}
-	s.step(stepChecked)
-	cert, err := s.issuer.sign(r.CSR, csr, r.Profile)
-	if err != nil {
-		return nil, err
-	}
-	s.step(stepSigned)
-	return cert, nil
+	return csr, checkAgainst(csr, r.Profile, p)
 }
 
 // bring submits a journalled certificate and records the outcome.

@@ -341,6 +341,7 @@ func TestConfigurationIsRefused(t *testing.T) {
 		{"ack_timeout", Config{Dir: dir, Key: key, Settings: Settings{AckTimeout: 50 * time.Second}}, `ack_timeout "50s"`},
 		{"max_batch", Config{Dir: dir, Key: key, Settings: Settings{MaxBatch: 5000}}, `max_batch "5000"`},
 		{"max_batch_bytes", Config{Dir: dir, Key: key, Settings: Settings{MaxBatchBytes: 5}}, `max_batch_bytes "5"`},
+		{"max_wait", Config{Dir: dir, Key: key, Settings: Settings{MaxWait: time.Minute}}, `max_wait "1m0s"`},
 		{"max_queue", Config{Dir: dir, Key: key, Settings: Settings{MaxQueue: -5}}, `max_queue "-5"`},
 		{"responders", Config{Dir: dir, Key: key, Settings: Settings{Responders: []string{"http://ok", "ocsp.example"}}}, `responders[1] "ocsp.example"`},
 		{"responders, empty", Config{Dir: dir, Key: key, Settings: Settings{Responders: []string{""}}}, `responders[0] ""`},

@@ -16,14 +16,6 @@ const (
 	probeTimeout = 3 * time.Second
 )
 
-// mayIssue refuses to sign while the certificate could not be journalled or the ledger could not take it.
-func (s *Server) mayIssue(ctx context.Context) error {
-	if err := s.journal.health(); err != nil {
-		return err
-	}
-	return s.reachable(ctx)
-}
-
 // withoutOutcome keeps what an earlier transaction met from being taken for the fate of this request.
 func withoutOutcome(err error) error { return errors.New(err.Error()) }
 

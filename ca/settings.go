@@ -19,6 +19,7 @@ type Settings struct {
 	SubmitTimeout time.Duration `yaml:"submit_timeout,omitempty"`  // for one attempt, less than the other two; default 6s, or half of the lesser of them
 	MaxQueue      int           `yaml:"max_queue,omitempty"`       // certificates that may wait for the ledger; default 4096
 	MaxQueueBytes int           `yaml:"max_queue_bytes,omitempty"` // and their size; default 33554432
+	MaxWait       time.Duration `yaml:"max_wait,omitempty"`        // that others may make a certificate wait, beyond which it is turned away; default 2s, negative: no bound
 	MaxBatch      int           `yaml:"max_batch,omitempty"`       // certificates in one transaction; default 1000
 	MaxBatchBytes int           `yaml:"max_batch_bytes,omitempty"` // and their size; default 2097152
 	QuietTime     time.Duration `yaml:"quiet_time,omitempty"`      // a gap between requests that ends waiting for more of them; default 2ms, negative: no waiting
@@ -59,6 +60,9 @@ func (s Settings) Validate() error {
 			return invalid(c.key, c.value.String(), "must be positive and at most %v (status_timeout and ack_timeout add up)", c.most)
 		}
 	}
+	if s.MaxWait >= s.IssueTimeout {
+		return invalid("max_wait", s.MaxWait.String(), "must be less than issue_timeout, %v: who waits that long gives up", s.IssueTimeout)
+	}
 	if s.SubmitTimeout >= s.StatusTimeout || s.SubmitTimeout >= s.IssueTimeout {
 		return invalid("submit_timeout", s.SubmitTimeout.String(), "must be less than issue_timeout and status_timeout: an attempt that got lost is to be followed by another")
 	}
@@ -77,6 +81,6 @@ func (s Settings) Validate() error {
 func (s Settings) anchorOptions() anchor.Options {
 	return anchor.Options{
 		MaxBatch: s.MaxBatch, MaxBytes: s.MaxBatchBytes, MaxQueue: s.MaxQueue, MaxQueueBytes: s.MaxQueueBytes,
-		QuietTime: s.QuietTime, SubmitTimeout: s.SubmitTimeout,
+		MaxWait: s.MaxWait, QuietTime: s.QuietTime, SubmitTimeout: s.SubmitTimeout,
 	}
 }

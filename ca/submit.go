@@ -27,9 +27,11 @@ func (s *Server) SubmitCertificate(ctx context.Context, der []byte) (wire.LogEnt
 func (s *Server) submit(ctx context.Context, der []byte) (wire.LogEntry, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.settings.IssueTimeout)
 	defer cancel()
-	if err := s.reachable(ctx); err != nil {
+	ctx, release, err := s.admit(ctx)
+	if err != nil {
 		return wire.LogEntry{}, err
 	}
+	defer release()
 	place, _, err := s.anchor.Issue(ctx, der)
 	if err == nil {
 		s.reached.Store(s.now().UnixMilli())
@@ -59,11 +61,20 @@ func (i *issuer) signed(der []byte) error {
 	return nil
 }
 
-// reachable refuses what the ledger could not take now, at the price of a call to it only when nothing has been heard from it for a while.
-func (s *Server) reachable(ctx context.Context) error {
-	if err := s.anchor.Full(); err != nil {
-		return err
+// admit reserves a place in the queue to the ledger, or refuses what the ledger could not take now. release is as anchor.Log.Admit says.
+func (s *Server) admit(ctx context.Context) (_ context.Context, release func(), err error) {
+	ctx, release, err = s.anchor.Admit(ctx)
+	if err == nil {
+		err = s.reachable(ctx)
 	}
+	if err != nil {
+		release()
+	}
+	return ctx, release, err
+}
+
+// reachable costs a call to the ledger only when nothing has been heard from it for a while.
+func (s *Server) reachable(ctx context.Context) error {
 	if err := s.anchor.Down(); err != nil {
 		return &network.UnavailableError{Stage: "issue", Err: fmt.Errorf("the ledger does not answer: %w", withoutOutcome(err))}
 	}

@@ -116,7 +116,9 @@ func TestNonsenseCostsNoTransaction(t *testing.T) {
 func TestEvery503SaysWhenToComeBack(t *testing.T) {
 	hold := make(chan struct{})
 	var once sync.Once
-	w := newWorld(t, func(c *Config) { c.Settings.MaxQueue, c.Settings.IssueTimeout = 1, 20*time.Second })
+	w := newWorld(t, func(c *Config) {
+		c.Settings.MaxQueue, c.Settings.MaxWait, c.Settings.IssueTimeout = 1, -1, 20*time.Second
+	})
 	w.ledger.Plan(func(string) anchortest.Fault {
 		once.Do(func() { <-hold })
 		return anchortest.None
@@ -133,7 +135,9 @@ func TestEvery503SaysWhenToComeBack(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		waitFor(t, "the queue", func() bool { return w.ledger.Sent() == before+1 && (w.server.anchor.Full() != nil) == (i == 1) })
+		waitFor(t, "the queue", func() bool {
+			return w.ledger.Sent() == before+1 && (w.server.anchor.Full(t.Context()) != nil) == (i == 1)
+		})
 	}
 	journal := w.server.book.unresolved()
 	check := func(what, method, path, body string, header map[string]string) {

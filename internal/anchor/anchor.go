@@ -2,8 +2,9 @@
 //
 // A CA has one log, and every Issue appends to its head, so two of them in flight would conflict. Callers are therefore
 // grouped: while one transaction is on its way the next batch collects, and there is never more than one (group commit). Callers with
-// the same bytes share one entry and its answer. A queue that is full turns callers away at once, and an entry whose callers have all
-// gone before it was submitted is not submitted: what is overloaded says so, and accepts nothing late.
+// the same bytes share one entry and its answer. Who would wait too long, by how long transactions have taken lately, is turned away at
+// once, and an entry whose callers have all gone before it was submitted is not submitted: what is overloaded says so, and accepts
+// nothing late.
 // Status changes travel in a second lane of the same kind, so that a revocation never waits behind a bulk issuance.
 //
 // What the ledger leaves open is retried here until the caller's context ends: a conflict, an unreachable ledger, and an
@@ -13,7 +14,6 @@ package anchor
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"time"
 
@@ -23,9 +23,6 @@ import (
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/network"
 )
-
-// ErrQueueFull is what the UnavailableError of a request wraps that found too many others waiting.
-var ErrQueueFull = errors.New("too many requests are waiting for the ledger")
 
 // Log is one CA's way onto the ledger. Its methods are safe for concurrent use. One Log for a CA is fastest; further ones, in
 // this process or others, are correct and take turns (see turns).
@@ -48,6 +45,7 @@ func New(ledger network.Ledger, caID wire.CAID, opts Options) (*Log, error) {
 		err := wire.Decode(b, &r)
 		return r.Entries, err
 	}
+	l.issues.recorded = recordedOf(ledger, caID)
 	l.issues.turns = turns{head: headOf(ledger, caID), minBackoff: opts.MinBackoff}
 	l.changes.encode = func(changes []wire.StatusChange) []byte {
 		return wire.Encode(&wire.SetStatusArg{V: wire.Version, CAID: caID, Changes: changes})
@@ -59,32 +57,41 @@ func New(ledger network.Ledger, caID wire.CAID, opts Options) (*Log, error) {
 	}
 	l.changes.turns = turns{minBackoff: opts.MinBackoff} // changes of different certificates do not conflict
 	l.issues.start(ledger, opts, opts.Metrics.Lane(caID.String(), "issue"))
+	opts.MaxWait = -1 // a revocation is worth waiting for
 	l.changes.start(ledger, opts, opts.Metrics.Lane(caID.String(), "status"))
 	return l, nil
 }
 
 // headOf reads the head of a CA's issuance log, encoded; nil when there is none yet.
 func headOf(ledger network.Ledger, caID wire.CAID) func(context.Context) ([]byte, error) {
-	arg := wire.Encode(&wire.ReadArg{V: wire.Version, Keys: []string{wire.LogHeadKey(caID)}})
 	return func(ctx context.Context) ([]byte, error) {
 		ctx, cancel := context.WithTimeout(ctx, headTimeout)
 		defer cancel()
-		answer, err := ledger.Evaluate(ctx, wire.FnRead, arg)
+		values, err := read(ctx, ledger, wire.LogHeadKey(caID))
 		if err != nil {
 			return nil, err
 		}
-		var r wire.ReadResult
-		if err := wire.Decode(answer, &r); err != nil {
-			return nil, err
-		}
-		if len(r.Values) != 1 {
-			return nil, fmt.Errorf("%d values for one key", len(r.Values))
-		}
-		return r.Values[0], nil
+		return values[0], nil
 	}
 }
 
-// headTimeout bounds a look at the head: who looks would rather submit.
+// read returns the values of keys, nil for each that is absent.
+func read(ctx context.Context, ledger network.Ledger, keys ...string) ([][]byte, error) {
+	answer, err := ledger.Evaluate(ctx, wire.FnRead, wire.Encode(&wire.ReadArg{V: wire.Version, Keys: keys}))
+	if err != nil {
+		return nil, err
+	}
+	var r wire.ReadResult
+	if err := wire.Decode(answer, &r); err != nil {
+		return nil, err
+	}
+	if len(r.Values) != len(keys) {
+		return nil, fmt.Errorf("%d values for %d keys", len(r.Values), len(keys))
+	}
+	return r.Values, nil
+}
+
+// headTimeout bounds a look at the state: who looks would rather submit.
 const headTimeout = time.Second
 
 // Issue records a certificate and returns where it stands in the log once that is committed. The receipt has no Result.
@@ -128,12 +135,26 @@ func SerialIn(der []byte) string {
 // attempts, so that somebody finds out.
 func (l *Log) Down() error { return l.issues.outage() }
 
-// Full returns an error like Issue's while no further certificate can be queued, so that none is signed in vain.
-func (l *Log) Full() error {
-	l.issues.mu.Lock()
-	defer l.issues.mu.Unlock()
-	if l.issues.full(wire.MaxCertDER) {
-		return &network.UnavailableError{Stage: wire.FnIssue, Err: ErrQueueFull}
+// Admit reserves a place for a certificate before anything is spent on it: Issue with the context that it returns is not turned away
+// for a wait. release, which is never nil, gives the place back if it was not used; it may be called again. A context that has a
+// place keeps it. Callers are told apart by WithCaller.
+//
+// Error: network.ErrUnavailable wrapping an *OverloadError: the certificate would wait for longer than Options.MaxWait, or the queue is full.
+func (l *Log) Admit(ctx context.Context) (_ context.Context, release func(), err error) {
+	ctx, release, err = l.issues.admit(ctx)
+	if err != nil {
+		err = &network.UnavailableError{Stage: wire.FnIssue, Err: err}
+	}
+	return ctx, release, err
+}
+
+// Full returns Admit's error for a certificate that came now, and reserves nothing.
+func (l *Log) Full(ctx context.Context) error {
+	q := &l.issues.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := q.check(callerOf(ctx), wire.MaxCertDER); err != nil {
+		return &network.UnavailableError{Stage: wire.FnIssue, Err: err}
 	}
 	return nil
 }

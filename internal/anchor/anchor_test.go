@@ -16,8 +16,8 @@ import (
 	"github.com/certanchor/certanchor/network/embedded"
 )
 
-// fast makes retries quick and batches small enough that there are several.
-var fast = Options{MaxBatch: 7, MinBackoff: time.Millisecond, MaxBackoff: 2 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)}
+// fast makes retries quick and batches small enough that there are several. Who holds a transaction up for long turns nobody away.
+var fast = Options{MaxWait: -1, MaxBatch: 7, MinBackoff: time.Millisecond, MaxBackoff: 2 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)}
 
 func openLedger(t testing.TB) *embedded.Node {
 	t.Helper()

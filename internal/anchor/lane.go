@@ -17,7 +17,8 @@ import (
 type lane[Req, Res any] struct {
 	queue[Req, Res]
 	function string
-	decode   func([]byte) ([]Res, error) // one result for each request, in order
+	decode   func([]byte) ([]Res, error)                  // one result for each request, in order
+	recorded func(context.Context, []Req) ([]bool, error) // which of the requests the ledger has done already; nil: not to be asked
 	ledger   network.Ledger
 	turns    turns // owned by the goroutine
 	lastSize int   // entries of the last batch; owned by the goroutine
@@ -66,12 +67,17 @@ func (l *lane[Req, Res]) close() {
 	<-l.exited
 }
 
-// fly notes that a batch is on its way, or is settled.
+// fly notes that a batch is on its way, or is settled. One that nobody waited for to the end says nothing about the pace.
 func (l *lane[Req, Res]) fly(flying bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.flying = flying
+	now := l.limits.Now()
+	if !flying && l.decided > 0 {
+		l.pace.seen(l.decided, now.Sub(l.departed), l.limits.mayWait())
+	}
+	l.flying, l.departed, l.flight, l.decided = flying, now, 0, 0
 	l.prepare()
+	l.show()
 }
 
 // do queues one request and waits for its end or ctx's.
@@ -83,7 +89,7 @@ func (l *lane[Req, Res]) do(ctx context.Context, e *entry[Req, Res]) (Res, netwo
 		case <-l.exited:
 			err = network.ErrClosed
 		default:
-			e, err = l.join(e)
+			e, err = l.join(ctx, e)
 		}
 	}
 	if err != nil {
@@ -199,6 +205,9 @@ func (l *lane[Req, Res]) attempt(ctx context.Context, b *batch[Req, Res]) []*bat
 			return nil
 		case network.IsRejected(err):
 			l.down.Store(nil)
+			if rest, ok := l.sift(ctx, b, err); ok {
+				return rest
+			}
 			return l.refused(b, err)
 		}
 		l.undecided(b, err)

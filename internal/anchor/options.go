@@ -15,6 +15,7 @@ type Options struct {
 	MaxBytes      int               // bytes of certificates in one transaction, at most 4 MiB; default 2 MiB
 	MaxQueue      int               // entries that may wait in each lane, beside those in flight; default 4096
 	MaxQueueBytes int               // and their bytes; default 32 MiB
+	MaxWait       time.Duration     // for others, of a certificate: one that would wait longer is turned away at once. Default 2 s, negative: no bound
 	QuietTime     time.Duration     // how long a gap between callers ends a batch (lane.gather); default 2 ms, negative: no waiting
 	SubmitTimeout time.Duration     // of one attempt; default 20 s
 	MinBackoff    time.Duration     // between attempts, doubled each time and jittered; default 5 ms
@@ -52,6 +53,7 @@ func (o *Options) fill() error {
 	orInt(&o.MaxBytes, defaultBytes)
 	orInt(&o.MaxQueue, defaultQueue)
 	orInt(&o.MaxQueueBytes, defaultQueueBytes)
+	orTime(&o.MaxWait, 2*time.Second)
 	orTime(&o.QuietTime, 2*time.Millisecond)
 	orTime(&o.SubmitTimeout, 20*time.Second)
 	orTime(&o.MinBackoff, 5*time.Millisecond)

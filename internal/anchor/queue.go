@@ -1,9 +1,11 @@
 package anchor
 
 import (
+	"context"
 	"crypto/sha256"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/certanchor/certanchor/internal/metrics"
 	"github.com/certanchor/certanchor/network"
@@ -15,6 +17,7 @@ type entry[Req, Res any] struct {
 	key  string             // two entries with the same key never share a batch
 	id   *[sha256.Size]byte // identical requests share an entry; nil: they do not
 	size int                // bytes that count towards the limits
+	from string             // who asked for it first; empty: not known
 	done chan struct{}      // closed when out is set
 	out  outcome[Res]       // not changed after done is closed
 
@@ -38,6 +41,7 @@ type batch[Req, Res any] struct {
 	arg      []byte        // encoded entries; nil: not encoded yet
 	packed   chan struct{} // closed when arg is set by pack; nil: nobody packs it
 	culprits int           // entries that the contract refused, of the batch that this is a part of
+	sifted   bool          // of entries that the ledger has records of (lane.sift)
 }
 
 // queue is who waits, in the order of arrival, and within bounds.
@@ -56,12 +60,21 @@ type queue[Req, Res any] struct {
 	flying  bool                                   // a batch is being settled
 	count   int                                    // entries that are queued: waiting or in next
 	bytes   int                                    // their size
+	coming  int                                    // places reserved for requests that are not queued yet
+	held    map[string]int                         // queued and coming, by caller; those without a name are not in it
+
+	pace     pace      // how long transactions take
+	departed time.Time // when the batch that is flying set off
+	flight   int       // entries that left the queue with it
+	decided  int       // of these, those with an outcome
 }
 
-// join queues req for one caller, or makes the caller share an entry that is there. ErrQueueFull: nothing was queued.
-func (q *queue[Req, Res]) join(e *entry[Req, Res]) (*entry[Req, Res], error) {
+// join queues req for one caller, or makes the caller share an entry that is there. An *OverloadError: nothing was queued.
+func (q *queue[Req, Res]) join(ctx context.Context, e *entry[Req, Res]) (*entry[Req, Res], error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	e.from = callerOf(ctx)
+	admitted := q.redeem(ctx)
 	if e.id != nil {
 		if same := q.open[*e.id]; same != nil {
 			same.waiters++
@@ -69,9 +82,10 @@ func (q *queue[Req, Res]) join(e *entry[Req, Res]) (*entry[Req, Res], error) {
 			return same, nil
 		}
 	}
-	if q.full(e.size) {
-		q.metrics.QueueFull()
-		return nil, ErrQueueFull
+	if !admitted || q.bytes+e.size > q.limits.MaxQueueBytes {
+		if err := q.check(e.from, e.size); err != nil {
+			return nil, err
+		}
 	}
 	e.waiters, e.queued = 1, true
 	if e.id != nil {
@@ -79,7 +93,7 @@ func (q *queue[Req, Res]) join(e *entry[Req, Res]) (*entry[Req, Res], error) {
 	}
 	q.waiting = append(q.waiting, e)
 	q.size += e.size
-	q.counted(1, e.size)
+	q.counted(e, 1)
 	q.prepare()
 	select {
 	case q.newcomer <- struct{}{}:
@@ -88,16 +102,12 @@ func (q *queue[Req, Res]) join(e *entry[Req, Res]) (*entry[Req, Res], error) {
 	return e, nil
 }
 
-// full requires mu.
-func (q *queue[Req, Res]) full(more int) bool {
-	return q.count >= q.limits.MaxQueue || q.bytes+more > q.limits.MaxQueueBytes
-}
-
-// counted requires mu.
-func (q *queue[Req, Res]) counted(entries, bytes int) {
-	q.count += entries
-	q.bytes += bytes
-	q.metrics.Queue(q.count, q.bytes)
+// counted notes that e is queued (1), or is no longer (-1). It requires mu.
+func (q *queue[Req, Res]) counted(e *entry[Req, Res], n int) {
+	q.count += n
+	q.bytes += n * e.size
+	q.hold(e.from, n)
+	q.show()
 }
 
 // enough reports whether what waits fills a batch. It requires mu.
@@ -155,8 +165,9 @@ func (q *queue[Req, Res]) depart(b *batch[Req, Res]) *batch[Req, Res] {
 	stay := make([]*entry[Req, Res], 0, len(b.entries))
 	for _, e := range b.entries {
 		if e.queued {
+			q.flight++
 			e.queued = false
-			q.counted(-1, -e.size)
+			q.counted(e, -1)
 		}
 		if awaited && (e.waiters > 0 || e.maybe) {
 			e.flying = true
@@ -169,7 +180,7 @@ func (q *queue[Req, Res]) depart(b *batch[Req, Res]) *batch[Req, Res] {
 		return nil
 	}
 	if len(stay) != len(b.entries) {
-		return &batch[Req, Res]{entries: stay, culprits: b.culprits}
+		return &batch[Req, Res]{entries: stay, culprits: b.culprits, sifted: b.sifted}
 	}
 	return b
 }
@@ -198,7 +209,7 @@ func (q *queue[Req, Res]) leave(e *entry[Req, Res], stage string, cause error) o
 		q.forget(e)
 		if e.queued {
 			e.queued = false
-			q.counted(-1, -e.size)
+			q.counted(e, -1)
 		}
 		if i := slices.Index(q.waiting, e); i >= 0 {
 			q.waiting = slices.Delete(q.waiting, i, i+1)
@@ -213,6 +224,7 @@ func (q *queue[Req, Res]) settle(e *entry[Req, Res], o outcome[Res]) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.forget(e)
+	q.decided++
 	e.flying, e.out = false, o
 	close(e.done)
 }

@@ -186,7 +186,7 @@ func TestAviator2016OverloadIsRefusedAndNeverAcceptedLate(t *testing.T) {
 			t.Fatalf("certificate %d: %v", i, errs[i])
 		}
 	}
-	if err := l.Full(); !errors.Is(err, ErrQueueFull) || !errors.Is(err, network.ErrUnavailable) {
+	if err := l.Full(t.Context()); !errors.Is(err, ErrQueueFull) || !errors.Is(err, network.ErrUnavailable) {
 		t.Errorf("Full: %v", err)
 	}
 	giveUp()
@@ -199,7 +199,7 @@ func TestAviator2016OverloadIsRefusedAndNeverAcceptedLate(t *testing.T) {
 	for range o.MaxQueue {
 		<-answered
 	}
-	if err := l.Full(); err != nil {
+	if err := l.Full(t.Context()); err != nil {
 		t.Errorf("the queue is empty: %v", err)
 	}
 	late, _ := ca.Issue(t) // and after some more transactions
@@ -259,7 +259,7 @@ func TestCallersThatReturnTogetherAreWaitedFor(t *testing.T) {
 	}
 	come := func(l *lane[int, int], n int) {
 		for range n {
-			if _, err := l.join(&entry[int, int]{}); err != nil {
+			if _, err := l.join(t.Context(), &entry[int, int]{}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -341,7 +341,7 @@ func TestMetricsTellWhatHappens(t *testing.T) {
 	if _, _, err := l.Issue(t.Context(), foreign); !errors.Is(err, ErrQueueFull) {
 		t.Fatal(err)
 	}
-	expectMetrics(t, o.Metrics, ca, `queue_entries{%s} 2`, `in_flight_entries{%s} 1`, `queue_full_total{%s} 1`)
+	expectMetrics(t, o.Metrics, ca, `queue_entries{%s} 2`, `in_flight_entries{%s} 1`, `turned_away_total{%s,reason="entries"} 1`)
 	release()
 	wg.Wait()
 	waitFor(t, func() bool { return queued(l) == 0 })

@@ -6,6 +6,7 @@ import (
 
 	"github.com/certanchor/certanchor/ca"
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/keyfile"
 	"github.com/certanchor/certanchor/network"
 )
 
@@ -23,7 +24,7 @@ func (c Commit) String() string {
 // measureCommit registers a CA, for which it takes a majority of administrators, and measures.
 func measureCommit(ctx context.Context, operator network.Ledger, admins []network.Ledger, n int) (Commit, error) {
 	var c Commit
-	authority, err := newAuthority("bench CA")
+	authority, err := newAuthority("bench CA", keyfile.P256)
 	if err != nil {
 		return c, err
 	}

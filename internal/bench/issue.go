@@ -15,6 +15,7 @@ import (
 
 	"github.com/certanchor/certanchor/internal/caapi"
 	"github.com/certanchor/certanchor/internal/deploy"
+	"github.com/certanchor/certanchor/internal/keyfile"
 	"github.com/certanchor/certanchor/internal/load"
 	"github.com/certanchor/certanchor/internal/problem"
 	"github.com/certanchor/certanchor/network/fabric"
@@ -29,14 +30,15 @@ const (
 
 // IssueOptions of Issue.
 type IssueOptions struct {
-	Executable string        // the certanchor program; empty: the running one
-	Engine     string        // EngineFabric or EngineEmbedded
-	CAs        int           // whose logs are written at the same time; on the embedded ledger 1
-	Rate       float64       // certificates per second that are sent, over all CAs
-	Duration   time.Duration // of sending
-	Baseline   time.Duration // for how long the no-op is measured
-	Sign       bool          // let the CAs sign: requests instead of certificates
-	Out        io.Writer     // progress and results
+	Executable string            // the certanchor program; empty: the running one
+	Engine     string            // EngineFabric or EngineEmbedded
+	CAs        int               // whose logs are written at the same time; on the embedded ledger 1
+	Rate       float64           // certificates per second that are sent, over all CAs
+	Duration   time.Duration     // of sending
+	Baseline   time.Duration     // for how long the no-op is measured
+	Sign       bool              // let the CAs sign: requests instead of certificates
+	CAKey      keyfile.Algorithm // of the CAs; default P-256
+	Out        io.Writer         // progress and results
 }
 
 // IssueResult is what Issue measured.
@@ -44,12 +46,14 @@ type IssueResult struct {
 	Date      time.Time     `json:"date"`
 	Engine    string        `json:"engine"`
 	CAs       int           `json:"cas"`
+	CAKey     string        `json:"ca_key"`
 	Signed    bool          `json:"signed_here"`
 	CertBytes float64       `json:"certificate_bytes"` // mean DER
 	Load      *load.Result  `json:"load"`
 	Noop      *NoopResult   `json:"noop,omitempty"`   // the baseline
 	Ledger    *LedgerResult `json:"ledger,omitempty"` // without bridges
-	Ratio     float64       `json:"ratio,omitempty"`  // certificates per second to what the no-op commits of the same bytes
+	Bound     *Bound        `json:"bound,omitempty"`
+	Ratio     float64       `json:"ratio,omitempty"` // certificates per second to what the no-op commits of the same bytes
 	CPU       CPU           `json:"cpu_us"`
 	Disk      float64       `json:"disk_bytes,omitempty"` // of one peer, for each certificate
 	DiskRatio float64       `json:"disk_to_der,omitempty"`
@@ -57,10 +61,10 @@ type IssueResult struct {
 }
 
 func (r *IssueResult) String() string {
-	s := fmt.Sprintf("  %s, CAs: %d, certificates of %.0f bytes\n    %s", r.Engine, r.CAs, r.CertBytes, r.Load)
+	s := fmt.Sprintf("  %s, CAs: %d with %s, certificates of %.0f bytes\n    %s", r.Engine, r.CAs, r.CAKey, r.CertBytes, r.Load)
 	s += "\n    " + r.CPU.String()
 	if r.Noop != nil {
-		s += fmt.Sprintf("\n    %s\n    ratio %.2f", r.Noop, r.Ratio)
+		s += fmt.Sprintf("\n    %s\n    ratio %.2f; %s", r.Noop, r.Ratio, r.Bound)
 	}
 	if r.Disk > 0 {
 		s += fmt.Sprintf("\n    on a peer's disk %.0f bytes a certificate, %.2f of its DER; in the state %.0f bytes", r.Disk, r.DiskRatio, r.State)
@@ -73,16 +77,19 @@ func Issue(ctx context.Context, o IssueOptions) (res *IssueResult, err error) {
 	if o.Rate <= 0 || o.Duration <= 0 || o.CAs < 1 || o.Engine != EngineFabric && o.Engine != EngineEmbedded {
 		return nil, fmt.Errorf("engine %q, CAs %d, rate %v, duration %v: must be fabric or embedded, and positive", o.Engine, o.CAs, o.Rate, o.Duration)
 	}
+	if o.CAKey, err = keyfile.ParseAlgorithm(string(o.CAKey)); err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "certanchor-bench-")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	b := &issueBench{o: o, dir: dir, res: &IssueResult{Date: time.Now().UTC(), Engine: o.Engine, CAs: o.CAs, Signed: o.Sign}}
+	b := &issueBench{o: o, dir: dir, res: &IssueResult{Date: time.Now().UTC(), Engine: o.Engine, CAs: o.CAs, CAKey: string(o.CAKey), Signed: o.Sign}}
 	if o.Engine == EngineFabric {
 		return b.res, b.fabric(ctx)
 	}
-	d, err := deploy.Embedded(ctx, deploy.Options{Dir: filepath.Join(dir, "services"), Executable: o.Executable})
+	d, err := deploy.Embedded(ctx, deploy.Options{Dir: filepath.Join(dir, "services"), Executable: o.Executable, Algorithm: o.CAKey})
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +113,7 @@ func (b *issueBench) fabric(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, net.Purge(context.WithoutCancel(ctx))) }()
-	d, err := deploy.OnFabric(ctx, net, deploy.Options{Dir: filepath.Join(b.dir, "services"), Executable: b.o.Executable, CAs: b.o.CAs})
+	d, err := deploy.OnFabric(ctx, net, deploy.Options{Dir: filepath.Join(b.dir, "services"), Executable: b.o.Executable, CAs: b.o.CAs, Algorithm: b.o.CAKey})
 	if err != nil {
 		return err
 	}
@@ -187,6 +194,9 @@ func (b *issueBench) baselines(ctx context.Context, d *deploy.Deployment, size i
 	}
 	b.res.Noop.CPU = perCertificate(before, after, b.res.Noop.Latency.Samples*benchBatch)
 	b.say("  %s\n    %s", b.res.Noop, b.res.Noop.CPU)
+	if err := b.bound(d); err != nil {
+		return fmt.Errorf("bound: %w", err)
+	}
 	// About as many as the no-op took the time for, if all goes well.
 	batches := max(1, int(b.res.Noop.Rate*b.o.Baseline.Seconds())/benchBatch/len(ledgers))
 	if b.res.Ledger, err = b.atLedger(ctx, d, ledgers, batches); err != nil {

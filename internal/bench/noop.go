@@ -136,7 +136,7 @@ func (b *issueBench) embeddedLedger(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	a, err := newAuthority("bench CA")
+	a, err := newAuthority("bench CA", b.o.CAKey)
 	if err != nil {
 		return err
 	}

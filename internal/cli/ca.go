@@ -85,7 +85,7 @@ leaves nothing behind, and a directory that holds anything is refused.`,
 	f := cmd.Flags()
 	f.StringVar(&o.Dir, "dir", "", "directory to make (required)")
 	f.StringVar(&subject, "subject", "", `distinguished name, such as "CN=Example CA,O=Example" (required)`)
-	f.StringVar(&algorithm, "key", "p256", "key: p256, p384 or rsa3072")
+	f.StringVar(&algorithm, "key", "p256", "key: p256, p384, rsa2048 or rsa3072")
 	f.DurationVar(&o.Validity, "validity", ca.DefaultValidity, "how long the CA certificate is valid")
 	f.IntVar(&o.PathLen, "path-len", 0, "CA certificates that may stand below this one")
 	f.StringVar(&o.OCSPURL, "ocsp-url", "http://"+config.DefaultOCSPListen+"/ocsp", "OCSP URL that goes into issued certificates; empty: none")

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -174,7 +175,8 @@ func (f *fabricCase) submissionsAreForwarded(t *testing.T) {
 	}
 }
 
-// nobodyIsStarved: the operator flaps hold and release as fast as it can, and the holder's revocation commits at the first attempt.
+// nobodyIsStarved: the CA's operator issues, and flaps hold and release, as fast as it can; the holder's revocation commits at the first
+// attempt, and what was issued meanwhile is on the ledger.
 func (f *fabricCase) nobodyIsStarved(t *testing.T) {
 	key := newKey(t)
 	cert := f.sign(t, key)
@@ -182,11 +184,13 @@ func (f *fabricCase) nobodyIsStarved(t *testing.T) {
 		t.Fatal(err)
 	}
 	serial := wire.Serial(cert.SerialNumber.Bytes())
+	issuing := startLoad(t, f.d)
 	ctx, cancel := context.WithCancel(t.Context())
-	flapped := make(chan int, 1)
+	var attempts atomic.Int64
+	flapped := make(chan struct{})
 	go func() {
-		n := 0
-		for op := wire.OpHold; ctx.Err() == nil; n++ {
+		defer close(flapped)
+		for op := wire.OpHold; ctx.Err() == nil; attempts.Add(1) {
 			change := wire.StatusChange{Serial: serial, Op: op}
 			if op == wire.OpHold {
 				change.Reason = wire.CertificateHold
@@ -196,16 +200,25 @@ func (f *fabricCase) nobodyIsStarved(t *testing.T) {
 				op = wire.OpHold + wire.OpRelease - op
 			}
 		}
-		flapped <- n
 	}()
 	other, err := f.d.Ledger(t.Context(), 3, testnetwork.Operator)
 	if err != nil {
 		t.Fatal(err)
 	}
+	issuing.awaitMore(t, 10)
+	eventually(t, func() error {
+		if n := attempts.Load(); n < 5 {
+			return fmt.Errorf("the operator has tried %d times", n)
+		}
+		return nil
+	})
 	intent := f.foreign(t).Intent(t, f.d.Channel, cert, wire.KeyCompromise, time.Now())
 	_, err = other.Submit(t.Context(), wire.FnRevoke, cctest.SignIntent(t, key, cert.Raw, intent))
+	issuing.awaitMore(t, 10) // it went on all the while
+	issued := issuing.stop()
 	cancel()
-	t.Logf("%d attempts of the operator", <-flapped)
+	<-flapped
+	t.Logf("%d attempts of the operator, %d certificates", attempts.Load(), len(issued))
 	if err = errors.Join(err, other.Close()); err != nil {
 		t.Fatalf("the holder's revocation: %v", err)
 	}
@@ -219,6 +232,7 @@ func (f *fabricCase) nobodyIsStarved(t *testing.T) {
 		})
 	}
 	f.awaitIntegrated(t, f.d.Orgs, serial)
+	checkAcked(t, f.d, issued)
 }
 
 // bridgeStatus is what /v1/status says of it.

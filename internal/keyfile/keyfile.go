@@ -28,6 +28,7 @@ type Algorithm string
 const (
 	P256    Algorithm = "p256" // the default
 	P384    Algorithm = "p384"
+	RSA2048 Algorithm = "rsa2048" // what many CAs in use have; the least that the ledger takes
 	RSA3072 Algorithm = "rsa3072"
 )
 
@@ -48,10 +49,10 @@ func ParseAlgorithm(name string) (Algorithm, error) {
 	switch a := Algorithm(strings.ToLower(name)); a {
 	case "":
 		return P256, nil
-	case P256, P384, RSA3072:
+	case P256, P384, RSA2048, RSA3072:
 		return a, nil
 	}
-	return "", fmt.Errorf("key algorithm %q: must be p256, p384 or rsa3072", name)
+	return "", fmt.Errorf("key algorithm %q: must be p256, p384, rsa2048 or rsa3072", name)
 }
 
 // Generate makes a new key.
@@ -63,6 +64,8 @@ func Generate(a Algorithm) (crypto.Signer, error) {
 	switch a {
 	case P384:
 		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case RSA2048:
+		return rsa.GenerateKey(rand.Reader, 2048)
 	case RSA3072:
 		return rsa.GenerateKey(rand.Reader, 3072)
 	default:

@@ -17,7 +17,7 @@ import (
 type publicKey interface{ Equal(crypto.PublicKey) bool }
 
 func TestSavedKeyLoadsAndOpenSSLReadsIt(t *testing.T) {
-	for _, a := range []Algorithm{P256, P384, RSA3072} {
+	for _, a := range []Algorithm{P256, P384, RSA2048, RSA3072} {
 		t.Run(string(a), func(t *testing.T) {
 			key, err := Generate(a)
 			if err != nil {

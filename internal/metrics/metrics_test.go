@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 func scrape(r *Registry) string {
@@ -42,10 +43,10 @@ func TestHTTPCountsByRouteNotByPath(t *testing.T) {
 
 func TestLaneWithoutRegistryTakesNoNotice(t *testing.T) {
 	l := (*Registry)(nil).Lane("ca", "issue")
-	l.Queue(1, 2)
+	l.Queue(1, 2, time.Second, 3)
 	l.Depart(3)(Committed)
 	l.Coalesced()
-	l.QueueFull()
+	l.TurnedAway(ByWait)
 }
 
 func TestLanesWithTheSameLabelsShareMetrics(t *testing.T) {

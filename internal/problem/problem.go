@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
+	"strconv"
+	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/network"
@@ -28,6 +31,8 @@ type Problem struct {
 	Value string `json:"value,omitempty"`
 	Rule  string `json:"rule,omitempty"`
 	TxID  string `json:"tx_id,omitempty"` // of a transaction whose outcome is unknown
+
+	retry time.Duration // Retry-After; 0: as usual
 }
 
 func (p *Problem) Error() string { return p.Detail }
@@ -75,11 +80,22 @@ func From(err error) *Problem {
 	case errors.Is(err, network.ErrConflict):
 		return build(http.StatusServiceUnavailable, CodeConflict, "the transaction conflicted with others and was not applied; ask again", nil)
 	case errors.Is(err, network.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return build(http.StatusServiceUnavailable, CodeUnavailable, "the ledger is not available; nothing was changed", nil)
+		return unavailable(err)
 	case errors.As(err, &deny):
 		return New(http.StatusRequestEntityTooLarge, string(wire.InvalidArgument), "body", "", fmt.Sprintf("must have at most %d bytes", deny.Limit))
 	}
 	return build(http.StatusInternalServerError, string(wire.Internal), "internal error; the server's log says more", nil)
+}
+
+// unavailable keeps what an error that turns requests away says about when to come again.
+func unavailable(err error) *Problem {
+	var later interface{ RetryAfter() time.Duration }
+	if !errors.As(err, &later) {
+		return build(http.StatusServiceUnavailable, CodeUnavailable, "the ledger is not available; nothing was changed", nil)
+	}
+	p := build(http.StatusServiceUnavailable, CodeUnavailable, "too many requests wait for the ledger; nothing was taken, ask again later", nil)
+	p.retry = later.RetryAfter()
+	return p
 }
 
 // New makes a problem with a status of the caller's choice: field's value breaks rule.
@@ -96,10 +112,14 @@ func build(status int, code, detail string, e *wire.Error) *Problem {
 	return p
 }
 
-// Write answers with err's problem. 5xx answers are logged with the whole error; 503 carries Retry-After.
+// Write answers with err's problem. 5xx answers are logged with the whole error; 503 carries Retry-After, a
+// second unless the error has a method RetryAfter that says more.
 func Write(w http.ResponseWriter, log *slog.Logger, err error) {
 	p := From(err)
-	if p.Status >= 500 {
+	switch {
+	case p.retry > 0: // overload is the metrics' to tell of: a line for each would be more load
+		log.Debug("request turned away", "error", err)
+	case p.Status >= 500:
 		log.Error("request failed", "status", p.Status, "code", p.Code, "error", err)
 	}
 	body, merr := json.Marshal(p)
@@ -110,7 +130,7 @@ func Write(w http.ResponseWriter, log *slog.Logger, err error) {
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
 	if p.Status == http.StatusServiceUnavailable {
-		h.Set("Retry-After", "1")
+		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(p.retry.Seconds()))))) // RFC 9110 section 10.2.3: whole seconds
 	}
 	w.WriteHeader(p.Status)
 	if _, werr := w.Write(body); werr != nil {

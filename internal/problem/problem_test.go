@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/network"
@@ -58,5 +59,21 @@ func TestWrite(t *testing.T) {
 	if w.Code != 503 || p.Status != 503 || p.Type != "about:blank" || w.Header().Get("Retry-After") == "" ||
 		w.Header().Get("Content-Type") != "application/problem+json" || w.Header().Get("Cache-Control") != "no-store" {
 		t.Fatalf("%d %v %+v", w.Code, w.Header(), p)
+	}
+}
+
+// later is an error that says when to come again.
+type later struct{ time.Duration }
+
+func (later) Error() string               { return "too many" }
+func (l later) RetryAfter() time.Duration { return l.Duration }
+
+func TestOverloadSaysWhenToComeAgain(t *testing.T) {
+	for d, want := range map[time.Duration]string{0: "1", time.Millisecond: "1", time.Second: "1", 1001 * time.Millisecond: "2", 30 * time.Second: "30"} {
+		w := httptest.NewRecorder()
+		Write(w, slog.New(slog.DiscardHandler), &network.UnavailableError{Stage: "s", Err: later{d}})
+		if got := w.Header().Get("Retry-After"); w.Code != http.StatusServiceUnavailable || got != want {
+			t.Errorf("%v: %d, Retry-After %q, want %q", d, w.Code, got, want)
+		}
 	}
 }
