@@ -192,3 +192,6 @@ func ByKey(cert *x509.Certificate) (ResponderID, error) {
 	}
 	return ResponderID{KeyHash: sum(crypto.SHA1, key)}, nil
 }
+
+// Algorithm is what the response is signed with. Errors: *MalformedError for one that Verify would not accept.
+func (r *Response) Algorithm() (x509.SignatureAlgorithm, error) { return algOf(r.SignatureAlg) }

@@ -1,0 +1,393 @@
+package conformance
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"fmt"
+	"math/big"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/certanchor/certanchor/internal/ocspwire"
+)
+
+// question is one request, and what the answer must be.
+type question struct {
+	name string
+	der  []byte
+	req  *ocspwire.Request // nil: malformed on purpose
+	at   *bridge
+	want answer
+}
+
+// asker makes questions.
+type asker struct {
+	w *world
+	b *bridge // where to ask
+}
+
+func (a asker) id(h crypto.Hash, serial *big.Int) ocspwire.CertID {
+	a.w.t.Helper()
+	id, err := ocspwire.NewCertID(h, a.w.ca, serial)
+	a.w.must(err)
+	return id
+}
+
+// about makes a question about certificates, in SHA-1 and without a nonce as most clients ask.
+func (a asker) about(name string, want answer, certs ...*cert) *question {
+	a.w.t.Helper()
+	req := &ocspwire.Request{}
+	for _, c := range certs {
+		req.Items = append(req.Items, ocspwire.RequestItem{ID: a.id(crypto.SHA1, c.SerialNumber)})
+	}
+	return a.asking(name, want, req)
+}
+
+func (a asker) asking(name string, want answer, req *ocspwire.Request) *question {
+	a.w.t.Helper()
+	der, err := req.Marshal()
+	a.w.must(err)
+	return a.raw(name, want, der)
+}
+
+// raw reads the request back: an answer repeats CertIDs and nonce as they were sent.
+func (a asker) raw(name string, want answer, der []byte) *question {
+	q := &question{name: name, der: der, at: a.b, want: want}
+	req, err := ocspwire.ParseRequest(der, 1000)
+	if err == nil {
+		q.req, q.want.nonce = req, req.Nonce
+	}
+	if want.refusal == "" && q.want.alg == 0 {
+		q.want.alg = x509.ECDSAWithSHA256
+	}
+	return q
+}
+
+// What answers say.
+func good() answer               { return answer{statuses: []string{"good"}} }
+func revoked(why string) answer  { return answer{statuses: []string{"revoked"}, reasons: []string{why}} }
+func refused(name string) answer { return answer{refusal: name} }
+func unknown() answer            { return answer{statuses: []string{"unknown"}} }
+
+func (a answer) with(marks ...string) answer {
+	a.marks = append(a.marks, marks...)
+	return a
+}
+
+func (a answer) by(alg x509.SignatureAlgorithm) answer {
+	a.alg = alg
+	return a
+}
+
+func (a answer) must() string {
+	if a.refusal != "" {
+		return a.refusal
+	}
+	var said []string
+	n := 0
+	for _, s := range a.statuses {
+		if s == "revoked" {
+			if a.reasons[n] != "" {
+				s += " (" + a.reasons[n] + ")"
+			}
+			n++
+		}
+		said = append(said, s)
+	}
+	text := strings.Join(said, ", ")
+	if len(a.marks) > 0 {
+		text += "; " + strings.Join(a.marks, ", ")
+	}
+	return text
+}
+
+// statusQuestions are about every status that a certificate can have.
+func statusQuestions(w *world) (qs []*question) {
+	a := asker{w, w.main}
+	qs = append(qs, a.about("issued", good(), w.issue("good.test", "server")))
+	for _, reason := range []string{
+		"unspecified", "keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation", "certificateHold", "privilegeWithdrawn",
+	} {
+		c := w.issue(strings.ToLower(reason)+".test", "server")
+		w.revoke(c, reason, time.Time{})
+		said := reason
+		if reason == "unspecified" { // RFC 5280 section 5.3.1: should be left out
+			said = ""
+		}
+		qs = append(qs, a.about("revoked: "+reason, revoked(said), c))
+	}
+	since := w.issue("since.test", "server")
+	w.revoke(since, "keyCompromise", time.Now().Add(-24*time.Hour))
+	qs = append(qs, a.about("revoked, invalid since yesterday", revoked("keyCompromise").with(markInvalidity), since))
+
+	held := w.issue("released.test", "server")
+	w.revoke(held, "certificateHold", time.Time{})
+	w.release(held)
+	qs = append(qs, a.about("held, then released", good(), held))
+	final := w.issue("final.test", "server")
+	w.revoke(final, "certificateHold", time.Time{})
+	w.revoke(final, "superseded", time.Time{})
+	qs = append(qs, a.about("held, then revoked", revoked("superseded"), final))
+	return qs
+}
+
+// neverIssued is a serial number that the CA has not given.
+func neverIssued(w *world) *cert {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 150))
+	w.must(err)
+	return &cert{Certificate: &x509.Certificate{SerialNumber: serial}}
+}
+
+func foreignID(w *world, h crypto.Hash) ocspwire.CertID {
+	w.t.Helper()
+	key := newKey(w, "P-256")
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Foreign CA"}, IsCA: true, BasicConstraintsValid: true, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	w.must(err)
+	ca, err := x509.ParseCertificate(der)
+	w.must(err)
+	id, err := ocspwire.NewCertID(h, ca, big.NewInt(4711))
+	w.must(err)
+	return id
+}
+
+func unissuedQuestions(w *world) []*question {
+	a := asker{w, w.main}
+	never := neverIssued(w)
+	foreign := &ocspwire.Request{Items: []ocspwire.RequestItem{{ID: foreignID(w, crypto.SHA256)}}}
+	return []*question{
+		a.about("never issued", refused("unauthorized"), never),
+		a.asking("of a CA that is not on the trust list", refused("unauthorized"), foreign),
+		asker{w, w.bridges["unknown"]}.about("never issued, `not_issued: unknown`", unknown(), never),
+		asker{w, w.bridges["revoked"]}.about("never issued, `not_issued: revoked`", revoked("certificateHold").with(markExtended), never),
+	}
+}
+
+// expiredQuestions are about certificates that the wait in between outlives.
+func expiredQuestions(w *world) []*question {
+	valid, gone := w.issue("brief.test", "brief"), w.issue("brief-revoked.test", "brief")
+	w.revoke(gone, "superseded", time.Time{})
+	w.until("the brief certificates have expired", func() error {
+		if end := gone.NotAfter; !time.Now().After(end.Add(2 * time.Second)) {
+			return fmt.Errorf("%s is valid until %s", gone.Subject, end)
+		}
+		return nil
+	})
+	a, short := asker{w, w.main}, asker{w, w.bridges["cutoff"]}
+	return []*question{
+		a.about("expired", good().with(markCutoff), valid),
+		a.about("expired, revoked before", revoked("superseded").with(markCutoff), gone),
+		short.about("expired before the archive cutoff, `archive_cutoff: 1s`", refused("unauthorized"), valid),
+		short.about("revoked and expired before the archive cutoff, `archive_cutoff: 1s`", refused("unauthorized"), gone),
+	}
+}
+
+func certIDQuestions(w *world) (qs []*question) {
+	a := asker{w, w.main}
+	good1, never := w.issue("one.test", "server"), neverIssued(w)
+	gone := w.issue("two.test", "server")
+	w.revoke(gone, "superseded", time.Time{})
+	for _, h := range ocspwire.Hashes() {
+		id := a.id(h, gone.SerialNumber)
+		qs = append(qs,
+			a.asking(h.String()+", parameters NULL", revoked("superseded"), &ocspwire.Request{Items: []ocspwire.RequestItem{{ID: id}}}),
+			a.asking(h.String()+", parameters absent", revoked("superseded"), &ocspwire.Request{Items: []ocspwire.RequestItem{{ID: ocspwire.CertID{Raw: withoutNull(w, id)}}}}))
+	}
+	md5 := ocspwire.CertID{Raw: encodeID(w, asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 5}, make([]byte, 16), make([]byte, 16), big.NewInt(5), true)}
+	many := &ocspwire.Request{}
+	for range 17 {
+		many.Items = append(many.Items, ocspwire.RequestItem{ID: a.id(crypto.SHA1, good1.SerialNumber)})
+	}
+	sixteen := &ocspwire.Request{}
+	all := answer{}
+	for i := range 16 {
+		c := w.issue(fmt.Sprintf("many-%d.test", i), "server")
+		sixteen.Items = append(sixteen.Items, ocspwire.RequestItem{ID: a.id(crypto.SHA256, c.SerialNumber)})
+		all.statuses = append(all.statuses, "good")
+	}
+	q := a.asking("sixteen certificates (the most that are answered by default)", all, sixteen)
+	return append(qs,
+		a.asking("MD5", refused("unauthorized"), &ocspwire.Request{Items: []ocspwire.RequestItem{{ID: md5}}}),
+		a.about("three certificates: issued, revoked, never issued", answer{statuses: []string{"good", "revoked", "unknown"}, reasons: []string{"superseded"}}, good1, gone, never),
+		a.asking("hashes mixed", answer{statuses: []string{"good", "revoked"}, reasons: []string{"superseded"}}, &ocspwire.Request{Items: []ocspwire.RequestItem{
+			{ID: a.id(crypto.SHA512, good1.SerialNumber)}, {ID: a.id(crypto.SHA384, gone.SerialNumber)}}}),
+		q,
+		a.asking("seventeen certificates", refused("malformedRequest"), many),
+	)
+}
+
+func withoutNull(w *world, id ocspwire.CertID) []byte {
+	var oid asn1.ObjectIdentifier
+	s := cryptobyte.String(id.Raw)
+	if !s.ReadASN1(&s, cbasn1.SEQUENCE) || !s.ReadASN1(&s, cbasn1.SEQUENCE) || !s.ReadASN1ObjectIdentifier(&oid) {
+		w.t.Fatalf("not a CertID: %x", id.Raw)
+	}
+	return encodeID(w, oid, id.NameHash, id.KeyHash, id.Serial, false)
+}
+
+func encodeID(w *world, oid asn1.ObjectIdentifier, name, key []byte, serial *big.Int, null bool) []byte {
+	b := cryptobyte.NewBuilder(nil)
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1ObjectIdentifier(oid)
+			if null {
+				b.AddASN1(cbasn1.NULL, func(*cryptobyte.Builder) {})
+			}
+		})
+		b.AddASN1OctetString(name)
+		b.AddASN1OctetString(key)
+		b.AddASN1BigInt(serial)
+	})
+	der, err := b.Bytes()
+	w.must(err)
+	return der
+}
+
+func nonceQuestions(w *world) (qs []*question) {
+	a := asker{w, w.main}
+	item := []ocspwire.RequestItem{{ID: a.id(crypto.SHA1, w.issue("nonce.test", "server").SerialNumber)}}
+	for _, n := range []int{1, 16, 32, 128} {
+		nonce := make([]byte, n)
+		_, err := rand.Read(nonce)
+		w.must(err)
+		qs = append(qs, a.asking(fmt.Sprintf("nonce of %s", octets(n)), good(), &ocspwire.Request{Items: item, Nonce: nonce}))
+	}
+	for _, n := range []int{0, 129} {
+		qs = append(qs, a.asking(fmt.Sprintf("nonce of %s", octets(n)), refused("malformedRequest"), &ocspwire.Request{Items: item, Nonce: bytes.Repeat([]byte{7}, n)}))
+	}
+	bare := []pkix.Extension{{Id: ocspwire.OIDNonce, Value: []byte("0123456789abcdef")}}
+	return append(qs, a.asking("nonce not in an OCTET STRING", refused("malformedRequest"), &ocspwire.Request{Items: item, Extensions: bare}))
+}
+
+func octets(n int) string {
+	if n == 1 {
+		return "1 octet"
+	}
+	return fmt.Sprintf("%d octets", n)
+}
+
+func extensionQuestions(w *world) []*question {
+	a := asker{w, w.main}
+	id := a.id(crypto.SHA1, w.issue("extended.test", "server").SerialNumber)
+	with := func(name string, want answer, exts ...pkix.Extension) *question {
+		return a.asking(name, want, &ocspwire.Request{Items: []ocspwire.RequestItem{{ID: id}}, Extensions: exts})
+	}
+	single := func(name string, want answer, exts ...pkix.Extension) *question {
+		return a.asking(name, want, &ocspwire.Request{Items: []ocspwire.RequestItem{{ID: id, Extensions: exts}}})
+	}
+	odd := asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 99999, 1}
+	accept := func(critical bool, types ...asn1.ObjectIdentifier) pkix.Extension {
+		ext, err := ocspwire.AcceptableResponsesExtension(types...)
+		w.must(err)
+		ext.Critical = critical
+		return ext
+	}
+	locator := ocspwire.ServiceLocator{Issuer: w.ca.RawSubject}
+	return []*question{
+		with("unknown extension", good(), pkix.Extension{Id: odd, Value: []byte{5, 0}}),
+		with("unknown critical extension", refused("malformedRequest"), pkix.Extension{Id: odd, Critical: true, Value: []byte{5, 0}}),
+		single("unknown extension of one certificate", good(), pkix.Extension{Id: odd, Value: []byte{5, 0}}),
+		single("unknown critical extension of one certificate", refused("malformedRequest"), pkix.Extension{Id: odd, Critical: true, Value: []byte{5, 0}}),
+		with("the same extension twice", refused("malformedRequest"), pkix.Extension{Id: odd, Value: []byte{5, 0}}, pkix.Extension{Id: odd, Value: []byte{5, 0}}),
+		with("acceptable responses: basic", good(), accept(false, ocspwire.OIDBasic)),
+		with("acceptable responses: basic, critical", good(), accept(true, ocspwire.OIDBasic)),
+		with("acceptable responses: another and basic", good(), accept(false, odd, ocspwire.OIDBasic)),
+		with("acceptable responses without basic", refused("unauthorized"), accept(false, odd)),
+		with("acceptable responses without basic, critical", refused("unauthorized"), accept(true, odd)),
+		with("acceptable responses, not a list", refused("malformedRequest"), pkix.Extension{Id: ocspwire.OIDResponse, Value: []byte{5, 0}}),
+		single("service locator", good(), locator.Extension()),
+	}
+}
+
+func requestorQuestions(w *world) []*question {
+	a := asker{w, w.main}
+	asked := w.issue("asked.test", "server")
+	item := []ocspwire.RequestItem{{ID: a.id(crypto.SHA1, asked.SerialNumber)}}
+	var qs []*question
+	for _, n := range []*ocspwire.GeneralName{
+		{Choice: ocspwire.OtherName, ID: asn1.ObjectIdentifier{1, 2, 3}, Value: []byte{0x0c, 1, 'x'}},
+		{Choice: ocspwire.RFC822Name, Text: "who@example.com"}, {Choice: ocspwire.DNSName, Text: "example.com"},
+		{Choice: ocspwire.X400Address, Value: []byte{0x30, 0}}, ocspwire.DirectoryNameOf(asked.RawSubject),
+		{Choice: ocspwire.EDIPartyName, Value: []byte{0xa1, 3, 0x0c, 1, 'x'}}, {Choice: ocspwire.URI, Text: "https://example.com/who"},
+		{Choice: ocspwire.IPAddress, Value: []byte{192, 0, 2, 1}}, {Choice: ocspwire.RegisteredID, ID: asn1.ObjectIdentifier{1, 2, 3}},
+	} {
+		qs = append(qs, a.asking("requestorName: "+n.Choice.String(), good(), &ocspwire.Request{Items: item, RequestorName: n}))
+	}
+	return append(qs, signedQuestions(w, item)...)
+}
+
+// signedQuestions: by default a signature is ignored, and `signed_requests: verify` believes holders of certificates on the ledger only.
+func signedQuestions(w *world, item []ocspwire.RequestItem) []*question {
+	ignore, verify := asker{w, w.main}, asker{w, w.bridges["verify"]}
+	client, gone := w.issue("client.test", "client"), w.issue("client-revoked.test", "client")
+	w.revoke(gone, "keyCompromise", time.Time{})
+	signed := func(c *cert) []byte {
+		der, err := (&ocspwire.Request{Items: item}).Sign(c.key, c.Certificate)
+		w.must(err)
+		return der
+	}
+	genuine := signed(client)
+	forged := bytes.Clone(genuine)
+	// The last octet of the signature; its certificate follows, in [0] and a SEQUENCE.
+	at := bytes.LastIndex(forged, client.Raw)
+	req, err := ocspwire.ParseRequest(genuine, 1)
+	w.must(err)
+	at = bytes.LastIndex(forged[:at], req.Signature.Value) + len(req.Signature.Value) - 1
+	forged[at] ^= 1
+	return []*question{
+		ignore.raw("signed", good(), genuine),
+		ignore.raw("signed wrongly; signatures are ignored by default", good(), forged),
+		verify.raw("signed, `signed_requests: verify`", good(), genuine),
+		verify.asking("not signed, `signed_requests: verify`", good(), &ocspwire.Request{Items: item}),
+		verify.raw("signed wrongly, `signed_requests: verify`", refused("unauthorized"), forged),
+		verify.raw("signed with a revoked certificate, `signed_requests: verify`", refused("unauthorized"), signed(gone)),
+		verify.raw("signed with a stranger's certificate, `signed_requests: verify`", refused("unauthorized"), signed(w.stranger())),
+	}
+}
+
+// stranger has a certificate that no CA on the ledger has issued.
+func (w *world) stranger() *cert {
+	key := newKey(w, "P-256")
+	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "stranger"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	w.must(err)
+	parsed, err := x509.ParseCertificate(der)
+	w.must(err)
+	return &cert{Certificate: parsed, key: key}
+}
+
+func algorithmQuestions(w *world) (qs []*question) {
+	serial := w.issue("signature.test", "server").SerialNumber
+	ask := func(key, name string, alg x509.SignatureAlgorithm, prefs ...x509.SignatureAlgorithm) {
+		a := asker{w, w.bridges[key]}
+		if key == "P-256" {
+			a.b = w.main
+		}
+		req := &ocspwire.Request{Items: []ocspwire.RequestItem{{ID: a.id(crypto.SHA1, serial)}}}
+		if len(prefs) > 0 {
+			ext, err := ocspwire.PreferredAlgorithmsExtension(prefs...)
+			w.must(err)
+			req.Extensions = append(req.Extensions, ext)
+		}
+		qs = append(qs, a.asking(key+" key, "+name, good().by(alg), req))
+	}
+	ask("P-256", "no preference", x509.ECDSAWithSHA256)
+	ask("P-256", "prefers ECDSA with SHA-384", x509.ECDSAWithSHA384, x509.ECDSAWithSHA384)
+	ask("P-256", "prefers RSA, which it has not", x509.ECDSAWithSHA256, x509.SHA256WithRSA)
+	ask("P-256", "prefers RSA, else ECDSA with SHA-512", x509.ECDSAWithSHA512, x509.SHA256WithRSA, x509.ECDSAWithSHA512)
+	ask("P-384", "no preference", x509.ECDSAWithSHA384)
+	ask("RSA", "no preference", x509.SHA256WithRSA)
+	ask("RSA", "prefers PKCS #1 with SHA-512", x509.SHA512WithRSA, x509.SHA512WithRSA)
+	for _, alg := range []x509.SignatureAlgorithm{x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS, x509.SHA512WithRSAPSS} {
+		ask("RSA", "prefers "+alg.String(), alg, alg)
+	}
+	ask("Ed25519", "no preference", x509.PureEd25519)
+	return qs
+}
