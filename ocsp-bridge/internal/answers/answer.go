@@ -23,6 +23,7 @@ type Answer struct {
 	// Due is the age at which it is made anew if it can be, Dead the one at which it must be.
 	Due, Dead time.Duration
 	Stamp     Stamp
+	Stamped   bool    // Stamp is of all that the answer says; never of what is said of several certificates
 	Hits      Counter // of requests that it answers
 
 	// Header values, ready to be put into an http.Header. Nobody may write to them.
