@@ -25,7 +25,16 @@ type question struct {
 	req  *ocspwire.Request // nil: malformed on purpose
 	at   *bridge
 	want answer
+	// unable are judges that cannot read a right answer, and why.
+	unable map[string]*limit
 }
+
+// limit is something that a judge cannot do, which the page explains below its tables.
+type limit struct {
+	mark, why string
+}
+
+var gnutlsPSS = &limit{"¹", "GnuTLS's OCSP reader takes any RSASSA-PSS signature for one with SHA-256: it does not look at the parameters."}
 
 // asker makes questions.
 type asker struct {
@@ -387,6 +396,9 @@ func algorithmQuestions(w *world) (qs []*question) {
 	ask("RSA", "prefers PKCS #1 with SHA-512", x509.SHA512WithRSA, x509.SHA512WithRSA)
 	for _, alg := range []x509.SignatureAlgorithm{x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS, x509.SHA512WithRSAPSS} {
 		ask("RSA", "prefers "+alg.String(), alg, alg)
+		if alg != x509.SHA256WithRSAPSS {
+			qs[len(qs)-1].unable = map[string]*limit{"GnuTLS": gnutlsPSS}
+		}
 	}
 	ask("Ed25519", "no preference", x509.PureEd25519)
 	return qs

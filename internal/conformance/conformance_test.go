@@ -53,6 +53,7 @@ func TestConformance(t *testing.T) {
 	tb.http(w)
 	tb.clients(w)
 	tb.stapling(w)
+	tb.limits(gnutlsPSS)
 	tb.compare()
 }
 
@@ -88,7 +89,9 @@ func (tb *table) judged(w *world, q *question, e *exchange, err error) (cells []
 				}
 			}
 		}
-		if said != nil {
+		if l := q.unable[j.name]; l != nil && said != nil {
+			said = &unableError{l}
+		} else if said != nil {
 			said = fmt.Errorf("%s: %w", j.name, said)
 		}
 		cells = append(cells, said)

@@ -11,6 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
 	"github.com/certanchor/certanchor/internal/ocspwire"
 )
 
@@ -155,8 +158,7 @@ var reasonNames = map[int]string{
 
 // OpenSSL's words for what the others call otherwise.
 var (
-	opensslReasons = map[string]string{"CACompromise": "cACompromise", "AACompromise": "aACompromise"}
-	opensslAlgs    = map[string]x509.SignatureAlgorithm{
+	opensslAlgs = map[string]x509.SignatureAlgorithm{
 		"ecdsa-with-SHA256": x509.ECDSAWithSHA256, "ecdsa-with-SHA384": x509.ECDSAWithSHA384, "ecdsa-with-SHA512": x509.ECDSAWithSHA512,
 		"sha256WithRSAEncryption": x509.SHA256WithRSA, "sha384WithRSAEncryption": x509.SHA384WithRSA, "sha512WithRSAEncryption": x509.SHA512WithRSA,
 		"ED25519": x509.PureEd25519,
@@ -191,6 +193,7 @@ func parseOpenSSL(out string) (*answer, error) {
 	a := &answer{}
 	text, _, _ := strings.Cut(out, "Certificate:\n") // the signer's
 	lines := strings.Split(text, "\n")
+	pss := false
 	for i, line := range lines {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), ":")
 		value = strings.TrimSpace(value)
@@ -200,28 +203,29 @@ func parseOpenSSL(out string) (*answer, error) {
 			if value == "revoked" {
 				a.reasons = append(a.reasons, "")
 			}
-		case "Revocation Reason":
-			name, _, _ := strings.Cut(value, " ")
-			if other, ok := opensslReasons[name]; ok {
-				name = other
+		case "Revocation Reason": // its name, which OpenSSL 3.0 has for the first nine only, and its number
+			var n int
+			if _, err := fmt.Sscanf(value[strings.LastIndex(value, "(")+1:], "0x%x)", &n); err != nil {
+				return nil, fmt.Errorf("openssl prints the reason as %q", value)
 			}
-			a.reasons[len(a.reasons)-1] = name
+			a.reasons[len(a.reasons)-1] = reasonNames[n]
 		case "Invalidity Date":
 			a.marks = append(a.marks, markInvalidity)
 		case "OCSP Archive Cutoff":
 			a.marks = append(a.marks, markCutoff)
-		case "1.3.6.1.5.5.7.48.1.9", "Extended OCSP Status":
+		case "valid": // OpenSSL's name for id-pkix-ocsp-extended-revoke
 			a.marks = append(a.marks, markExtended)
 		case "OCSP Nonce":
-			der, err := hex.DecodeString(strings.TrimSpace(lines[i+1]))
-			if err != nil || len(der) < 2 {
-				return nil, fmt.Errorf("openssl prints the nonce as %q", lines[i+1])
+			var err error
+			if a.nonce, err = nonceIn(lines[i+1:]); err != nil {
+				return nil, err
 			}
-			a.nonce = stripHeader(der)
 		case "Signature Algorithm":
 			a.alg = opensslAlgs[value]
-			if value == "rsassaPss" {
-				a.alg = opensslPSS[strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(lines[i+1]), "Hash Algorithm:"))]
+			pss = value == "rsassaPss"
+		case "Hash Algorithm":
+			if pss { // before, it is a CertID's
+				a.alg = opensslPSS[value]
 			}
 		}
 	}
@@ -231,12 +235,23 @@ func parseOpenSSL(out string) (*answer, error) {
 	return a, nil
 }
 
-// stripHeader returns the content of a DER element of less than 256 octets.
-func stripHeader(der []byte) []byte {
-	if der[1] == 0x81 {
-		return der[3:]
+// nonceIn reads the hexadecimal DER that openssl prints below "OCSP Nonce", with a backslash at the end of all lines but the last.
+func nonceIn(lines []string) ([]byte, error) {
+	var text string
+	for _, line := range lines {
+		part, more := strings.CutSuffix(strings.TrimSpace(line), "\\")
+		text += part
+		if !more {
+			break
+		}
 	}
-	return der[2:]
+	der, err := hex.DecodeString(text)
+	s := cryptobyte.String(der)
+	var nonce cryptobyte.String
+	if err != nil || !s.ReadASN1(&nonce, cbasn1.OCTET_STRING) || !s.Empty() {
+		return nil, fmt.Errorf("openssl prints the nonce as %q", text)
+	}
+	return nonce, nil
 }
 
 // gnutlsJudge has ocsptool verify the answer, signature and delegation, and print it. It tells no reasons and no single extensions.

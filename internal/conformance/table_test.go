@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -28,25 +29,30 @@ func (tb *table) section(title, text string, columns ...string) {
 func (tb *table) row(name, must string, cells ...error) {
 	fmt.Fprintf(&tb.out, "| %s | %s |", name, must)
 	for _, err := range cells {
-		tb.out.WriteString(" " + cell(err) + " |")
-		if err != nil && err != errNotAsked {
+		var unable *unableError
+		switch {
+		case err == nil:
+			tb.out.WriteString(" yes |")
+		case errors.As(err, &unable):
+			tb.out.WriteString(" unable" + unable.mark + " |")
+		default:
+			tb.out.WriteString(" **no** |")
 			tb.t.Errorf("%s: %v", name, err)
 		}
 	}
 	tb.out.WriteString("\n")
 }
 
-// errNotAsked is the cell of a judge that cannot be asked this.
-var errNotAsked = fmt.Errorf("cannot be asked")
+// unableError is the cell of a judge that cannot read a right answer.
+type unableError struct{ *limit }
 
-func cell(err error) string {
-	switch err {
-	case nil:
-		return "yes"
-	case errNotAsked:
-		return "–"
+func (e *unableError) Error() string { return e.why }
+
+// limits explains such cells.
+func (tb *table) limits(ls ...*limit) {
+	for _, l := range ls {
+		fmt.Fprintf(&tb.out, "\n%s %s\n", l.mark, l.why)
 	}
-	return "**no**"
 }
 
 func root(t *testing.T) string {

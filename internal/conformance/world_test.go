@@ -227,20 +227,27 @@ func (w *world) bridgeOf(name string, key crypto.Signer, tweak func(*ocspbridge.
 	})
 }
 
-// until polls a condition until it holds.
+// until polls a condition that must come to hold.
 func (w *world) until(what string, cond func() error) {
 	w.t.Helper()
+	if err := w.eventually(cond); err != nil {
+		w.t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// eventually polls a condition until it holds; the error is the last one, after the deadline.
+func (w *world) eventually(cond func() error) error {
 	look, limit := time.NewTicker(20*time.Millisecond), time.After(deadline)
 	defer look.Stop()
 	for {
 		err := cond()
 		if err == nil {
-			return
+			return nil
 		}
 		select {
 		case <-look.C:
 		case <-limit:
-			w.t.Fatalf("%s: not within %s; last: %v", what, deadline, err)
+			return fmt.Errorf("not within %s; last: %w", deadline, err)
 		}
 	}
 }
