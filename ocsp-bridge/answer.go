@@ -75,6 +75,10 @@ func (b *Bridge) answer(der []byte, now time.Time) reply {
 	if oid, found := req.UnknownCritical(); found {
 		return refuse(ocspwire.MalformedRequest, fmt.Errorf("critical extension %s is not known here", oid))
 	}
+	// RFC 6960 section 4.4.3. No status says "none of these types"; unauthorized is RFC 5019's for a responder that cannot answer.
+	if !req.AcceptsBasic() {
+		return refuse(ocspwire.Unauthorized, errors.New("acceptable response types: must include id-pkix-ocsp-basic, there is no other here"))
+	}
 	q := question{req: req, view: b.index.View(), now: now}
 	if q.limits, err = b.fresh(q.view, q.now); err != nil {
 		return refuse(ocspwire.TryLater, err)

@@ -52,6 +52,7 @@ func TestConformance(t *testing.T) {
 	tb.forms(w)
 	tb.http(w)
 	tb.clients(w)
+	tb.responders(w)
 	tb.stapling(w)
 	tb.limits(gnutlsPSS)
 	tb.compare()

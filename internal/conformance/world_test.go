@@ -308,6 +308,13 @@ func (w *world) write(name string, data []byte) string {
 	return file
 }
 
+func (w *world) read(name string) []byte {
+	w.t.Helper()
+	data, err := os.ReadFile(w.path(name))
+	w.must(err)
+	return data
+}
+
 func toPEM(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
