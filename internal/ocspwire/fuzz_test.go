@@ -97,6 +97,9 @@ func FuzzParseResponse(f *testing.F) {
 		if got, err := again.marshalTBS(); err != nil || !bytes.Equal(got, r.TBS) {
 			t.Fatalf("accepted %x, which encodes as %x, %v", r.TBS, got, err)
 		}
+		if want, err := referenceTBS(&again); err != nil || !bytes.Equal(want, r.TBS) {
+			t.Fatalf("accepted %x, which the reference encodes as %x, %v", r.TBS, want, err)
+		}
 		theirs, err := ocsp.ParseResponse(der, nil)
 		if err != nil || len(r.Responses) != 1 {
 			return // it refuses more than it documents: several statuses, unknown algorithms, a certificate that does not verify
