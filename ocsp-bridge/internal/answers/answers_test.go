@@ -89,12 +89,12 @@ func TestAnAnswersAgeDecides(t *testing.T) {
 		want   State
 	}{
 		{time.Second, newer, Ready},
-		{10 * time.Second, newer, Ready},
-		{11 * time.Second, newer, Due},
+		{9 * time.Second, newer, Ready},
+		{10 * time.Second, newer, Due},
 		{11 * time.Second, start, Ready}, // nothing newer could be said
-		{20 * time.Second, newer, Due},
-		{21 * time.Second, newer, Gone},
-		{21 * time.Second, start, Gone},
+		{19 * time.Second, newer, Due},
+		{20 * time.Second, newer, Gone},
+		{20 * time.Second, start, Gone},
 		{-time.Second, newer, Gone}, // the clock was set back
 	} {
 		if got := a.State(start.Add(c.at), c.newest); got != c.want {
@@ -229,9 +229,11 @@ func TestNoAnswerFromBeforeAChangeIsGivenAfterIt(t *testing.T) {
 	for i := range int64(changes) {
 		n := int(i) % certs
 		v.Begin([]Slot{v.Cert(ca, serial(n))}, start)
+		runtime.Gosched() // others decide from what will be outdated
 		status[n].Store(i)
+		acked[n].Store(i) // what can be read counts at once, and not only when the changer has come to its end
+		runtime.Gosched()
 		v.End()
-		acked[n].Store(i)
 	}
 	// The race is only one if answers were kept at all.
 	for limit := time.Now().Add(30 * time.Second); kept.Load() < 1000 && time.Now().Before(limit); {
