@@ -61,7 +61,7 @@ func FuzzPlainCertID(f *testing.F) {
 }
 
 // The decoder agrees with the standard library's, after what clients do to base64 is undone in the slow way.
-func FuzzDecodePath(f *testing.F) {
+func FuzzPathAgainstStandardBase64(f *testing.F) {
 	for _, der := range requests(f) {
 		std := base64.StdEncoding.EncodeToString(der)
 		f.Add("/" + std)
