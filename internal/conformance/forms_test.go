@@ -114,6 +114,11 @@ func (tb *table) http(w *world) {
 	refusal("GET of nothing", "200, malformedRequest", http.MethodGet, "/ocsp", "", nil, 200)
 	refusal("GET of what is not base64", "200, malformedRequest", http.MethodGet, "/ocsp/!!", "", nil, 200)
 	refusal("GET of garbage in base64", "200, malformedRequest", http.MethodGet, "/ocsp/AAAA", "", nil, 200)
+	e, err = w.send(http.MethodGet, w.main.url, "/ocsp/"+strings.Repeat("M", 22<<10), "", nil)
+	if err == nil && e.code != http.StatusRequestHeaderFieldsTooLarge {
+		err = fmt.Errorf("HTTP status is %d", e.code)
+	}
+	tb.row("GET of 22 KiB", "431, from the HTTP server itself", err)
 	refusal("HEAD of garbage", "200, without a body", http.MethodHead, "/ocsp/AAAA", "", nil, 200)
 	for _, method := range []string{http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodOptions} {
 		refusal(method, "405, malformedRequest, `Allow: GET, HEAD, POST`", method, "/ocsp", post, plain.der, 405)
