@@ -73,6 +73,14 @@ func (tb *table) stapling(w *world) {
 	tb.row("gnutls-cli", "trusted, with OCSP status", firstError(err, contains(out, "OCSP status request"), contains(out, "The certificate is trusted")))
 	out, err = w.curl(gone)
 	tb.row("curl --cert-status, the answer of a revoked certificate stapled from a file", "refused: revoked", refusedWith(out, err, "revocation reason: keyCompromise"))
+	// The first handshake never has a status; nginx has to have heard that it is none to staple.
+	w.until("nginx has seen that the certificate is revoked", func() error {
+		_, err := w.curl(silent)
+		if err == nil {
+			return nil
+		}
+		return contains(string(w.read("nginx.log")), `certificate status "revoked" in the OCSP response`)
+	})
 	out, err = w.curl(silent)
 	tb.row("curl --cert-status, revoked certificate: nginx staples only what is good", "refused: no status", refusedWith(out, err, "No OCSP response received"))
 }

@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net/http"
 	"os"
@@ -34,7 +35,7 @@ const (
 	mspID      = "Org1MSP"
 	passphrase = "conformance of a responder"
 	deadline   = 30 * time.Second // of a condition that must come true; none is expected to take a second, but for what names its own time
-	briefLife  = 3 * time.Second  // of the certificates that are to expire during the test
+	briefLife  = 5 * time.Second  // of the certificates that are to expire during the test
 )
 
 // world is a CA bridge and OCSP bridges over one embedded ledger, each served on the loopback interface as in production.
@@ -269,6 +270,7 @@ func (w *world) issue(name, profile string) *cert {
 	w.must(err)
 	got, err := w.api.Issue(w.t.Context(), caapi.IssueRequest{CSR: string(toPEM("CERTIFICATE REQUEST", csr)), Profile: profile}, "")
 	w.must(err)
+	w.applied(got.Block)
 	block, _ := pem.Decode([]byte(got.Certificate))
 	if block == nil {
 		w.t.Fatalf("%s: no PEM: %s", name, got.Certificate)
@@ -278,27 +280,52 @@ func (w *world) issue(name, profile string) *cert {
 	return &cert{Certificate: parsed, key: key, file: w.write(name+".pem", []byte(got.Certificate)), hex: got.Serial}
 }
 
-// revoke returns when every responder of the CA's organisation has applied it.
+// applied returns when every bridge answers from a state that includes the block. The CA bridge waits for the first bridge only, and
+// only with revocations.
+func (w *world) applied(block uint64) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), deadline)
+	defer cancel()
+	for b := range w.all() {
+		w.must(b.WaitApplied(ctx, block))
+	}
+}
+
+func (w *world) all() iter.Seq[*bridge] {
+	return func(yield func(*bridge) bool) {
+		if w.main == nil || !yield(w.main) {
+			return
+		}
+		for _, b := range w.bridges {
+			if !yield(b) {
+				return
+			}
+		}
+	}
+}
+
 func (w *world) revoke(c *cert, reason string, invalidity time.Time) {
 	w.t.Helper()
 	r := caapi.RevokeRequest{Serial: c.hex, Reason: reason}
 	if !invalidity.IsZero() {
 		r.InvalidityDate = invalidity.UTC().Format(time.RFC3339)
 	}
-	_, acknowledged, err := w.api.Revoke(w.t.Context(), r)
+	change, acknowledged, err := w.api.Revoke(w.t.Context(), r)
 	w.must(err)
 	if !acknowledged {
 		w.t.Fatalf("%s for %s: not acknowledged", c.Subject, reason)
 	}
+	w.applied(change.Block)
 }
 
 func (w *world) release(c *cert) {
 	w.t.Helper()
-	_, acknowledged, err := w.api.Release(w.t.Context(), c.hex)
+	change, acknowledged, err := w.api.Release(w.t.Context(), c.hex)
 	w.must(err)
 	if !acknowledged {
 		w.t.Fatalf("%s: release not acknowledged", c.Subject)
 	}
+	w.applied(change.Block)
 }
 
 func (w *world) write(name string, data []byte) string {
