@@ -49,8 +49,15 @@ type OCSPResult struct {
 
 // OCSPTarget is one thing that was measured.
 type OCSPTarget struct {
-	PerSecond float64          `json:"per_s"` // median of the rounds
-	Rounds    []load.Saturated `json:"rounds"`
+	PerSecond float64     `json:"per_s"`  // median of the rounds
+	CPU       float64     `json:"cpu_us"` // processor time of the server for an answer, median: comparable on a busy machine too
+	Rounds    []OCSPRound `json:"rounds"`
+}
+
+// OCSPRound is one measurement.
+type OCSPRound struct {
+	load.Saturated
+	CPU float64 `json:"cpu_us"` // 0: not known
 }
 
 // Names of targets.
@@ -86,6 +93,7 @@ type ocspRun struct {
 type ocspTarget struct {
 	name     string
 	address  string // host:port
+	pid      int    // of the server
 	requests [][]byte
 }
 
@@ -166,8 +174,9 @@ func (r *ocspRun) prepareResponder(ctx context.Context, d *deploy.Deployment) (a
 	if err != nil {
 		return nil, err
 	}
-	keptPost, keptGet := ocspTarget{name: ocspKeptPost, address: endpoint.Host}, ocspTarget{name: ocspKeptGet, address: endpoint.Host}
-	nonce := ocspTarget{name: ocspNonce, address: endpoint.Host}
+	server := ocspTarget{address: endpoint.Host, pid: d.PIDs()[deploy.AllService]}
+	keptPost, keptGet, nonce := server, server, server
+	keptPost.name, keptGet.name, nonce.name = ocspKeptPost, ocspKeptGet, ocspNonce
 	var certs []*x509.Certificate
 	for range r.o.Certificates {
 		cert, _, err := issueOne(ctx, api)
@@ -209,22 +218,22 @@ func (r *ocspRun) target(name string) *ocspTarget {
 }
 
 // like adds a target at another address that is sent the same requests as another one, if it is there at the same path.
-func (r *ocspRun) like(name, address, other string) {
-	r.targets = append(r.targets, ocspTarget{name: name, address: address, requests: r.target(other).requests})
+func (r *ocspRun) like(name, address string, pid int, other string) {
+	r.targets = append(r.targets, ocspTarget{name: name, address: address, pid: pid, requests: r.target(other).requests})
 }
 
 // measure goes through the targets in rounds, so that a machine that slows down does so for all of them.
 func (r *ocspRun) measure(ctx context.Context) error {
 	for round := range r.o.Rounds {
 		for _, t := range r.targets {
-			got, err := r.saturate(ctx, t)
+			got, err := r.round(ctx, t)
 			if err != nil {
 				return fmt.Errorf("%s: %w", t.name, err)
 			}
 			if got.Failed > 0 {
 				return fmt.Errorf("%s: %d answers failed", t.name, got.Failed)
 			}
-			r.say("  round %d  %-30s %9.0f/s   p50 %.3f ms  p99 %.3f ms", round+1, t.name, got.PerSecond, got.P50, got.P99)
+			r.say("  round %d  %-30s %9.0f/s   p50 %.3f ms  p99 %.3f ms  CPU %.1f µs", round+1, t.name, got.PerSecond, got.P50, got.P99, got.CPU)
 			if r.res.Targets[t.name] == nil {
 				r.res.Targets[t.name] = &OCSPTarget{}
 			}
@@ -232,16 +241,34 @@ func (r *ocspRun) measure(ctx context.Context) error {
 		}
 	}
 	for _, t := range r.res.Targets {
-		t.PerSecond = median(t.Rounds)
+		t.PerSecond = median(t.Rounds, func(r OCSPRound) float64 { return r.PerSecond })
+		t.CPU = median(t.Rounds, func(r OCSPRound) float64 { return r.CPU })
 	}
 	for _, ratio := range ocspRatios {
 		of, to := r.res.Targets[ratio.of], r.res.Targets[ratio.to]
 		if of != nil && to != nil {
 			r.res.Ratios[ratio.name] = of.PerSecond / to.PerSecond
-			r.say("%-34s %.2f", ratio.name, r.res.Ratios[ratio.name])
+			r.say("%-34s %.2f   (CPU of the servers for an answer: %.1f and %.1f µs)", ratio.name, r.res.Ratios[ratio.name], of.CPU, to.CPU)
 		}
 	}
 	return nil
+}
+
+// round measures a target once.
+func (r *ocspRun) round(ctx context.Context, t ocspTarget) (*OCSPRound, error) {
+	before, err := processTime(t.pid)
+	known := err == nil
+	start := time.Now()
+	got, err := r.saturate(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	res := &OCSPRound{Saturated: *got}
+	took := time.Since(start)
+	if after, err := processTime(t.pid); err == nil && known && got.PerSecond > 0 {
+		res.CPU = float64((after - before).Microseconds()) / (got.PerSecond * took.Seconds())
+	}
+	return res, nil
 }
 
 func (r *ocspRun) saturate(ctx context.Context, t ocspTarget) (*load.Saturated, error) {
@@ -253,10 +280,10 @@ func (r *ocspRun) saturate(ctx context.Context, t ocspTarget) (*load.Saturated, 
 	})
 }
 
-func median(rounds []load.Saturated) float64 {
+func median(rounds []OCSPRound, of func(OCSPRound) float64) float64 {
 	var all []float64
-	for _, s := range rounds {
-		all = append(all, s.PerSecond)
+	for _, r := range rounds {
+		all = append(all, of(r))
 	}
 	slices.Sort(all)
 	if n := len(all); n%2 == 0 {

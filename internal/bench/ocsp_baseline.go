@@ -78,25 +78,26 @@ func (r *ocspRun) startBaselines(ctx context.Context) (stop func() error, err er
 		}
 		return err
 	}
-	start := func(kind string) (string, error) {
+	start := func(kind string) (string, int, error) {
 		cmd := exec.CommandContext(ctx, r.o.Executable, "bench", "ocsp-baseline", "--kind", kind, "--size", strconv.Itoa(r.res.AnswerOctets))
 		address, end, err := startServer(cmd)
 		if err == nil {
 			stops = append(stops, end)
+			return address, cmd.Process.Pid, nil
 		}
-		return address, err
+		return "", 0, err
 	}
-	constant, err := start(BaselineConstant)
+	constant, pid, err := start(BaselineConstant)
 	if err != nil {
 		return stop, err
 	}
-	signature, err := start(BaselineSignature)
+	r.like(ocspBarePost, constant, pid, ocspKeptPost)
+	r.like(ocspBareGet, constant, pid, ocspKeptGet)
+	signature, pid, err := start(BaselineSignature)
 	if err != nil {
 		return stop, err
 	}
-	r.like(ocspBarePost, constant, ocspKeptPost)
-	r.like(ocspBareGet, constant, ocspKeptGet)
-	r.like(ocspTemplate, signature, ocspNonce)
+	r.like(ocspTemplate, signature, pid, ocspNonce)
 	return stop, nil
 }
 

@@ -55,7 +55,7 @@ func (r *ocspRun) startCFSSL(ctx context.Context, answers [][]byte) (stop func()
 		return stop, fmt.Errorf("cfssl: %w", err)
 	}
 	stop = func() error { return endProcess(cmd) }
-	if err := r.addCFSSL(ctx, address); err != nil {
+	if err := r.addCFSSL(ctx, address, cmd.Process.Pid); err != nil {
 		err = errors.Join(fmt.Errorf("cfssl ocspserve: %w", err), stop())
 		return func() error { return nil }, fmt.Errorf("%w\n%s", err, log.String())
 	}
@@ -63,9 +63,9 @@ func (r *ocspRun) startCFSSL(ctx context.Context, answers [][]byte) (stop func()
 }
 
 // addCFSSL waits until it answers, and has it sent what the responder is sent: its paths begin at the root.
-func (r *ocspRun) addCFSSL(ctx context.Context, address string) error {
+func (r *ocspRun) addCFSSL(ctx context.Context, address string, pid int) error {
 	u := &url.URL{Host: address, Path: "/"}
-	posts, gets := ocspTarget{name: ocspCFSSLPost, address: address}, ocspTarget{name: ocspCFSSLGet, address: address}
+	posts, gets := ocspTarget{name: ocspCFSSLPost, address: address, pid: pid}, ocspTarget{name: ocspCFSSLGet, address: address, pid: pid}
 	for _, req := range r.target(ocspKeptPost).requests {
 		_, der, _ := bytes.Cut(req, []byte("\r\n\r\n"))
 		posts.requests = append(posts.requests, post(u, der))

@@ -106,11 +106,11 @@ Transfer/sec:    124.70MB
 
 func TestMedianOfRounds(t *testing.T) {
 	for want, rates := range map[float64][]float64{2: {3, 1, 2}, 2.5: {4, 1, 2, 3}, 7: {7}} {
-		var rounds []load.Saturated
+		var rounds []OCSPRound
 		for _, r := range rates {
-			rounds = append(rounds, load.Saturated{PerSecond: r})
+			rounds = append(rounds, OCSPRound{Saturated: load.Saturated{PerSecond: r}})
 		}
-		if got := median(rounds); got != want {
+		if got := median(rounds, func(r OCSPRound) float64 { return r.PerSecond }); got != want {
 			t.Errorf("of %v: %v, want %v", rates, got, want)
 		}
 	}
