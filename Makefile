@@ -1,5 +1,5 @@
 # certanchor: `make demo` shows the main job, `make test` runs every test. Needs Go 1.26, make and openssl;
-# the race detector used by the tests also needs a C compiler.
+# the race detector used by the tests also needs a C compiler, and the OCSP conformance tests ocsptool (gnutls-bin), nginx and curl.
 
 GO      ?= go
 BIN     := bin

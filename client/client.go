@@ -38,6 +38,13 @@ type Client struct {
 	// repeat one for as long as it is valid.
 	NoNonce bool
 
+	// NonceLength is how many octets the nonce has: 1 to 128 (RFC 9654). 0: 32.
+	NonceLength int
+
+	// PreferredAlgorithms asks the responder to sign with the first of these that its key can (RFC 6960 section 4.4.7): ECDSA, RSA
+	// PKCS #1 v1.5 or RSASSA-PSS with SHA-2, or Ed25519. It may use another, and the answer is verified as any other. Empty: it chooses.
+	PreferredAlgorithms []x509.SignatureAlgorithm
+
 	// MaxAge refuses answers whose thisUpdate is longer ago. 0: whatever the responder's nextUpdate allows.
 	MaxAge time.Duration
 

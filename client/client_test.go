@@ -22,6 +22,7 @@ import (
 	"github.com/certanchor/certanchor/chaincode/cctest"
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/client"
+	"github.com/certanchor/certanchor/internal/ocspwire"
 	"github.com/certanchor/certanchor/network"
 	"github.com/certanchor/certanchor/network/embedded"
 	ocspbridge "github.com/certanchor/certanchor/ocsp-bridge"
@@ -142,6 +143,31 @@ func TestStatusFollowsACertificatesLife(t *testing.T) {
 	_, never := w.ca.Issue(t)
 	if _, err := c.Status(t.Context(), never, w.ca.Cert); !errors.Is(err, client.ErrUnauthorized) || errors.Is(err, client.ErrTryLater) {
 		t.Errorf("never issued: %v", err)
+	}
+}
+
+func TestNonceLengthAndPreferredAlgorithmsAreAsked(t *testing.T) {
+	w := newWorld(t)
+	cert := w.issue()
+	c := w.client()
+	c.NonceLength, c.PreferredAlgorithms = 128, []x509.SignatureAlgorithm{x509.SHA256WithRSA, x509.ECDSAWithSHA384}
+	a, err := c.Status(t.Context(), cert, w.ca.Cert)
+	if err != nil || a.Status != client.Good {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	_, resp, err := ocspwire.ParseResponse(a.Raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if alg, err := resp.Algorithm(); err != nil || alg != x509.ECDSAWithSHA384 || len(resp.Nonce) != 128 {
+		t.Errorf("signed with %v, %v, nonce of %d octets", alg, err, len(resp.Nonce))
+	}
+	for _, change := range []func(){func() { c.NonceLength = 129 }, func() { c.NonceLength = -1 }, func() { c.PreferredAlgorithms = []x509.SignatureAlgorithm{x509.MD5WithRSA} }} {
+		c = w.client()
+		change()
+		if a, err := c.Status(t.Context(), cert, w.ca.Cert); err == nil {
+			t.Errorf("asked with nonce %d, algorithms %v: %+v", c.NonceLength, c.PreferredAlgorithms, a)
+		}
 	}
 }
 

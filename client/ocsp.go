@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -78,17 +79,9 @@ func (c *Client) Status(ctx context.Context, cert, issuer *x509.Certificate) (*A
 	if err != nil {
 		return nil, err
 	}
-	// SHA-1 here only finds the issuer, and every responder knows it (RFC 5019 section 2.1.1); the signature decides.
-	id, err := ocspwire.NewCertID(crypto.SHA1, issuer, cert.SerialNumber)
+	req, err := c.request(cert, issuer)
 	if err != nil {
 		return nil, err
-	}
-	req := &ocspwire.Request{Items: []ocspwire.RequestItem{{ID: id}}}
-	if !c.NoNonce {
-		req.Nonce = make([]byte, ocspwire.DefaultNonce)
-		if _, err := rand.Read(req.Nonce); err != nil {
-			return nil, err
-		}
 	}
 	der, err := req.Marshal()
 	if err != nil {
@@ -99,8 +92,34 @@ func (c *Client) Status(ctx context.Context, cert, issuer *x509.Certificate) (*A
 		return nil, err
 	}
 	return c.verify(raw, ocspwire.VerifyOptions{
-		Issuer: issuer, ID: id, Nonce: req.Nonce, Now: c.now(), Skew: c.skew(), MaxAge: c.MaxAge,
+		Issuer: issuer, ID: req.Items[0].ID, Nonce: req.Nonce, Now: c.now(), Skew: c.skew(), MaxAge: c.MaxAge,
 	})
+}
+
+func (c *Client) request(cert, issuer *x509.Certificate) (*ocspwire.Request, error) {
+	// SHA-1 here only finds the issuer, and every responder knows it (RFC 5019 section 2.1.1); the signature decides.
+	id, err := ocspwire.NewCertID(crypto.SHA1, issuer, cert.SerialNumber)
+	if err != nil {
+		return nil, err
+	}
+	req := &ocspwire.Request{Items: []ocspwire.RequestItem{{ID: id}}}
+	if len(c.PreferredAlgorithms) > 0 {
+		ext, err := ocspwire.PreferredAlgorithmsExtension(c.PreferredAlgorithms...)
+		if err != nil {
+			return nil, fmt.Errorf("PreferredAlgorithms: %w", err)
+		}
+		req.Extensions = append(req.Extensions, ext)
+	}
+	if c.NoNonce {
+		return req, nil
+	}
+	n := cmp.Or(c.NonceLength, ocspwire.DefaultNonce)
+	if n < ocspwire.MinNonce || n > ocspwire.MaxNonce {
+		return nil, fmt.Errorf("NonceLength: %d: must be 1 to 128 octets, or 0 for 32 (RFC 9654 section 2.1)", n)
+	}
+	req.Nonce = make([]byte, n)
+	_, err = rand.Read(req.Nonce)
+	return req, err
 }
 
 func (c *Client) responder(cert *x509.Certificate) (string, error) {

@@ -44,7 +44,7 @@ the time to the next commit after leaders freeze. Each latency stands beside a b
 	cmd.Flags().IntVar(&o.Samples, "samples", 100, "samples of each latency")
 	cmd.Flags().IntVar(&o.Rounds, "rounds", 3, "leader failures of each kind")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the results as JSON, and progress to standard error")
-	cmd.AddCommand(newBenchIssueCommand(), newBenchStatusCommand())
+	cmd.AddCommand(newBenchIssueCommand(), newBenchStatusCommand(), newBenchOCSPCommand(), newBenchOCSPBaselineCommand())
 	return cmd
 }
 
