@@ -23,6 +23,7 @@ import (
 	"github.com/certanchor/certanchor/internal/witness"
 	"github.com/certanchor/certanchor/network"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/ctfront"
+	"github.com/certanchor/certanchor/ocsp-bridge/internal/events"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/heads"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/index"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/responder"
@@ -86,6 +87,7 @@ type Bridge struct {
 	index      *index.Index
 	responders *responder.Manager
 	answers    answerCache
+	events     *events.Server
 
 	key      *logkey.Key
 	ownKey   note.Verifier // of key
@@ -135,6 +137,7 @@ func New(ctx context.Context, cfg Config, ledger network.Ledger) (*Bridge, error
 			return nil, errors.Join(fmt.Errorf("ocsp bridge: %w", err), ix.Close())
 		}
 	}
+	b.openEvents()
 	b.meters = b.newMeters()
 	return b, nil
 }
@@ -220,6 +223,7 @@ func (c *Config) complete() error {
 // bridge must halt (it returns why; every answer is a refusal from then on).
 func (b *Bridge) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
+	context.AfterFunc(ctx, b.events.Close)
 	group.Go(func() error { return b.follow(ctx) })
 	group.Go(func() error {
 		select {
