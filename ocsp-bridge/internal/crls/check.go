@@ -167,6 +167,7 @@ func (s *Store) checkEntries(sl *slot, entries []crl.Entry) bool {
 			return false
 		}
 	}
+	s.checkedEntries.Add(int64(len(entries)))
 	s.metrics.Checked(len(entries))
 	return true
 }
