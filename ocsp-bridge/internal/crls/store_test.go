@@ -240,7 +240,7 @@ func TestCRLThatDiffersIsRefused(t *testing.T) {
 			crl.Sort(c.Entries)
 		}, "must not be listed"},
 		"another date":        {func(c *crl.Contents) { c.Entries[0].Time++ }, "must be"},
-		"another reason":      {func(c *crl.Contents) { c.Entries[2].Reason = wire.Superseded }, "must be"},
+		"another reason":      {func(c *crl.Contents) { c.Entries[2].Reason = wire.AACompromise }, "must be"},
 		"an invalidity date":  {func(c *crl.Contents) { c.Entries[0].Invalidity = 1 }, "must be"},
 		"an earlier height":   {func(c *crl.Contents) { c.Number--; c.Entries = c.Entries[:3] }, "must not be listed"},
 		"a delta with less":   {func(c *crl.Contents) { c.Base, c.Entries = c.Number-1, nil }, "is missing"},
