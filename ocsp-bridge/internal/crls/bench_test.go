@@ -161,7 +161,7 @@ func BenchmarkCRL(b *testing.B) {
 		for b.Loop() {
 			list, err := br.read(s.ca.ID, der, br.ix.View().CA(s.ca.ID).Certs)
 			if err == nil {
-				err = br.compare(list)
+				err = br.compare(list, false)
 			}
 			if err != nil {
 				b.Fatal(err)
@@ -170,7 +170,22 @@ func BenchmarkCRL(b *testing.B) {
 		heap(b)
 	})
 	br.takes(s.ca, full)
-	m := NewMaker(br.ix)
+	m := br.maker
+	b.Run("full/oneMore", func(b *testing.B) {
+		for b.Loop() {
+			b.StopTimer()
+			s.add(br.ix, s.issue(n, 1))
+			s.add(br.ix, s.revoke(n))
+			n++
+			b.StartTimer()
+			c, err := m.Contents(m.Newest(s.ca.ID, "", 0))
+			if err != nil {
+				b.Fatal(err)
+			}
+			w.sign(s.ca, c)
+		}
+		heap(b)
+	})
 	b.Run("delta/oneMore", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

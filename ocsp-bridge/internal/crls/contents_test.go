@@ -79,7 +79,7 @@ func TestContentsDoNotDependOnTheIndexHeight(t *testing.T) {
 	})
 }
 
-func listed(t *testing.T, m *Maker, q Request) string {
+func entriesOf(t *testing.T, m *Maker, q Request) string {
 	t.Helper()
 	c, err := m.Contents(q)
 	if err != nil {
@@ -116,7 +116,7 @@ func TestReleasedHoldIsRemovedUntilTheNextBase(t *testing.T) {
 		{held, released, "[removed]"}, {held, later, "[removed]"}, {before, released, "[removed]"}, {released, later, "[]"},
 	} {
 		q.Base, q.Number = tc.base, tc.number
-		if got := listed(t, m, q); got != tc.want {
+		if got := entriesOf(t, m, q); got != tc.want {
 			t.Errorf("number %d, base %d: %s, want %s", tc.number, tc.base, got, tc.want)
 		}
 	}
@@ -135,7 +135,7 @@ func TestExpiredLeaveAfterTheGrace(t *testing.T) {
 		q.Base = base
 		for after, want := range map[time.Duration]string{0: "[superseded]", crl.Grace: "[superseded]", crl.Grace + time.Second: "[]"} {
 			q.ThisUpdate = cctest.LeafNotAfter.Add(after)
-			if got := listed(t, m, q); got != want {
+			if got := entriesOf(t, m, q); got != want {
 				t.Errorf("base %d, %s after notAfter: %s, want %s", base, after, got, want)
 			}
 		}

@@ -543,3 +543,24 @@ func TestDisagreementWithTheIndexStopsTheCRL(t *testing.T) {
 	_, err := b.Get(ca.ID, NameFull)
 	wantStatus(t, "after it was found out", err, http.StatusServiceUnavailable, "disagrees")
 }
+
+// What cannot be written is not served: after a restart it would be gone.
+func TestCRLThatCannotBeKeptIsNotTaken(t *testing.T) {
+	w, ca := someRevoked(t)
+	b := w.open(t.TempDir(), len(w.blocks))
+	if err := os.WriteFile(filepath.Join(b.dir, ca.ID.String()), nil, 0o600); err != nil { // where its directory belongs
+		t.Fatal(err)
+	}
+	der := w.sign(ca, b.contents(ca, "", 0))
+	if out, err := b.offer(ca, der); err == nil || out.Taken {
+		t.Errorf("taken: %+v", out)
+	}
+	_, err := b.Get(ca.ID, NameFull)
+	wantStatus(t, "not kept", err, http.StatusNotFound, "crl")
+	if err := os.Remove(filepath.Join(b.dir, ca.ID.String())); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := b.offer(ca, der); err != nil || !out.Taken {
+		t.Errorf("not taken when there is room again: %+v, %v", out, err)
+	}
+}
