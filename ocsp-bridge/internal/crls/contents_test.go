@@ -11,9 +11,11 @@ import (
 	"github.com/certanchor/certanchor/chaincode/cctest"
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/crl"
+	"github.com/certanchor/certanchor/internal/status"
+	"github.com/certanchor/certanchor/ocsp-bridge/internal/index"
 )
 
-// perRun lets rapid's runs use what needs a testing.TB.
+// history is a ledger with up to as many steps.
 func history(t *testing.T, r *rapid.T, steps int) *world {
 	w := newWorld(t, 2)
 	for range rapid.IntRange(steps/4, steps).Draw(r, "steps") {
@@ -173,5 +175,28 @@ func TestNames(t *testing.T) {
 		if got := strings.TrimSpace(full + " " + delta); got != want || (err == nil) != (want != "") || (err2 == nil) != (want != "") {
 			t.Errorf("%q: %q, %v, %v; want %q", scope, got, err, err2, want)
 		}
+	}
+}
+
+// A hold that begins and ends within one block was on no CRL that there could be, and is not removed from any.
+func TestHoldWithinABlockIsNotRemoved(t *testing.T) {
+	w := newWorld(t, 1)
+	c := w.issue(w.cas[0], nil)
+	w.commit()
+	ix := w.index(len(w.blocks))
+	valid, held := status.Status{State: wire.CertValid}, status.Status{State: wire.CertHeld}
+	f := newFold(c.ca.ID, 1)
+	for i, st := range []struct{ before, after status.Status }{{valid, held}, {held, valid}} {
+		change := index.Change{Pos: index.Pos{Block: 7, N: uint32(i + 1)}, CAID: c.ca.ID, Serial: c.serial, Before: st.before, After: st.after}
+		if err := f.add(ix, &change); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := f.certs[string(c.serial)]; got.held || got.now != valid {
+		t.Errorf("%+v", got)
+	}
+	change := index.Change{Pos: index.Pos{Block: 8, N: 1}, CAID: c.ca.ID, Serial: c.serial, Before: held, After: valid}
+	if err := f.add(ix, &change); err != nil || !f.certs[string(c.serial)].held {
+		t.Error("one that lasted until the next block is forgotten", err)
 	}
 }
