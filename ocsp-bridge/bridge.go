@@ -24,6 +24,7 @@ import (
 	"github.com/certanchor/certanchor/internal/witness"
 	"github.com/certanchor/certanchor/network"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/answers"
+	"github.com/certanchor/certanchor/ocsp-bridge/internal/crls"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/ctfront"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/events"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/heads"
@@ -46,6 +47,8 @@ type Config struct {
 
 	// Settings; the zero value stands for DefaultSettings().
 	Settings Settings
+
+	CRL CRLSettings
 
 	// Enrollers returns how to get a responder certificate from a CA, nil for a CA this bridge does not answer for.
 	Enrollers func(wire.CAID) Enroller
@@ -98,6 +101,11 @@ type Bridge struct {
 	dates      atomic.Pointer[dates]         // of this second
 	offset     atomic.Pointer[time.Duration] // newest block's transaction time less the local time of its arrival; nil: none yet
 
+	crls      *crls.Store
+	crlMaker  *crls.Maker
+	crlBodies chan struct{}  // held while a CRL that is offered is in memory
+	indirect  *crls.Indirect // nil: none is configured
+
 	key      *logkey.Key
 	ownKey   note.Verifier // of key
 	cosigner *cosign.Signer
@@ -141,7 +149,7 @@ func New(ctx context.Context, cfg Config, ledger network.Ledger) (*Bridge, error
 	b.trusted.Store(cfg.Trust)
 	b.openAnswers()
 	for _, step := range []func() error{
-		b.loadKeys, b.readPeers, b.openResponders, b.openWitness, b.openFront, func() error { return b.learn(ix.View()) }, ctx.Err,
+		b.loadKeys, b.readPeers, b.openResponders, b.openWitness, b.openFront, b.openCRLs, func() error { return b.learn(ix.View()) }, ctx.Err,
 	} {
 		if err := step(); err != nil {
 			if b.heads != nil {
@@ -259,6 +267,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error { return b.keepHeads(ctx) })
+	group.Go(func() error { return b.keepCRLs(ctx) })
 	for _, p := range b.peers {
 		group.Go(func() error {
 			b.watchPeer(ctx, p)

@@ -37,6 +37,7 @@ func (b *Bridge) routes() http.Handler {
 		Applied: b.WaitApplied, Known: b.issuers, Rate: float64(b.cfg.Settings.RevocationRate), Now: b.cfg.Now, Log: b.log,
 	}))
 	mux.HandleFunc(witnessPrefix+witness.Path, b.serveWitness)
+	b.routeCRLs(mux)
 	mux.HandleFunc("GET /healthz", b.serveHealth)
 	mux.HandleFunc("GET /readyz", b.serveReady)
 	mux.HandleFunc("/", b.serveNothing)
