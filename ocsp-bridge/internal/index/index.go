@@ -44,6 +44,8 @@ type Index struct {
 	changed atomic.Pointer[chan struct{}] // closed, and replaced, whenever now is
 	oldest  atomic.Pointer[[]byte]        // a q key below which no pending change is; nil: not known
 
+	wrap func(pebble.Reader) pebble.Reader // tests: what reads go through, set before any; nil otherwise
+
 	// Owned by Apply's goroutine.
 	trees  map[logID]*compact.Range
 	mapped mapState
