@@ -23,7 +23,7 @@ func newCertCommand() *cobra.Command {
 	cmd.AddCommand(
 		withConfig(newCertIssueCommand(), caDefaults), withConfig(newCertRevokeCommand(), caDefaults),
 		withConfig(newCertReleaseCommand(), caDefaults), withConfig(newCertShowCommand(), caDefaults),
-		withConfig(newCertStatusCommand(), statusDefaults), withConfig(newCertProofCommand(), proofDefaults),
+		withConfig(newCertStatusCommand(), statusDefaults), newCertProofCommand(),
 		newCertIntentCommand(), newCertRevokeOwnCommand(),
 	)
 	return cmd

@@ -41,6 +41,11 @@ ocsp_bridge:
   tls: {cert: s.pem, key: s-key.pem, client_ca: members.pem}
   logs_access: members
   no_integrator: true
+client:
+  issuer: ca.pem
+  policy: policy
+  policy_fingerprint: 00ff
+  tls: {ca: org2-ca.pem, cert: me.pem, key: me-key.pem}
 `
 
 func TestConfigurationIsReadWithDefaultsAndPathsBesideIt(t *testing.T) {
@@ -64,6 +69,10 @@ func TestConfigurationIsReadWithDefaultsAndPathsBesideIt(t *testing.T) {
 	if err := f.Ledger.Check(path); err != nil {
 		t.Fatal(err)
 	}
+	client, err := f.NeedClient()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct{ what, got, want string }{
 		{"fabric.tls_ca", f.Ledger.Fabric.TLSCA, filepath.Join(dir, "tls.pem")},
 		{"fabric.key", f.Ledger.Fabric.Key, "/abs/key.pem"},
@@ -79,6 +88,12 @@ func TestConfigurationIsReadWithDefaultsAndPathsBesideIt(t *testing.T) {
 		{"ocsp_bridge.submit.issuer", bridge.Submit[0].Issuer, filepath.Join(dir, "ca2.pem")},
 		{"ocsp_bridge.submit.tls_ca", bridge.Submit[0].TLSCA, filepath.Join(dir, "org2-ca.pem")},
 		{"ocsp_bridge.tls.client_ca", bridge.TLS.ClientCA, filepath.Join(dir, "members.pem")},
+		{"client.issuer", client.Issuer, filepath.Join(dir, "ca.pem")},
+		{"client.policy", client.Policy, filepath.Join(dir, "policy")},
+		{"client.policy_fingerprint", client.PolicyFingerprint, "00ff"},
+		{"client.tls.ca", client.TLS.CA, filepath.Join(dir, "org2-ca.pem")},
+		{"client.tls.cert", client.TLS.Cert, filepath.Join(dir, "me.pem")},
+		{"client.tls.key", client.TLS.Key, filepath.Join(dir, "me-key.pem")},
 		{"ca.ct.key_file", ca.CT.KeyFile, filepath.Join(dir, "bridge/ct/x.pem")},
 		{"ocsp_bridge.enrol.token_file", bridge.Enrol[0].TokenFile, filepath.Join(dir, "org2.token")},
 	} {
@@ -98,12 +113,20 @@ func TestBadConfigurationNamesKeyValueAndRule(t *testing.T) {
 				return err
 			}
 		}
+		if f.Client != nil {
+			if _, err := f.NeedClient(); err != nil {
+				return err
+			}
+		}
 		_, err := f.NeedOCSPBridge()
 		return err
 	}
 	for name, c := range map[string]struct{ yaml, key, want string }{
 		"unknown key":               {strings.Replace(whole, "dir: ca", "dirr: ca", 1), "dirr", "not a key"},
 		"unknown key in bridge":     {strings.Replace(whole, "not_issued", "notissued", 1), "notissued", "not a key"},
+		"client key alone":          {strings.Replace(whole, ", cert: me.pem", "", 1), "client.tls", "belong together"},
+		"client pin alone":          {strings.Replace(whole, "issuer: ca.pem\n  policy: policy\n", "issuer: ca.pem\n", 1), "client.policy_fingerprint", "needs policy"},
+		"unknown key of client TLS": {strings.Replace(whole, "{ca: org2-ca.pem", "{roots: org2-ca.pem", 1), "roots", "not a key"},
 		"unknown key at the top":    {whole + "\nclients: {}\n", "clients", "not a key"},
 		"wrong type":                {strings.Replace(whole, "ack_timeout: 4s", "ack_timeout: soon", 1), "", "soon"},
 		"wrong type, list":          {strings.Replace(whole, `responders: ["http://127.0.0.1:8889"]`, "responders: 7", 1), "responders", "int was used"},

@@ -30,15 +30,25 @@ type File struct {
 	Path string `yaml:"-"` // where it was read from, for messages
 }
 
-// Client is the section of certanchor cert: defaults of its flags.
+// Client is the section of certanchor cert, proof, verify and monitor: defaults of their flags.
 type Client struct {
-	CAURL     string   `yaml:"ca_url,omitempty"`     // base URL of the CA's API
-	TokenFile string   `yaml:"token_file,omitempty"` // token for it
-	Issuer    string   `yaml:"issuer,omitempty"`     // the CA's certificate, PEM file
-	OCSPURL   string   `yaml:"ocsp_url,omitempty"`   // responder to ask instead of the one a certificate names
-	BridgeURL string   `yaml:"bridge_url,omitempty"` // base URL of an organisation's OCSP bridge, for proofs
-	Channel   string   `yaml:"channel,omitempty"`    // name of the ledger
-	LogKeys   []string `yaml:"log_keys,omitempty"`   // verifier keys to trust
+	CAURL             string     `yaml:"ca_url,omitempty"`             // base URL of the CA's API
+	TokenFile         string     `yaml:"token_file,omitempty"`         // token for it
+	Issuer            string     `yaml:"issuer,omitempty"`             // the CA's certificate, PEM file
+	OCSPURL           string     `yaml:"ocsp_url,omitempty"`           // responder to ask instead of the one a certificate names
+	BridgeURL         string     `yaml:"bridge_url,omitempty"`         // base URL of an organisation's OCSP bridge, for proofs
+	Channel           string     `yaml:"channel,omitempty"`            // name of the ledger
+	LogKeys           []string   `yaml:"log_keys,omitempty"`           // verifier keys to trust
+	Policy            string     `yaml:"policy,omitempty"`             // policy file of the consortium
+	PolicyFingerprint string     `yaml:"policy_fingerprint,omitempty"` // of a version in it that is trusted; empty: the file is, as it is
+	TLS               *ClientTLS `yaml:"tls,omitempty"`                // how to connect to the bridge; default: as any HTTP client does
+}
+
+// ClientTLS says how TLS connections to a bridge are made.
+type ClientTLS struct {
+	CA   string `yaml:"ca,omitempty"`   // roots for the bridge's TLS certificate, PEM file; default: the system's
+	Cert string `yaml:"cert,omitempty"` // client certificate, PEM file, for a bridge that only members may read
+	Key  string `yaml:"key,omitempty"`  // its key, PEM file
 }
 
 // CA is the section of the CA bridge.
@@ -146,6 +156,21 @@ func (f *File) NeedCA() (*CA, error) {
 	return f.CA, nil
 }
 
+// NeedClient returns the client section, checked.
+func (f *File) NeedClient() (*Client, error) {
+	c := f.Client
+	if c == nil {
+		return nil, f.missing("client")
+	}
+	if c.PolicyFingerprint != "" && c.Policy == "" {
+		return nil, &Error{File: f.Path, Key: "client.policy_fingerprint", Value: c.PolicyFingerprint, Rule: "needs policy, the file that has the version with it"}
+	}
+	if t := c.TLS; t != nil && (t.Cert == "") != (t.Key == "") {
+		return nil, &Error{File: f.Path, Key: "client.tls", Value: t.Cert + t.Key, Rule: "cert and key belong together"}
+	}
+	return c, nil
+}
+
 // NeedOCSPBridge returns the ocsp_bridge section, checked.
 func (f *File) NeedOCSPBridge() (*OCSPBridge, error) {
 	b := f.OCSPBridge
@@ -246,7 +271,10 @@ func (f *File) paths() []*string {
 		tls(c.TLS)
 	}
 	if c := f.Client; c != nil {
-		ps = append(ps, &c.TokenFile, &c.Issuer)
+		ps = append(ps, &c.TokenFile, &c.Issuer, &c.Policy)
+		if t := c.TLS; t != nil {
+			ps = append(ps, &t.CA, &t.Cert, &t.Key)
+		}
 	}
 	if b := f.OCSPBridge; b != nil {
 		ps = append(ps, &b.Dir, &b.Policy)
