@@ -24,7 +24,7 @@ func newCertCommand() *cobra.Command {
 		withConfig(newCertIssueCommand(), caDefaults), withConfig(newCertRevokeCommand(), caDefaults),
 		withConfig(newCertReleaseCommand(), caDefaults), withConfig(newCertShowCommand(), caDefaults),
 		withConfig(newCertStatusCommand(), statusDefaults), newCertProofCommand(),
-		newCertIntentCommand(), newCertRevokeOwnCommand(), withConfig(newCertWatchCommand(), watchDefaults),
+		newCertIntentCommand(), newCertRevokeOwnCommand(), newCertWatchCommand(),
 	)
 	return cmd
 }

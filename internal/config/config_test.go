@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,7 +29,8 @@ ca:
   ct: {key_file: bridge/ct/x.pem, public_url: "https://ca.example"}
 ocsp_bridge:
   dir: bridge
-  listen: 127.0.0.1:9999
+  listen: 0.0.0.0:9999
+  http_address: 0.0.0.0:80
   not_issued: unknown
   enrol:
     - {issuer: ca.pem, url: "http://127.0.0.1:8888", token_file: org2.token}
@@ -80,7 +82,8 @@ func TestConfigurationIsReadWithDefaultsAndPathsBesideIt(t *testing.T) {
 		{"ca.listen", ca.Listen, DefaultCAListen},
 		{"ca.passphrase.file", ca.Passphrase.File, filepath.Join(dir, "pass")},
 		{"ca.ack_timeout", ca.AckTimeout.String(), (4 * time.Second).String()},
-		{"ocsp_bridge.listen", bridge.Listen, "127.0.0.1:9999"},
+		{"ocsp_bridge.listen", bridge.Listen, "0.0.0.0:9999"},
+		{"ocsp_bridge.http_address", bridge.HTTPAddress, "0.0.0.0:80"},
 		{"ocsp_bridge.not_issued", bridge.NotIssued, "unknown"},
 		{"ocsp_bridge.max_age", bridge.MaxAge.String(), (5 * time.Second).String()},
 		{"ocsp_bridge.policy", bridge.Policy, filepath.Join(dir, "policy")},
@@ -99,6 +102,29 @@ func TestConfigurationIsReadWithDefaultsAndPathsBesideIt(t *testing.T) {
 	} {
 		if c.got != c.want {
 			t.Errorf("%s is %q, want %q", c.what, c.got, c.want)
+		}
+	}
+}
+
+// TestPlainHTTPNeedsALoopbackAddressOrAWord: and what is not a loopback address but an empty host, or a name.
+func TestPlainHTTPNeedsALoopbackAddressOrAWord(t *testing.T) {
+	for _, c := range []struct {
+		listen   string
+		insecure bool
+		fine     bool
+	}{
+		{"127.0.0.1:1", false, true}, {"[::1]:1", false, true}, {"localhost:1", false, true}, {"127.9.9.9:1", true, true},
+		{":1", false, false}, {"0.0.0.0:1", false, false}, {"[::]:1", false, false}, {"192.0.2.1:1", false, false}, {"host.example:1", false, false},
+		{"127.0.0.1.example:1", false, false}, {"127.0.0.1", false, false},
+		{":1", true, true}, {"192.0.2.1:1", true, true},
+	} {
+		text := fmt.Sprintf("ocsp_bridge: {dir: x, listen: %q, insecure_http: %t}", c.listen, c.insecure)
+		f, err := Parse("c.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.NeedOCSPBridge(); (err == nil) != c.fine {
+			t.Errorf("%s: %v", text, err)
 		}
 	}
 }
@@ -124,6 +150,9 @@ func TestBadConfigurationNamesKeyValueAndRule(t *testing.T) {
 	for name, c := range map[string]struct{ yaml, key, want string }{
 		"unknown key":               {strings.Replace(whole, "dir: ca", "dirr: ca", 1), "dirr", "not a key"},
 		"unknown key in bridge":     {strings.Replace(whole, "not_issued", "notissued", 1), "notissued", "not a key"},
+		"plain HTTP on a network":   {strings.Replace(whole, "  tls: {cert: s.pem, key: s-key.pem, client_ca: members.pem}\n  logs_access: members\n", "", 1), "ocsp_bridge.listen", "insecure_http: true"},
+		"TLS and plain HTTP":        {strings.Replace(whole, "  http_address", "  insecure_http: true\n  http_address", 1), "ocsp_bridge.insecure_http", "must not be set with tls"},
+		"plain address, no port":    {strings.Replace(whole, "0.0.0.0:80", "0.0.0.0", 1), "ocsp_bridge.http_address", "host:port"},
 		"client key alone":          {strings.Replace(whole, ", cert: me.pem", "", 1), "client.tls", "belong together"},
 		"client pin alone":          {strings.Replace(whole, "issuer: ca.pem\n  policy: policy\n", "issuer: ca.pem\n", 1), "client.policy_fingerprint", "needs policy"},
 		"unknown key of client TLS": {strings.Replace(whole, "{ca: org2-ca.pem", "{roots: org2-ca.pem", 1), "roots", "not a key"},

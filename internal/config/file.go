@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -71,7 +72,9 @@ type CTSubmission struct {
 type OCSPBridge struct {
 	Dir                 string               `yaml:"dir"`                          // index, responder keys and log key; made when absent
 	Listen              string               `yaml:"listen,omitempty"`             // host:port; default DefaultOCSPListen
-	TLS                 *httpserve.TLS       `yaml:"tls,omitempty"`                // required unless listen is a loopback address
+	TLS                 *httpserve.TLS       `yaml:"tls,omitempty"`                // required unless listen is a loopback address, or InsecureHTTP
+	HTTPAddress         string               `yaml:"http_address,omitempty"`       // host:port for OCSP and CRLs alone, over plain HTTP; default: none
+	InsecureHTTP        bool                 `yaml:"insecure_http,omitempty"`      // everything over plain HTTP on any address, as behind a proxy that has TLS
 	Enrol               []Enrolment          `yaml:"enrol,omitempty"`              // CAs that certify this responder over their API
 	Responders          []ocspbridge.KeyPair `yaml:"responders,omitempty"`         // responder certificates got in another way
 	NoTicker            bool                 `yaml:"no_ticker,omitempty"`          // leave the ledger's clock to other organisations
@@ -203,6 +206,13 @@ func (f *File) checkLogs(b *OCSPBridge) error {
 		return at("logs_access", b.LogsAccess, "needs tls.client_ca, which says who a member is")
 	case (b.Policy == "") != (b.PolicyFingerprint == ""):
 		return at("policy_fingerprint", b.PolicyFingerprint, "must be set with policy, and only with it: the file is trusted for the version that has it")
+	case b.TLS != nil && b.InsecureHTTP:
+		return at("insecure_http", "true", "must not be set with tls, which would go unused")
+	case b.TLS == nil && !b.InsecureHTTP && !httpserve.Loopback(b.Listen):
+		return at("listen", b.Listen, "must be a loopback address, or tls must be set: submissions, revocations, the logs of members and the operator's pages do not cross a network "+
+			"in the clear. Clients that ask for OCSP and CRLs over plain HTTP have http_address; behind a proxy that has TLS, insecure_http: true allows this")
+	case b.HTTPAddress != "" && !isAddress(b.HTTPAddress):
+		return at("http_address", b.HTTPAddress, "must be host:port")
 	case b.PublicURL != "" && !isURL(b.PublicURL):
 		return at("public_url", b.PublicURL, "must be an http or https URL without query and fragment")
 	}
@@ -217,6 +227,11 @@ func (f *File) checkLogs(b *OCSPBridge) error {
 		}
 	}
 	return nil
+}
+
+func isAddress(s string) bool {
+	_, port, err := net.SplitHostPort(s)
+	return err == nil && port != ""
 }
 
 func isURL(s string) bool {
