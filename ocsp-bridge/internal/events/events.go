@@ -36,10 +36,11 @@ const (
 	farAhead  = 1000             // unless it is so many blocks ahead
 )
 
-// Source is what *index.Index gives.
+// Source is what *index.Index gives. Changes of blocks from PublishedHeight on are not told yet: kept answers may still contradict them.
 type Source interface {
 	View() *index.View
 	Changed() <-chan struct{}
+	PublishedHeight() uint64
 	Changes(after index.Pos, limit int) ([]index.Change, error)
 }
 
@@ -126,7 +127,7 @@ func (s *Server) begin(ctx context.Context, r *http.Request) (*stream, error) {
 		return nil, problem.New(http.StatusServiceUnavailable, problem.CodeUnavailable, "bridge", "not running", "must be, to tell of changes")
 	default:
 	}
-	st := &stream{s: s, after: s.cfg.Source.View().Changed}
+	st := &stream{s: s, after: s.newest()}
 	q := r.URL.Query()
 	if q.Has("ca") {
 		id, err := wire.ParseCAID(q.Get("ca"))
@@ -148,6 +149,15 @@ func (s *Server) begin(ctx context.Context, r *http.Request) (*stream, error) {
 	var err error
 	st.after, err = s.position(ctx, field, id)
 	return st, err
+}
+
+// newest is the position of the newest change that may be told.
+func (s *Server) newest() index.Pos {
+	published := s.cfg.Source.PublishedHeight() // before the view, which is not older
+	if pos := s.cfg.Source.View().Changed; pos.Compare(index.Before(published)) <= 0 {
+		return pos
+	}
+	return index.Before(published)
 }
 
 // position reads an event's ID. One that this index has no event for is of another ledger, or made up; one that is ahead may be of an
@@ -218,7 +228,7 @@ func (st *stream) run(ctx context.Context) error {
 	silent := st.s.cfg.After(heartbeat)
 	for {
 		changed := st.s.cfg.Source.Changed()
-		changes, err := st.s.cfg.Source.Changes(st.after, page)
+		changes, err := st.next()
 		if err != nil {
 			return err
 		}
@@ -252,6 +262,18 @@ func (st *stream) run(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// next returns the next changes that may be told.
+func (st *stream) next() ([]index.Change, error) {
+	end := index.Before(st.s.cfg.Source.PublishedHeight())
+	changes, err := st.s.cfg.Source.Changes(st.after, page)
+	for i := range changes {
+		if changes[i].Pos.Compare(end) > 0 {
+			return changes[:i], nil
+		}
+	}
+	return changes, err
 }
 
 // format makes events of those changes that the subscriber wants.

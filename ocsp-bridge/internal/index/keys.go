@@ -33,7 +33,7 @@ import (
 //	g <caID> <n>                       wire.Rule, as the revocation map has it
 //	e <block> <number in it, from 1>   a change of status: CBOR of storedChange, sealed
 //	l <caID>                           position of the CA's newest change: the end of its e key, sealed
-//	d <caID> <serial>                  a certificate that its record or others have put on hold or revoked: CBOR of changedCert, sealed
+//	d <caID> <serial>                  a certificate that its record or others have put on hold or revoked: changedCert, sealed
 //
 // A serial number may have any number of keys that were revoked by their holders: a CA can sign many certificates with it. In v, u and y
 // each has keys of its own, so that nobody who asks about one certificate reads what is about the others.
