@@ -129,8 +129,6 @@ func (c *Client) FetchBundle(ctx context.Context, cert, issuer *x509.Certificate
 		return nil, fmt.Errorf("%w: %s: content type %q: must be %s", ErrTransport, address, t, bundle.ContentType)
 	case code == http.StatusNotFound:
 		return nil, fmt.Errorf("%w: %s: %s", ErrNotLogged, address, detail(data))
-	case code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests:
-		return nil, &UnavailableError{Address: address, Detail: detail(data), RetryAfter: retryAfter(header, c.now())}
 	}
-	return nil, fmt.Errorf("%w: %s: HTTP status %d: %s", ErrTransport, address, code, detail(data))
+	return nil, c.refused(address, code, header, data)
 }

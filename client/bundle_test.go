@@ -239,12 +239,19 @@ func TestUnavailableSaysWhyAndUntilWhen(t *testing.T) {
 		_, _ = io.WriteString(rw, `{"detail":"the CA is not in the map before the next tick"}`)
 	}))
 	defer server.Close()
-	_, err := (&client.Client{LogURL: server.URL}).FetchBundle(t.Context(), cert, w.CA.Cert)
-	var not *client.UnavailableError
-	if !errors.As(err, &not) || not.RetryAfter != 7*time.Second || not.Detail != "the CA is not in the map before the next tick" {
-		t.Fatalf("%#v", err)
-	}
-	if errors.Is(err, client.ErrTransport) || !errors.Is(err, client.ErrUnavailable) || strings.Contains(err.Error(), "no answer") || !strings.Contains(err.Error(), not.Detail) {
-		t.Errorf("%v", err)
+	c := &client.Client{LogURL: server.URL}
+	for what, fetch := range map[string]func() error{
+		"bundle": func() error { _, err := c.FetchBundle(t.Context(), cert, w.CA.Cert); return err },
+		"proof":  func() error { _, err := c.FetchProof(t.Context(), cert, w.CA.Cert); return err },
+		"keys":   func() error { _, err := c.ServedLogKeys(t.Context(), w.CA.Cert); return err },
+	} {
+		err := fetch()
+		var not *client.UnavailableError
+		if !errors.As(err, &not) || not.RetryAfter != 7*time.Second || not.Detail != "the CA is not in the map before the next tick" {
+			t.Fatalf("%s: %#v", what, err)
+		}
+		if errors.Is(err, client.ErrTransport) || !errors.Is(err, client.ErrUnavailable) || strings.Contains(err.Error(), "no answer") || !strings.Contains(err.Error(), not.Detail) {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }

@@ -11,15 +11,15 @@ import (
 
 // ServedLogKeys asks LogURL which keys it signs the checkpoints of issuer's log with, as signed-note verifier keys. A key that
 // comes from the server it is to check shows only that the server agrees with itself: to trust an organisation, get its key from
-// the organisation. Errors: ErrTransport, ErrNotLogged when it does not serve that log.
+// the organisation. Errors: ErrTransport, ErrUnavailable, ErrNotLogged when it does not serve that log.
 func (c *Client) ServedLogKeys(ctx context.Context, issuer *x509.Certificate) ([]string, error) {
 	address := strings.TrimRight(c.LogURL, "/") + "/logs"
-	code, _, body, err := c.do(ctx, http.MethodGet, address, nil, "")
+	code, header, body, err := c.exchange(ctx, http.MethodGet, address, nil, "", maxAnswer)
 	if err != nil {
 		return nil, err
 	}
 	if code != http.StatusOK {
-		return nil, fmt.Errorf("%w: %s: HTTP status %d: %s", ErrTransport, address, code, detail(body))
+		return nil, c.refused(address, code, header, body)
 	}
 	var logs []struct {
 		CAID string `json:"ca_id"`

@@ -87,7 +87,8 @@ func VerifyInclusion(cert, issuer *x509.Certificate, text []byte, origin string,
 	return &Inclusion{Index: p.Index, Logged: p.Time.Time(), Origin: origin, Size: cp.Size, Root: cp.Root, SignedBy: signers}, nil
 }
 
-// FetchProof gets the inclusion proof of cert from LogURL. The text is not verified: VerifyInclusion does.
+// FetchProof gets the inclusion proof of cert from LogURL. The text is not verified: VerifyInclusion does. Errors: ErrNotLogged;
+// ErrUnavailable when the server has none now, as before its checkpoint covers the certificate; ErrTransport.
 func (c *Client) FetchProof(ctx context.Context, cert, issuer *x509.Certificate) ([]byte, error) {
 	if err := checkIssued(cert, issuer); err != nil {
 		return nil, err
@@ -97,7 +98,7 @@ func (c *Client) FetchProof(ctx context.Context, cert, issuer *x509.Certificate)
 		return nil, err
 	}
 	address := strings.TrimRight(c.LogURL, "/") + "/logs/" + CAID(issuer) + "/proof?serial=" + serial.String()
-	code, _, text, err := c.do(ctx, http.MethodGet, address, nil, "")
+	code, header, text, err := c.exchange(ctx, http.MethodGet, address, nil, "", maxAnswer)
 	switch {
 	case err != nil:
 		return nil, err
@@ -106,7 +107,15 @@ func (c *Client) FetchProof(ctx context.Context, cert, issuer *x509.Certificate)
 	case code == http.StatusNotFound:
 		return nil, fmt.Errorf("%w: %s: %s", ErrNotLogged, address, detail(text))
 	}
-	return nil, fmt.Errorf("%w: %s: HTTP status %d: %s", ErrTransport, address, code, detail(text))
+	return nil, c.refused(address, code, header, text)
+}
+
+// refused is the error that an answer with a status code other than 200 and 404 is.
+func (c *Client) refused(address string, code int, header http.Header, body []byte) error {
+	if code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests {
+		return &UnavailableError{Address: address, Detail: detail(body), RetryAfter: retryAfter(header, c.now())}
+	}
+	return fmt.Errorf("%w: %s: HTTP status %d: %s", ErrTransport, address, code, detail(body))
 }
 
 // detail finds the explanation in an RFC 9457 problem.

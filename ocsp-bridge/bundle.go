@@ -2,6 +2,7 @@ package ocspbridge
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -104,14 +105,18 @@ func (d *draft) make(ctx context.Context) ([]byte, error) {
 
 // status fills in what the revocation map had at the newest Tick.
 func (d *draft) status(ctx context.Context) error {
-	at, _, entries, err := d.b.index.MapProof(wire.CertMapKey(d.id, d.serial), wire.CAMapKey(d.id))
+	if len(d.rec.SPKIHash) != sha256.Size {
+		return fmt.Errorf("certificate %s: SPKI hash of %d octets", d.serial, len(d.rec.SPKIHash))
+	}
+	at, _, entries, err := d.b.index.MapProof(
+		wire.CertMapKey(d.id, d.serial), wire.HolderMapKey(d.id, d.serial, [sha256.Size]byte(d.rec.SPKIHash)), wire.CAMapKey(d.id))
 	if errors.Is(err, index.ErrNoTick) {
 		return unavailable(err)
 	}
 	if err != nil {
 		return err
 	}
-	cert, ca := entries[0], entries[1]
+	cert, holder, ca := entries[0], entries[1], entries[2]
 	if ca.Value == nil {
 		return unavailable(errors.New("the revocation map has the CA at the next tick"))
 	}
@@ -125,7 +130,13 @@ func (d *draft) status(ctx context.Context) error {
 			return err
 		}
 	}
-	d.parts.TickIndex, d.parts.CAProof, d.parts.CertProof, d.parts.Rules = at, ca.Proof, cert.Proof, ca.Rules
+	if holder.Value != nil {
+		d.parts.Holder = new(wire.MapHolder)
+		if err := wire.Decode(holder.Value, d.parts.Holder); err != nil {
+			return err
+		}
+	}
+	d.parts.TickIndex, d.parts.CAProof, d.parts.CertProof, d.parts.HolderProof, d.parts.Rules = at, ca.Proof, cert.Proof, holder.Proof, ca.Rules
 	d.parts.Map, err = d.log(ctx, d.b.mapLog(), at+1)
 	return err
 }
@@ -174,6 +185,11 @@ func (d *draft) newer(ctx context.Context) error {
 	slices.Sort(d.parts.Newer)
 	d.parts.Status, err = d.log(ctx, d.b.statusLog(), d.parts.Newer[len(d.parts.Newer)-1]+1)
 	return err
+}
+
+// ofAnotherKey reports whether a leaf about rec's serial number is by the holder of a key that rec's certificate does not have.
+func ofAnotherKey(l *wire.StatusLeaf, rec *wire.CertRecord) bool {
+	return l.Kind == wire.LeafRevocation && l.Source == wire.SourceHolder && !slices.Equal(l.SPKIHash, rec.SPKIHash)
 }
 
 // issuance names the entries of the certificate and its precertificate.
@@ -243,7 +259,7 @@ func (d *draft) checkPending() error {
 		return err
 	}
 	for _, p := range pending {
-		if l := &p.Leaf; l.CAID == d.id && (len(l.Serial) == 0 || slices.Equal(l.Serial, d.serial)) {
+		if l := &p.Leaf; l.CAID == d.id && (len(l.Serial) == 0 || slices.Equal(l.Serial, d.serial) && !ofAnotherKey(l, d.rec)) {
 			return errBehind
 		}
 	}

@@ -158,7 +158,7 @@ func (b *Bridge) describeParties(info *statusInfo, id wire.CAID, serial wire.Ser
 func (b *Bridge) describeLog(info *statusInfo, id wire.CAID, serial wire.Serial, rec *wire.CertRecord) error {
 	concerns := func(l *wire.StatusLeaf) bool {
 		rule := wire.Rule{From: l.From, To: l.To}
-		return l.CAID == id && (len(l.Serial) > 0 && slices.Equal(l.Serial, serial) ||
+		return l.CAID == id && (len(l.Serial) > 0 && slices.Equal(l.Serial, serial) && !ofAnotherKey(l, rec) ||
 			l.Kind == wire.LeafRule && (status.Covers(&rule, rec.Pre) || status.Covers(&rule, rec.Final)))
 	}
 	for _, about := range []wire.Serial{serial, nil} {

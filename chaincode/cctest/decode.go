@@ -33,6 +33,8 @@ func Decode(t TB, data []byte, v any) {
 		err = wire.Decode(data, v)
 	case *wire.MapCert:
 		err = wire.Decode(data, v)
+	case *wire.MapHolder:
+		err = wire.Decode(data, v)
 	case *wire.MapCA:
 		err = wire.Decode(data, v)
 	case *wire.MapLeaf:

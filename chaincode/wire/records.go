@@ -245,25 +245,45 @@ func (l *StatusLeaf) Hash() [sha256.Size]byte {
 	return sha256.Sum256(append([]byte{0}, Encode(l)...))
 }
 
-// MapCert is what the revocation map holds about a certificate that ever changed status, at CertMapKey.
+// MapCert is what the revocation map holds about a serial number whose record or majority ever changed its status, at CertMapKey. What
+// holders of keys have revoked is not in it: a serial number may have any number of keys, and each has an entry of its own, a MapHolder.
 type MapCert struct {
-	V           uint            `cbor:"0,keyasint"`
-	Change      uint64          `cbor:"1,keyasint"` // of the record; 0: only others changed its status
-	State       CertState       `cbor:"2,keyasint"` // of the record
-	Reason      Reason          `cbor:"3,keyasint"`
-	Time        Millis          `cbor:"4,keyasint"` // 0 while Change is 0
-	Invalidity  Millis          `cbor:"5,keyasint,omitempty"`
-	Revocations []MapRevocation `cbor:"6,keyasint"` // by others, sorted by source, then SPKI hash
+	V          uint       `cbor:"0,keyasint"`
+	Change     uint64     `cbor:"1,keyasint"` // of the record; 0: only a majority changed its status
+	State      CertState  `cbor:"2,keyasint"` // of the record
+	Reason     Reason     `cbor:"3,keyasint"`
+	Time       Millis     `cbor:"4,keyasint"` // 0 while Change is 0
+	Invalidity Millis     `cbor:"5,keyasint,omitempty"`
+	Quorum     *MapQuorum `cbor:"6,keyasint,omitempty"` // nil: no majority has revoked it
 }
 
-// MapRevocation is a Revocation within a MapCert.
-type MapRevocation struct {
-	Source     Source `cbor:"0,keyasint"`
-	SPKIHash   []byte `cbor:"1,keyasint,omitempty"`
-	Reason     Reason `cbor:"2,keyasint"`
-	Time       Millis `cbor:"3,keyasint"`
-	Invalidity Millis `cbor:"4,keyasint,omitempty"`
-	Change     uint64 `cbor:"5,keyasint"`
+// MapQuorum is a majority's Revocation within a MapCert.
+type MapQuorum struct {
+	Reason     Reason `cbor:"0,keyasint"`
+	Time       Millis `cbor:"1,keyasint"`
+	Invalidity Millis `cbor:"2,keyasint,omitempty"`
+	Change     uint64 `cbor:"3,keyasint"`
+}
+
+// MapHolder is what the revocation map holds about the Revocation of one certificate by the holder of its key, at HolderMapKey.
+type MapHolder struct {
+	V          uint   `cbor:"0,keyasint"`
+	Reason     Reason `cbor:"1,keyasint"`
+	Time       Millis `cbor:"2,keyasint"`
+	Invalidity Millis `cbor:"3,keyasint,omitempty"`
+	Change     uint64 `cbor:"4,keyasint"`
+}
+
+// Revocation is m as the record that it is of.
+func (m *MapQuorum) Revocation() Revocation {
+	return Revocation{V: Version, Source: SourceQuorum, Reason: m.Reason, Time: m.Time, Invalidity: m.Invalidity, Change: m.Change}
+}
+
+// Revocation is m as the record that it is of. spkiHash is SHA-256 of the certificate's SubjectPublicKeyInfo, which m's key was made with.
+func (m *MapHolder) Revocation(spkiHash []byte) Revocation {
+	return Revocation{
+		V: Version, Source: SourceHolder, SPKIHash: spkiHash, Reason: m.Reason, Time: m.Time, Invalidity: m.Invalidity, Change: m.Change,
+	}
 }
 
 // MapCA is what the revocation map holds about a CA on the trust list, at CAMapKey.
@@ -291,8 +311,14 @@ func (l *MapLeaf) Hash() [sha256.Size]byte {
 	return sha256.Sum256(append([]byte{0}, Encode(l)...))
 }
 
-// CertMapKey is where the revocation map has a certificate.
+// CertMapKey is where the revocation map has a certificate's record and what a majority decided about it.
 func CertMapKey(id CAID, s Serial) [sha256.Size]byte { return sha256.Sum256([]byte(CertKey(id, s))) }
+
+// HolderMapKey is where the revocation map has the revocation of a certificate by the holder of its key, with spkiHash the SHA-256 of the
+// SubjectPublicKeyInfo. State keys begin with the name of their family and have a fixed form, so no two map keys are of one input.
+func HolderMapKey(id CAID, s Serial, spkiHash [sha256.Size]byte) [sha256.Size]byte {
+	return sha256.Sum256([]byte(RevokeKey(id, s, HolderSource(spkiHash))))
+}
 
 // CAMapKey is where the revocation map has a CA.
 func CAMapKey(id CAID) [sha256.Size]byte { return sha256.Sum256([]byte(CAKey(id))) }
@@ -310,6 +336,7 @@ func (r *Revocation) version() uint { return r.V }
 func (r *Rule) version() uint       { return r.V }
 func (h *StatusHead) version() uint { return h.V }
 func (m *MapCert) version() uint    { return m.V }
+func (m *MapHolder) version() uint  { return m.V }
 func (m *MapCA) version() uint      { return m.V }
 func (l *MapLeaf) version() uint    { return l.V }
 func (c *Consortium) version() uint { return c.V }

@@ -63,7 +63,7 @@ type position struct {
 	Map      digest           `cbor:"11,keyasint"` // of what is stored about the map
 }
 
-const formatVersion = 2
+const formatVersion = 3
 
 // Open opens an audit, to continue where it was left. Errors name the directory.
 func Open(o Options) (*Auditor, error) {

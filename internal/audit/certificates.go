@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
@@ -21,27 +22,25 @@ func (c *Certificate) Plain() bool { return c.Status.State == wire.CertValid && 
 
 // decisions are what others than a certificate's CA have said.
 type decisions struct {
-	revoked map[string][]wire.Revocation // by the certificate's key
+	revoked map[string]wire.Revocation // by the contract's key: a serial number may have any number of them
 	rules   map[wire.CAID][]wire.Rule
-	changed map[string]wire.Millis // by the certificate's key or the rule's
+	changed map[string]wire.Millis // by the contract's key
 }
 
 func (a *Auditor) decisions() (*decisions, error) {
-	d := &decisions{revoked: map[string][]wire.Revocation{}, rules: map[wire.CAID][]wire.Rule{}, changed: map[string]wire.Millis{}}
+	d := &decisions{revoked: map[string]wire.Revocation{}, rules: map[wire.CAID][]wire.Rule{}, changed: map[string]wire.Millis{}}
 	var bad error
 	err := a.Scan(wire.RevokePrefix, func(key string, value []byte) bool {
 		var r wire.Revocation
-		id, serial, _, err := wire.ParseRevokeKey(key)
+		_, _, _, err := wire.ParseRevokeKey(key)
 		if err == nil {
 			err = wire.Decode(value, &r)
 		}
 		if bad = err; bad != nil {
 			return false
 		}
-		cert := wire.CertKey(id, serial)
-		d.revoked[cert] = append(d.revoked[cert], r)
-		at, err := a.changed(key)
-		d.changed[cert], bad = max(d.changed[cert], at), err
+		d.revoked[key] = r
+		d.changed[key], bad = a.changed(key)
 		return bad == nil
 	})
 	if err != nil || bad != nil {
@@ -108,12 +107,24 @@ func (a *Auditor) certificate(d *decisions, key string, value []byte) (*Certific
 	if err != nil {
 		return nil, err
 	}
-	c := &Certificate{CAID: id, Serial: serial, Changed: d.changed[key]}
+	c := &Certificate{CAID: id, Serial: serial}
 	if err := wire.Decode(value, &c.Record); err != nil {
 		return nil, err
 	}
+	sources := []string{wire.QuorumSource()}
+	if len(c.Record.SPKIHash) == sha256.Size {
+		sources = append(sources, wire.HolderSource([sha256.Size]byte(c.Record.SPKIHash)))
+	}
+	var revs []wire.Revocation
+	for _, source := range sources {
+		of := wire.RevokeKey(id, serial, source)
+		if r, ok := d.revoked[of]; ok {
+			revs = append(revs, r)
+			c.Changed = max(c.Changed, d.changed[of])
+		}
+	}
 	rules := d.rules[id]
-	c.Status = status.Evaluate(&c.Record, d.revoked[key], rules)
+	c.Status = status.Evaluate(&c.Record, revs, rules)
 	if c.Record.Change > 0 {
 		at, err := a.changed(key)
 		if err != nil {

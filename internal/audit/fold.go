@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"fmt"
@@ -13,11 +12,36 @@ import (
 	"github.com/certanchor/certanchor/internal/revmap"
 )
 
-// mapEntry is what is stored at a key of the map: of its two parts the one that the key is for. The rules are those that the status log has.
+// mapEntry is what is stored at a key of the map: of its parts the one that the key is for. The rules are those that the status log has.
 type mapEntry struct {
-	Cert  *wire.MapCert `cbor:"0,keyasint,omitempty"`
-	CA    *wire.MapCA   `cbor:"1,keyasint,omitempty"`
-	Rules []wire.Rule   `cbor:"2,keyasint,omitempty"`
+	Cert   *wire.MapCert   `cbor:"0,keyasint,omitempty"`
+	CA     *wire.MapCA     `cbor:"1,keyasint,omitempty"`
+	Rules  []wire.Rule     `cbor:"2,keyasint,omitempty"`
+	Holder *wire.MapHolder `cbor:"3,keyasint,omitempty"`
+}
+
+// value is what the map's leaf is of.
+func (e *mapEntry) value() []byte {
+	switch {
+	case e.CA != nil:
+		return wire.Encode(e.CA)
+	case e.Holder != nil:
+		return wire.Encode(e.Holder)
+	}
+	return wire.Encode(e.Cert)
+}
+
+// mapEntryOf is the key of the entry that a leaf changes, and the entry as it is before the first leaf.
+func mapEntryOf(l *wire.StatusLeaf) (key [sha256.Size]byte, fresh *mapEntry, err error) {
+	switch {
+	case l.Kind == wire.LeafCA || l.Kind == wire.LeafRule:
+		return wire.CAMapKey(l.CAID), &mapEntry{CA: &wire.MapCA{V: wire.Version, RulesHash: wire.RulesHash(nil)}}, nil
+	case l.Kind == wire.LeafCert || l.Kind == wire.LeafRevocation && l.Source == wire.SourceQuorum:
+		return wire.CertMapKey(l.CAID, l.Serial), &mapEntry{Cert: &wire.MapCert{V: wire.Version, State: wire.CertValid}}, nil
+	case l.Kind == wire.LeafRevocation && l.Source == wire.SourceHolder && len(l.SPKIHash) == sha256.Size:
+		return wire.HolderMapKey(l.CAID, l.Serial, [sha256.Size]byte(l.SPKIHash)), &mapEntry{Holder: &wire.MapHolder{V: wire.Version}}, nil
+	}
+	return key, nil, fmt.Errorf("kind %d, source %d, which this program does not know", l.Kind, l.Source)
 }
 
 func mapValueKey(key [sha256.Size]byte) []byte { return append([]byte{mapValuePrefix}, key[:]...) }
@@ -46,13 +70,7 @@ func (d *derivation) fold(size uint64) ([sha256.Size]byte, error) {
 	}
 	var entries []revmap.Entry
 	for key, e := range changed {
-		var value []byte
-		if e.CA != nil {
-			value = wire.Encode(e.CA)
-		} else {
-			value = wire.Encode(e.Cert)
-		}
-		entries = append(entries, revmap.Entry{Key: key, ValueHash: sha256.Sum256(value)})
+		entries = append(entries, revmap.Entry{Key: key, ValueHash: sha256.Sum256(e.value())})
 		stored, err := cbor.Marshal(e)
 		if err != nil {
 			return [sha256.Size]byte{}, err
@@ -64,9 +82,9 @@ func (d *derivation) fold(size uint64) ([sha256.Size]byte, error) {
 
 // foldLeaf applies one change. Changes of one thing may be in the log in any order: the highest change number counts.
 func (d *derivation) foldLeaf(l *wire.StatusLeaf, changed map[[sha256.Size]byte]*mapEntry) error {
-	key, fresh := wire.CAMapKey(l.CAID), &mapEntry{CA: &wire.MapCA{V: wire.Version, RulesHash: wire.RulesHash(nil)}}
-	if l.Kind == wire.LeafCert || l.Kind == wire.LeafRevocation {
-		key, fresh = wire.CertMapKey(l.CAID, l.Serial), &mapEntry{Cert: &wire.MapCert{V: wire.Version, State: wire.CertValid}}
+	key, fresh, err := mapEntryOf(l)
+	if err != nil {
+		return err
 	}
 	e := changed[key]
 	if e == nil {
@@ -89,7 +107,13 @@ func (d *derivation) foldLeaf(l *wire.StatusLeaf, changed map[[sha256.Size]byte]
 			c.Change, c.State, c.Reason, c.Time, c.Invalidity = l.Change, wire.CertState(l.State), l.Reason, l.Time, l.Invalidity
 		}
 	case l.Kind == wire.LeafRevocation && e.Cert != nil:
-		foldRevocation(e.Cert, l)
+		if q := e.Cert.Quorum; q == nil || l.Change > q.Change {
+			e.Cert.Quorum = &wire.MapQuorum{Reason: l.Reason, Time: l.Time, Invalidity: l.Invalidity, Change: l.Change}
+		}
+	case l.Kind == wire.LeafRevocation && e.Holder != nil:
+		if h := e.Holder; l.Change > h.Change {
+			h.Reason, h.Time, h.Invalidity, h.Change = l.Reason, l.Time, l.Invalidity, l.Change
+		}
 	case l.Kind == wire.LeafCA && e.CA != nil:
 		if l.Change > e.CA.Change {
 			e.CA.Change, e.CA.State, e.CA.Time = l.Change, wire.CAState(l.State), l.Time
@@ -101,25 +125,7 @@ func (d *derivation) foldLeaf(l *wire.StatusLeaf, changed map[[sha256.Size]byte]
 		slices.SortFunc(e.Rules, func(a, b wire.Rule) int { return cmp.Compare(a.N, b.N) })
 		e.CA.Rules, e.CA.RulesHash = uint64(len(e.Rules)), wire.RulesHash(e.Rules)
 	default:
-		return fmt.Errorf("kind %d, which this program does not know", l.Kind)
+		return fmt.Errorf("the audit's state is damaged: the map's entry is not of kind %d", l.Kind)
 	}
 	return nil
-}
-
-func foldRevocation(c *wire.MapCert, l *wire.StatusLeaf) {
-	r := wire.MapRevocation{
-		Source: l.Source, SPKIHash: l.SPKIHash, Reason: l.Reason, Time: l.Time, Invalidity: l.Invalidity, Change: l.Change,
-	}
-	for i := range c.Revocations {
-		if old := &c.Revocations[i]; old.Source == r.Source && bytes.Equal(old.SPKIHash, r.SPKIHash) {
-			if r.Change > old.Change {
-				*old = r
-			}
-			return
-		}
-	}
-	c.Revocations = append(c.Revocations, r)
-	slices.SortFunc(c.Revocations, func(a, b wire.MapRevocation) int {
-		return cmp.Or(cmp.Compare(a.Source, b.Source), bytes.Compare(a.SPKIHash, b.SPKIHash))
-	})
 }

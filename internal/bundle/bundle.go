@@ -23,7 +23,7 @@ const (
 	// MaxNewer bounds the status leaves after the map's, so that verifying takes a bounded time.
 	MaxNewer = 16
 
-	version = 1
+	version = 2
 )
 
 // Kind of an issuance log entry, as in merklelog.Kind.
@@ -54,8 +54,9 @@ type Bundle struct {
 	Tick    Leaf     `cbor:"4,keyasint"` // a wire.MapLeaf and its place in the map log
 	CA      Value    `cbor:"5,keyasint"` // wire.MapCA at wire.CAMapKey
 	Cert    Value    `cbor:"6,keyasint"` // wire.MapCert at wire.CertMapKey, or absent
-	Rules   [][]byte `cbor:"7,keyasint"` // wire.Rule: all those about the CA, sorted by N
-	Newer   []Leaf   `cbor:"8,keyasint"` // wire.StatusLeaf: some that came after the Tick, with their places in the status log, sorted
+	Holder  Value    `cbor:"7,keyasint"` // wire.MapHolder at wire.HolderMapKey, of the certificate's key, or absent
+	Rules   [][]byte `cbor:"8,keyasint"` // wire.Rule: all those about the CA, sorted by N
+	Newer   []Leaf   `cbor:"9,keyasint"` // wire.StatusLeaf: some that came after the Tick, with their places in the status log, sorted
 }
 
 // Entry is where a certificate stands in its CA's issuance log.

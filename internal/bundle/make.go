@@ -18,13 +18,15 @@ type Parts struct {
 	Issuance Log
 	Entries  []EntryRef // the certificate's, then its precertificate's: all that there are, within the checkpoint
 
-	Map       Log
-	TickIndex uint64        // of the leaf that CA and Cert are proved for; usually the checkpoint's last
-	CA        *wire.MapCA   // what the map has for the CA
-	CAProof   *revmap.Proof // its inclusion
-	Cert      *wire.MapCert // what the map has for the certificate; nil: nothing
-	CertProof *revmap.Proof // its inclusion or absence
-	Rules     []wire.Rule   // about the CA, as of the Tick, sorted by N
+	Map         Log
+	TickIndex   uint64          // of the leaf that CA, Cert and Holder are proved for; usually the checkpoint's last
+	CA          *wire.MapCA     // what the map has for the CA
+	CAProof     *revmap.Proof   // its inclusion
+	Cert        *wire.MapCert   // what the map has for the certificate; nil: nothing
+	CertProof   *revmap.Proof   // its inclusion or absence
+	Holder      *wire.MapHolder // what the map has for the holder of the certificate's key; nil: nothing
+	HolderProof *revmap.Proof   // its inclusion or absence
+	Rules       []wire.Rule     // about the CA, as of the Tick, sorted by N
 
 	Status Log      // needed only with Newer
 	Newer  []uint64 // indexes of later status leaves about the certificate or the CA, sorted: those that make it worse
@@ -62,6 +64,10 @@ func Make(p *Parts) ([]byte, error) {
 	b.Cert = Value{Proof: p.CertProof.Marshal()}
 	if p.Cert != nil {
 		b.Cert.Value = wire.Encode(p.Cert)
+	}
+	b.Holder = Value{Proof: p.HolderProof.Marshal()}
+	if p.Holder != nil {
+		b.Holder.Value = wire.Encode(p.Holder)
 	}
 	for i := range p.Rules {
 		b.Rules = append(b.Rules, wire.Encode(&p.Rules[i]))

@@ -52,6 +52,10 @@ func shapes(t testing.TB, quorum int, mspIDs ...string) (all []shape) {
 	add("good", good, false)
 	add("with a precertificate", both, false)
 	add("held, then revoked by newer leaves", revoked, true)
+	byHolder := w.Issue()
+	w.Revoke(byHolder, wire.KeyCompromise)
+	w.Tick()
+	add("revoked by its holder", byHolder, false)
 	w.Rule(bundletest.Start.Add(-2*time.Hour), bundletest.Start.Add(-time.Hour), wire.CACompromise)
 	w.Rule(bundletest.Start.Add(-4*time.Hour), bundletest.Start.Add(-3*time.Hour), wire.Superseded)
 	w.Tick()
@@ -135,7 +139,9 @@ func TestPermutedBundlesFail(t *testing.T) {
 			}
 		}
 		sections := func(b *bundle.Bundle) (parts []*[]byte) {
-			parts = []*[]byte{&b.CAKey, &b.Tick.Leaf, &b.Tick.Proof, &b.CA.Value, &b.CA.Proof, &b.Cert.Value, &b.Cert.Proof}
+			parts = []*[]byte{
+				&b.CAKey, &b.Tick.Leaf, &b.Tick.Proof, &b.CA.Value, &b.CA.Proof, &b.Cert.Value, &b.Cert.Proof, &b.Holder.Value, &b.Holder.Proof,
+			}
 			for i := range b.Entries {
 				parts = append(parts, &b.Entries[i].Proof)
 			}
@@ -192,7 +198,7 @@ func testdata(t testing.TB) []shape {
 		t.Fatal(err)
 	}
 	var all []shape
-	for _, name := range []string{"good", "revoked"} {
+	for _, name := range []string{"good", "revoked", "holder"} {
 		cert, err := x509.ParseCertificate(read(name + ".der"))
 		if err != nil {
 			t.Fatal(err)
@@ -209,6 +215,7 @@ func TestFixedBundlesVerify(t *testing.T) {
 		for name, data := range map[string][]byte{
 			"policy": fixed[0].policy.Marshal(), "good.der": fixed[1].cert.Raw, "good" + bundle.Extension: fixed[1].data,
 			"revoked.der": fixed[3].cert.Raw, "revoked" + bundle.Extension: fixed[3].data,
+			"holder.der": fixed[4].cert.Raw, "holder" + bundle.Extension: fixed[4].data,
 		} {
 			if err := os.WriteFile(filepath.Join("testdata", name), data, 0o644); err != nil {
 				t.Fatal(err)
@@ -220,7 +227,7 @@ func TestFixedBundlesVerify(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := []wire.CertState{wire.CertValid, wire.CertRevoked}[i]; r.Status.State != want {
+		if want := []wire.CertState{wire.CertValid, wire.CertRevoked, wire.CertRevoked}[i]; r.Status.State != want {
 			t.Errorf("%s: %+v", s.name, r)
 		}
 	}

@@ -2,7 +2,6 @@ package bundle
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
@@ -49,23 +48,23 @@ func (v *verifier) evaluate() error {
 
 // atTick makes the record and revocations that the map stands for.
 func (v *verifier) atTick() (facts, error) {
-	spki := sha256.Sum256(v.cert.RawSubjectPublicKeyInfo)
 	f := facts{rules: v.rulesOfCA, rec: wire.CertRecord{
 		V: wire.Version, State: wire.CertValid, Final: v.r.Final, Pre: v.r.Pre,
-		SPKIHash: spki[:], NotAfter: wire.MillisOf(v.cert.NotAfter),
+		SPKIHash: v.spkiHash[:], NotAfter: wire.MillisOf(v.cert.NotAfter),
 	}}
-	if !v.changed {
+	if v.mapHolder != nil {
+		f.revs = append(f.revs, v.mapHolder.Revocation(v.spkiHash[:]))
+	}
+	m := v.mapCert
+	if m == nil {
 		return f, nil
 	}
-	m := &v.mapCert
 	f.rec.State, f.rec.Reason, f.rec.StatusTime, f.rec.Invalidity, f.rec.Change = m.State, m.Reason, m.Time, m.Invalidity, m.Change
 	if m.State < wire.CertValid || m.State > wire.CertRevoked {
 		return f, fmt.Errorf("%w: certificate in the map: state %d: must be %d to %d", ErrFormat, m.State, wire.CertValid, wire.CertRevoked)
 	}
-	for _, r := range m.Revocations {
-		f.revs = append(f.revs, wire.Revocation{
-			V: wire.Version, Source: r.Source, SPKIHash: r.SPKIHash, Reason: r.Reason, Time: r.Time, Invalidity: r.Invalidity, Change: r.Change,
-		})
+	if m.Quorum != nil {
+		f.revs = append(f.revs, m.Quorum.Revocation())
 	}
 	return f, nil
 }

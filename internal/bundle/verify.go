@@ -63,7 +63,7 @@ func Verify(p *policy.Policy, cert *x509.Certificate, data []byte, now time.Time
 		return nil, fmt.Errorf("%w: %w", ErrNotIssued, err)
 	}
 	v := &verifier{
-		policy: p, cert: cert, b: b, r: Result{CAID: wire.CAIDOf(b.CAKey), Serial: serial},
+		policy: p, cert: cert, spkiHash: sha256.Sum256(cert.RawSubjectPublicKeyInfo), b: b, r: Result{CAID: wire.CAIDOf(b.CAKey), Serial: serial},
 		claimed: map[string]*tlogproof.Checkpoint{}, opened: map[string]*policy.Checkpoint{},
 	}
 	// Hashes before signatures: what is damaged is found cheaply. Nothing is believed before the last line.
@@ -77,10 +77,11 @@ func Verify(p *policy.Policy, cert *x509.Certificate, data []byte, now time.Time
 
 // verifier is one call of Verify. Its steps fill it in the order of Verify.
 type verifier struct {
-	policy *policy.Policy
-	cert   *x509.Certificate
-	b      *Bundle
-	r      Result
+	policy   *policy.Policy
+	cert     *x509.Certificate
+	spkiHash [sha256.Size]byte // of cert's SubjectPublicKeyInfo
+	b        *Bundle
+	r        Result
 
 	claimed     map[string]*tlogproof.Checkpoint // by signed note: the checkpoints that proofs lead to
 	opened      map[string]*policy.Checkpoint    // by signed note, once signatures has run
@@ -88,8 +89,8 @@ type verifier struct {
 	mapLeaf     wire.MapLeaf
 	mapNote     string
 	mapCA       wire.MapCA
-	mapCert     wire.MapCert
-	changed     bool // mapCert is in the map
+	mapCert     *wire.MapCert   // nil: the map has none
+	mapHolder   *wire.MapHolder // nil: the map has none
 	rulesOfCA   []wire.Rule
 	newerLeaves []wire.StatusLeaf
 }
@@ -167,7 +168,7 @@ func (v *verifier) tick() error {
 	return nil
 }
 
-// mapValues: the map has the CA, and the certificate or not.
+// mapValues: the map has the CA; and the certificate, and the holder of its key, or not.
 func (v *verifier) mapValues() error {
 	root := [sha256.Size]byte(v.mapLeaf.MapRoot)
 	prove := func(what string, key [sha256.Size]byte, val Value) error {
@@ -197,9 +198,19 @@ func (v *verifier) mapValues() error {
 	if err := prove("certificate in the map", wire.CertMapKey(v.r.CAID, v.r.Serial), v.b.Cert); err != nil {
 		return err
 	}
-	if v.changed = len(v.b.Cert.Value) > 0; v.changed {
-		if err := wire.Decode(v.b.Cert.Value, &v.mapCert); err != nil {
+	if len(v.b.Cert.Value) > 0 {
+		v.mapCert = new(wire.MapCert)
+		if err := wire.Decode(v.b.Cert.Value, v.mapCert); err != nil {
 			return fmt.Errorf("%w: certificate in the map: %w", ErrFormat, err)
+		}
+	}
+	if err := prove("holder in the map", wire.HolderMapKey(v.r.CAID, v.r.Serial, v.spkiHash), v.b.Holder); err != nil {
+		return err
+	}
+	if len(v.b.Holder.Value) > 0 {
+		v.mapHolder = new(wire.MapHolder)
+		if err := wire.Decode(v.b.Holder.Value, v.mapHolder); err != nil {
+			return fmt.Errorf("%w: holder in the map: %w", ErrFormat, err)
 		}
 	}
 	v.r.CA = v.mapCA.State
@@ -239,7 +250,7 @@ func (v *verifier) newer() error {
 		if p.Index < next {
 			return fmt.Errorf("%w: newer status at index %d: must be sorted, each once, and at least %d, the map's size", ErrFormat, p.Index, v.mapLeaf.StatusSize)
 		}
-		if ofCert := l.Kind == wire.LeafCert || l.Kind == wire.LeafRevocation; l.CAID != v.r.CAID || ofCert && !bytes.Equal(l.Serial, v.r.Serial) {
+		if !v.concerns(&l) {
 			return fmt.Errorf("%w: newer status at index %d is about another certificate or CA", ErrFormat, p.Index)
 		}
 		if err := v.lead(p, lognames.Status(v.b.Channel), l.Hash()); err != nil {
@@ -248,6 +259,19 @@ func (v *verifier) newer() error {
 		v.newerLeaves, next = append(v.newerLeaves, l), p.Index+1
 	}
 	return nil
+}
+
+// concerns tells whether a leaf is about the certificate or its CA. What the holder of another key says about the serial number is not.
+func (v *verifier) concerns(l *wire.StatusLeaf) bool {
+	switch {
+	case l.CAID != v.r.CAID:
+		return false
+	case l.Kind == wire.LeafRevocation && l.Source != wire.SourceQuorum && !bytes.Equal(l.SPKIHash, v.spkiHash[:]):
+		return false
+	case l.Kind == wire.LeafCert || l.Kind == wire.LeafRevocation:
+		return bytes.Equal(l.Serial, v.r.Serial)
+	}
+	return true
 }
 
 // signatures: every checkpoint that a proof leads to satisfies the policy, with not a byte more than that takes.

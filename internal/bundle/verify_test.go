@@ -80,16 +80,43 @@ func TestBundleFollowsACertificatesLife(t *testing.T) {
 	}
 }
 
-func TestForeignHoldersRevocationDoesNotCount(t *testing.T) {
+// TestTwinsOfOneSerialDoNotCount: the CA has signed other certificates with the same serial number, and their holders revoke them.
+func TestTwinsOfOneSerialDoNotCount(t *testing.T) {
 	w := bundletest.New(t, 1, four[0])
 	cert := w.Issue()
-	w.Change(wire.StatusLeaf{
-		Kind: wire.LeafRevocation, Serial: cctest.Serial(t, cert), Change: 1, State: uint(wire.CertRevoked),
-		Source: wire.SourceHolder, SPKIHash: make([]byte, 32),
-	})
 	w.Tick()
-	if r := verify(t, w, cert, w.Bundle(cert, true)); r.Status.State != wire.CertValid || len(r.By) != 0 {
+	alone := len(w.Bundle(cert, true))
+	twin := func(n byte) wire.StatusLeaf {
+		return wire.StatusLeaf{
+			Kind: wire.LeafRevocation, Serial: cctest.Serial(t, cert), Change: 1, State: uint(wire.CertRevoked),
+			Source: wire.SourceHolder, SPKIHash: append(make([]byte, 31), n),
+		}
+	}
+	for n := range byte(200) {
+		w.Change(twin(n))
+	}
+	w.Tick()
+	data := w.Bundle(cert, true)
+	if r := verify(t, w, cert, data); r.Status.State != wire.CertValid || len(r.By) != 0 {
 		t.Errorf("%+v", r)
+	}
+	if grown := len(data) - alone; grown > 2000 { // proofs are as much longer as the logs are larger
+		t.Errorf("200 twins make the bundle %d octets longer", grown)
+	}
+	index := w.Status.Head().Size
+	w.Change(twin(201))
+	p := w.Parts(cert, true)
+	p.Newer = []uint64{index}
+	if r, err := bundle.Verify(w.Policy, cert, w.Make(p), w.Now); !errors.Is(err, bundle.ErrFormat) {
+		t.Errorf("a twin's revocation among the newer leaves: %+v, %v", r, err)
+	}
+	w.Revoke(cert, wire.Superseded)
+	for _, when := range []string{"newer", "in the map"} {
+		r := verify(t, w, cert, w.Bundle(cert, true))
+		if r.Status.State != wire.CertRevoked || r.Status.Reason != wire.Superseded || !slices.Equal(r.By, []string{"holder"}) || r.Status.Change != 1 {
+			t.Errorf("revoked by its own holder, %s: %+v", when, r)
+		}
+		w.Tick()
 	}
 }
 
@@ -246,9 +273,20 @@ func TestLiesAreNamed(t *testing.T) {
 	cert, second := w.Issue(), w.Issue()
 	foreign := other.Issue()
 	never := w.Cert()
+	third := w.Issue()
 	w.Set(second, wire.CertRevoked, wire.KeyCompromise)
-	w.Tick()
-	other.Tick()
+	w.Revoke(third, wire.KeyCompromise)
+	w.Change(wire.StatusLeaf{Kind: wire.LeafRevocation, Serial: cctest.Serial(t, cert), Change: 1, Source: wire.SourceHolder, SPKIHash: make([]byte, 32)})
+	for w.Map.Head().Size < w.Status.Head().Size { // so that a checkpoint of one has the other's size
+		w.Tick()
+	}
+	for other.Map.Head().Size < w.Map.Head().Size {
+		other.Tick()
+	}
+	twin, err := w.Prove(wire.HolderMapKey(w.CA.ID, cctest.Serial(t, cert), [32]byte{}))
+	if err != nil {
+		t.Fatal(err)
+	}
 	sign := func(p *bundle.Parts, orgs ...*policytest.Org) {
 		for _, l := range []*bundle.Log{&p.Issuance, &p.Map, &p.Status} {
 			origin, _, _ := strings.Cut(string(l.Checkpoint), "\n")
@@ -286,14 +324,29 @@ func TestLiesAreNamed(t *testing.T) {
 		}},
 		{"revoked one shown as absent", bundle.ErrProof, second, func(p *bundle.Parts) { p.Cert = nil }},
 		{"revoked one's value changed", bundle.ErrProof, second, func(p *bundle.Parts) { p.Cert.State = wire.CertHeld }},
+		{"revoked by its holder, shown as absent", bundle.ErrProof, third, func(p *bundle.Parts) { p.Holder = nil }},
+		{"revoked by its holder, the proof another's", bundle.ErrProof, third, func(p *bundle.Parts) {
+			q := w.Parts(cert, false)
+			p.Holder, p.HolderProof = q.Holder, q.HolderProof
+		}},
+		{"another's holder", bundle.ErrProof, cert, func(p *bundle.Parts) {
+			q := w.Parts(third, false)
+			p.Holder, p.HolderProof = q.Holder, q.HolderProof
+		}},
+		{"the holder's reason changed", bundle.ErrProof, third, func(p *bundle.Parts) { p.Holder.Reason = wire.Superseded }},
+		{"a twin's holder", bundle.ErrProof, cert, func(p *bundle.Parts) {
+			p.Holder, p.HolderProof = &wire.MapHolder{V: 1, Change: 1, Time: wire.MillisOf(w.Now)}, twin
+		}},
+		{"the record's entry for the holder's", bundle.ErrProof, second, func(p *bundle.Parts) { p.HolderProof = p.CertProof }},
+		{"the holder's entry for the record's", bundle.ErrProof, third, func(p *bundle.Parts) { p.CertProof = p.HolderProof }},
 		{"the CA's state changed", bundle.ErrProof, cert, func(p *bundle.Parts) { p.CA = &wire.MapCA{V: 1, State: wire.CASuspended} }},
 		{"an old status leaf as a newer one", bundle.ErrFormat, second, func(p *bundle.Parts) { p.Newer = []uint64{1} }},
 		{"map log of another ledger", bundle.ErrProof, cert, func(p *bundle.Parts) { p.CA = other.Parts(foreign, false).CA; p.Map = other.Parts(foreign, false).Map }},
 		{"status checkpoint for the map's", bundle.ErrProof, cert, func(p *bundle.Parts) { p.Map.Checkpoint = p.Status.Checkpoint }},
 	} {
 		of := cert
-		if c.cert == second && c.what != "another certificate" {
-			of = second
+		if c.cert == third || c.cert == second && c.what != "another certificate" {
+			of = c.cert
 		}
 		p := w.Parts(of, false)
 		c.change(p)

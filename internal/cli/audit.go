@@ -210,6 +210,10 @@ func printAudit(out, notes io.Writer, r *session.Result, asJSON bool) error {
 	if r.Endorsement != "" {
 		fmt.Fprintf(w, "endorsement\t%s\n", r.Endorsement)
 	}
+	if n := r.LoneWrites; n != nil && n.Approvals+n.Others > 0 {
+		fmt.Fprintf(w, "let through\t%d writes to private collections of one organisation, not about the contract's state: %s of chaincode definitions, %d others\n",
+			n.Approvals+n.Others, plural(int(n.Approvals), "approval", "approvals"), n.Others)
+	}
 	fmt.Fprintf(w, "transactions\t%d\ncertificates\t%d: %d good, %d on hold, %d revoked\n", r.Txs, r.Certificates, r.Good, r.Held, r.Revoked)
 	if r.Policy != "" {
 		fmt.Fprintf(w, "policy\tversion %d, %s%s\n", r.PolicyVersion, r.Policy, pinned(r.PolicyPinned))

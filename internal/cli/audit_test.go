@@ -11,6 +11,8 @@ import (
 
 	"github.com/certanchor/certanchor/chaincode/cctest"
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/audit/served"
+	"github.com/certanchor/certanchor/internal/audit/session"
 	"github.com/certanchor/certanchor/network/embedded"
 )
 
@@ -80,6 +82,19 @@ func TestAuditOfALedgerInADirectory(t *testing.T) {
 	code, out, errs = runMain("audit", "--ledger", ledger, "--dir", state, "--genesis-hash", strings.Repeat("00", 32))
 	if code != exitFailure || !strings.Contains(out, "1 DIFFERENCE\n") || !strings.Contains(errs, "1 difference; the first: block: block 0: hash: found "+r.Genesis) {
 		t.Errorf("exit status %d\n%s\n%s", code, out, errs)
+	}
+}
+
+func TestAuditTellsWhatWasLetThrough(t *testing.T) {
+	for says, n := range map[string]*session.Lone{
+		"": nil, "transactions": {}, "let through   5 writes to private collections of one organisation, not about the contract's state: 1 approval of chaincode definitions, 4 others": {Approvals: 1, Others: 4},
+	} {
+		r := &session.Result{LoneWrites: n}
+		r.Report = *served.NewReport()
+		var out, notes bytes.Buffer
+		if err := printAudit(&out, &notes, r, false); err != nil || !strings.Contains(out.String(), says) || strings.Contains(out.String(), "let through") != (n != nil && n.Others > 0) {
+			t.Errorf("%v, %s", err, out.String())
+		}
 	}
 }
 

@@ -23,8 +23,8 @@ func newCertCommand() *cobra.Command {
 	cmd.AddCommand(
 		withConfig(newCertIssueCommand(), caDefaults), withConfig(newCertRevokeCommand(), caDefaults),
 		withConfig(newCertReleaseCommand(), caDefaults), withConfig(newCertShowCommand(), caDefaults),
-		withConfig(newCertStatusCommand(), statusDefaults), withConfig(newCertProofCommand(), proofDefaults),
-		newCertIntentCommand(), newCertRevokeOwnCommand(), withConfig(newCertWatchCommand(), watchDefaults),
+		withConfig(newCertStatusCommand(), statusDefaults), newCertProofCommand(),
+		newCertIntentCommand(), newCertRevokeOwnCommand(), newCertWatchCommand(),
 	)
 	return cmd
 }

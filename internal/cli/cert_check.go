@@ -112,11 +112,13 @@ shows that the server is consistent with itself and no more: relying parties pin
 	fs.StringVar(&f.out, "out", "", "write the proof to this file")
 	fs.BoolVar(&f.asJSON, "json", false, "print JSON")
 	fs.DurationVar(&f.timeout, "timeout", client.DefaultTimeout, "how long to wait")
+	f.tls.register(cmd)
 	mustRequire(cmd, "cert", "issuer")
-	return cmd
+	return withConfig(cmd, together(proofDefaults, f.tls.defaults))
 }
 
 type proofFlags struct {
+	tls                                                        tlsFlags
 	certFile, issuerFile, url, oldURL, channel, proofFile, out string
 	logKeys                                                    []string
 	asJSON                                                     bool
@@ -135,6 +137,10 @@ func (f *proofFlags) run(cmd *cobra.Command) error {
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
+	c := client.Client{LogURL: f.url}
+	if c.HTTP, err = f.tls.client(); err != nil {
+		return err
+	}
 	var text []byte
 	if f.proofFile != "" {
 		if len(f.logKeys) == 0 {
@@ -144,7 +150,6 @@ func (f *proofFlags) run(cmd *cobra.Command) error {
 			return fmt.Errorf("--proof: %w", err)
 		}
 	} else {
-		c := client.Client{LogURL: f.url}
 		text, err = c.FetchProof(ctx, cert, issuer)
 	}
 	if err != nil {
@@ -152,7 +157,6 @@ func (f *proofFlags) run(cmd *cobra.Command) error {
 	}
 	pinned := len(f.logKeys) > 0
 	if !pinned {
-		c := client.Client{LogURL: f.url}
 		if f.logKeys, err = c.ServedLogKeys(ctx, issuer); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/spf13/cobra"
 
@@ -21,10 +22,11 @@ func withConfig(cmd *cobra.Command, values func(*config.Client) map[string][]str
 		if err != nil {
 			return err
 		}
-		if conf.Client == nil {
-			return &config.Error{File: file, Key: "client", Rule: "is missing"}
+		section, err := conf.NeedClient()
+		if err != nil {
+			return err
 		}
-		for name, list := range values(conf.Client) {
+		for name, list := range values(section) {
 			if cmd.Flags().Changed(name) {
 				continue
 			}
@@ -40,6 +42,52 @@ func withConfig(cmd *cobra.Command, values func(*config.Client) map[string][]str
 		return nil
 	}
 	return cmd
+}
+
+// together makes one set of defaults of several.
+func together(all ...func(*config.Client) map[string][]string) func(*config.Client) map[string][]string {
+	return func(c *config.Client) map[string][]string {
+		sum := map[string][]string{}
+		for _, values := range all {
+			maps.Copy(sum, values(c))
+		}
+		return sum
+	}
+}
+
+// defaults are the client section's policy, unless a file is given: the fingerprint would be of another one.
+func (f *trustFlags) defaults(c *config.Client) map[string][]string {
+	if f.file != "" {
+		return nil
+	}
+	return map[string][]string{"policy": {c.Policy}, "policy-fingerprint": {c.PolicyFingerprint}}
+}
+
+// defaults are how the client section says to connect. A certificate that is given has a key of its own.
+func (f *tlsFlags) defaults(c *config.Client) map[string][]string {
+	if c.TLS == nil {
+		return nil
+	}
+	all := map[string][]string{"tls-ca": {c.TLS.CA}}
+	if f.cert == "" && f.key == "" {
+		all["client-cert"], all["client-key"] = []string{c.TLS.Cert}, []string{c.TLS.Key}
+	}
+	return all
+}
+
+func bridgeDefault(c *config.Client) map[string][]string {
+	return map[string][]string{"bridge": {c.BridgeURL}}
+}
+
+// defaults: a policy, unless keys are given or are all there is.
+func (f *monitorFlags) defaults(c *config.Client) map[string][]string {
+	switch {
+	case len(f.logKeys) > 0:
+		return nil
+	case f.trust.file == "" && c.Policy == "":
+		return map[string][]string{"log-key": c.LogKeys}
+	}
+	return f.trust.defaults(c)
 }
 
 // caDefaults are the client section's values for the flags of caFlags.

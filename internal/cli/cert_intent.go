@@ -204,7 +204,7 @@ What a bridge answers is its word. certanchor proof, at another organisation's b
 	secure.register(cmd)
 	cmd.MarkFlagsMutuallyExclusive("intent", "cert")
 	cmd.MarkFlagsMutuallyExclusive("intent", "key")
-	return withConfig(cmd, revokeOwnDefaults)
+	return withConfig(cmd, together(revokeOwnDefaults, secure.defaults))
 }
 
 func revokeOwnDefaults(c *config.Client) map[string][]string {

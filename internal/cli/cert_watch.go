@@ -40,7 +40,7 @@ What is printed is the bridge's word; certanchor monitor reports from verified l
 	fs.StringVar(&f.after, "after", "", `ID of the last event that was seen; "0-0": all there are; default: those from now on`)
 	fs.BoolVar(&f.asJSON, "json", false, "print each event as one line of JSON")
 	f.tls.register(cmd)
-	return cmd
+	return withConfig(cmd, together(watchDefaults, f.tls.defaults))
 }
 
 func watchDefaults(c *config.Client) map[string][]string {

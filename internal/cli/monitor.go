@@ -74,7 +74,7 @@ Exit status of --once: 0 caught up, 1 alarm or failure; what was read is summed 
 	f.trust.register(cmd)
 	f.tls.register(cmd)
 	mustRequire(cmd, "match")
-	return withConfig(cmd, func(c *config.Client) map[string][]string { return map[string][]string{"bridge": {c.BridgeURL}} })
+	return withConfig(cmd, together(bridgeDefault, f.defaults, f.tls.defaults))
 }
 
 func (f *monitorFlags) run(cmd *cobra.Command) error {

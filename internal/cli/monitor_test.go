@@ -36,6 +36,8 @@ type watched struct {
 	url string
 	dir string
 
+	server *httptest.Server
+
 	mu                sync.Mutex // guards what follows
 	issuance, changes *merklelogtest.Memory
 }
@@ -45,7 +47,7 @@ func newWatched(t *testing.T) *watched {
 	w.Consortium = policytest.New(t, "channel", 2, time.Minute, time.Now, "Org1MSP", "Org2MSP", "Org3MSP")
 	server := httptest.NewServer(http.HandlerFunc(w.serve))
 	t.Cleanup(server.Close)
-	w.url = server.URL
+	w.url, w.server = server.URL, server
 	signed, err := (&policy.Signed{Policy: w.Policy}).Marshal()
 	if err != nil {
 		t.Fatal(err)

@@ -181,7 +181,7 @@ checked against it, and not written if it is another's.`,
 	fs.BoolVar(&asJSON, "json", false, "print JSON")
 	trust.registerPin(cmd)
 	secure.register(cmd)
-	return withConfig(cmd, func(c *config.Client) map[string][]string { return map[string][]string{"bridge": {c.BridgeURL}} })
+	return withConfig(cmd, together(bridgeDefault, secure.defaults))
 }
 
 func fetchPolicy(ctx context.Context, h *http.Client, bridge string) ([]byte, error) {

@@ -49,7 +49,7 @@ the chain too.`,
 	f.trust.register(cmd)
 	f.tls.register(cmd)
 	mustRequire(cmd, "out")
-	return withConfig(cmd, bundleDefaults)
+	return withConfig(cmd, together(bundleDefaults, f.trust.defaults, f.tls.defaults))
 }
 
 func bundleDefaults(c *config.Client) map[string][]string {

@@ -50,7 +50,7 @@ certificate is revoked or on hold.`,
 	fs.StringVar(&f.at, "at", "", "time to verify at, RFC 3339, for a bundle that was kept; default: now")
 	fs.BoolVar(&f.asJSON, "json", false, "print JSON, also when nothing is proven")
 	mustRequire(cmd, "policy", "cert", "bundle")
-	return cmd
+	return withConfig(cmd, f.trust.defaults)
 }
 
 type verifyFlags struct {

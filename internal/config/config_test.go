@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,7 +29,8 @@ ca:
   ct: {key_file: bridge/ct/x.pem, public_url: "https://ca.example"}
 ocsp_bridge:
   dir: bridge
-  listen: 127.0.0.1:9999
+  listen: 0.0.0.0:9999
+  http_address: 0.0.0.0:80
   not_issued: unknown
   enrol:
     - {issuer: ca.pem, url: "http://127.0.0.1:8888", token_file: org2.token}
@@ -42,6 +44,11 @@ ocsp_bridge:
   crl: {max_age: 5m, indirect: {cert: crl.pem, key: crl-key.pem, cas: ["00"]}}
   logs_access: members
   no_integrator: true
+client:
+  issuer: ca.pem
+  policy: policy
+  policy_fingerprint: 00ff
+  tls: {ca: org2-ca.pem, cert: me.pem, key: me-key.pem}
 `
 
 func TestConfigurationIsReadWithDefaultsAndPathsBesideIt(t *testing.T) {
@@ -65,6 +72,10 @@ func TestConfigurationIsReadWithDefaultsAndPathsBesideIt(t *testing.T) {
 	if err := f.Ledger.Check(path); err != nil {
 		t.Fatal(err)
 	}
+	client, err := f.NeedClient()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct{ what, got, want string }{
 		{"fabric.tls_ca", f.Ledger.Fabric.TLSCA, filepath.Join(dir, "tls.pem")},
 		{"fabric.key", f.Ledger.Fabric.Key, "/abs/key.pem"},
@@ -72,7 +83,8 @@ func TestConfigurationIsReadWithDefaultsAndPathsBesideIt(t *testing.T) {
 		{"ca.listen", ca.Listen, DefaultCAListen},
 		{"ca.passphrase.file", ca.Passphrase.File, filepath.Join(dir, "pass")},
 		{"ca.ack_timeout", ca.AckTimeout.String(), (4 * time.Second).String()},
-		{"ocsp_bridge.listen", bridge.Listen, "127.0.0.1:9999"},
+		{"ocsp_bridge.listen", bridge.Listen, "0.0.0.0:9999"},
+		{"ocsp_bridge.http_address", bridge.HTTPAddress, "0.0.0.0:80"},
 		{"ocsp_bridge.not_issued", bridge.NotIssued, "unknown"},
 		{"ocsp_bridge.max_age", bridge.MaxAge.String(), (5 * time.Second).String()},
 		{"ocsp_bridge.policy", bridge.Policy, filepath.Join(dir, "policy")},
@@ -82,11 +94,40 @@ func TestConfigurationIsReadWithDefaultsAndPathsBesideIt(t *testing.T) {
 		{"ocsp_bridge.tls.client_ca", bridge.TLS.ClientCA, filepath.Join(dir, "members.pem")},
 		{"ocsp_bridge.crl.max_age", bridge.CRL.MaxAge.String(), (5 * time.Minute).String()},
 		{"ocsp_bridge.crl.indirect.key", bridge.CRL.Indirect.Key, filepath.Join(dir, "crl-key.pem")},
+		{"client.issuer", client.Issuer, filepath.Join(dir, "ca.pem")},
+		{"client.policy", client.Policy, filepath.Join(dir, "policy")},
+		{"client.policy_fingerprint", client.PolicyFingerprint, "00ff"},
+		{"client.tls.ca", client.TLS.CA, filepath.Join(dir, "org2-ca.pem")},
+		{"client.tls.cert", client.TLS.Cert, filepath.Join(dir, "me.pem")},
+		{"client.tls.key", client.TLS.Key, filepath.Join(dir, "me-key.pem")},
 		{"ca.ct.key_file", ca.CT.KeyFile, filepath.Join(dir, "bridge/ct/x.pem")},
 		{"ocsp_bridge.enrol.token_file", bridge.Enrol[0].TokenFile, filepath.Join(dir, "org2.token")},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s is %q, want %q", c.what, c.got, c.want)
+		}
+	}
+}
+
+// TestPlainHTTPNeedsALoopbackAddressOrAWord: and what is not a loopback address but an empty host, or a name.
+func TestPlainHTTPNeedsALoopbackAddressOrAWord(t *testing.T) {
+	for _, c := range []struct {
+		listen   string
+		insecure bool
+		fine     bool
+	}{
+		{"127.0.0.1:1", false, true}, {"[::1]:1", false, true}, {"localhost:1", false, true}, {"127.9.9.9:1", true, true},
+		{":1", false, false}, {"0.0.0.0:1", false, false}, {"[::]:1", false, false}, {"192.0.2.1:1", false, false}, {"host.example:1", false, false},
+		{"127.0.0.1.example:1", false, false}, {"127.0.0.1", false, false},
+		{":1", true, true}, {"192.0.2.1:1", true, true},
+	} {
+		text := fmt.Sprintf("ocsp_bridge: {dir: x, listen: %q, insecure_http: %t}", c.listen, c.insecure)
+		f, err := Parse("c.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.NeedOCSPBridge(); (err == nil) != c.fine {
+			t.Errorf("%s: %v", text, err)
 		}
 	}
 }
@@ -101,12 +142,23 @@ func TestBadConfigurationNamesKeyValueAndRule(t *testing.T) {
 				return err
 			}
 		}
+		if f.Client != nil {
+			if _, err := f.NeedClient(); err != nil {
+				return err
+			}
+		}
 		_, err := f.NeedOCSPBridge()
 		return err
 	}
 	for name, c := range map[string]struct{ yaml, key, want string }{
 		"unknown key":               {strings.Replace(whole, "dir: ca", "dirr: ca", 1), "dirr", "not a key"},
 		"unknown key in bridge":     {strings.Replace(whole, "not_issued", "notissued", 1), "notissued", "not a key"},
+		"plain HTTP on a network":   {strings.Replace(whole, "  tls: {cert: s.pem, key: s-key.pem, client_ca: members.pem}\n  logs_access: members\n", "", 1), "ocsp_bridge.listen", "insecure_http: true"},
+		"TLS and plain HTTP":        {strings.Replace(whole, "  http_address", "  insecure_http: true\n  http_address", 1), "ocsp_bridge.insecure_http", "must not be set with tls"},
+		"plain address, no port":    {strings.Replace(whole, "0.0.0.0:80", "0.0.0.0", 1), "ocsp_bridge.http_address", "host:port"},
+		"client key alone":          {strings.Replace(whole, ", cert: me.pem", "", 1), "client.tls", "belong together"},
+		"client pin alone":          {strings.Replace(whole, "issuer: ca.pem\n  policy: policy\n", "issuer: ca.pem\n", 1), "client.policy_fingerprint", "needs policy"},
+		"unknown key of client TLS": {strings.Replace(whole, "{ca: org2-ca.pem", "{roots: org2-ca.pem", 1), "roots", "not a key"},
 		"unknown key at the top":    {whole + "\nclients: {}\n", "clients", "not a key"},
 		"wrong type":                {strings.Replace(whole, "ack_timeout: 4s", "ack_timeout: soon", 1), "", "soon"},
 		"wrong type, list":          {strings.Replace(whole, `responders: ["http://127.0.0.1:8889"]`, "responders: 7", 1), "responders", "int was used"},

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -30,15 +31,25 @@ type File struct {
 	Path string `yaml:"-"` // where it was read from, for messages
 }
 
-// Client is the section of certanchor cert: defaults of its flags.
+// Client is the section of certanchor cert, proof, verify and monitor: defaults of their flags.
 type Client struct {
-	CAURL     string   `yaml:"ca_url,omitempty"`     // base URL of the CA's API
-	TokenFile string   `yaml:"token_file,omitempty"` // token for it
-	Issuer    string   `yaml:"issuer,omitempty"`     // the CA's certificate, PEM file
-	OCSPURL   string   `yaml:"ocsp_url,omitempty"`   // responder to ask instead of the one a certificate names
-	BridgeURL string   `yaml:"bridge_url,omitempty"` // base URL of an organisation's OCSP bridge, for proofs
-	Channel   string   `yaml:"channel,omitempty"`    // name of the ledger
-	LogKeys   []string `yaml:"log_keys,omitempty"`   // verifier keys to trust
+	CAURL             string     `yaml:"ca_url,omitempty"`             // base URL of the CA's API
+	TokenFile         string     `yaml:"token_file,omitempty"`         // token for it
+	Issuer            string     `yaml:"issuer,omitempty"`             // the CA's certificate, PEM file
+	OCSPURL           string     `yaml:"ocsp_url,omitempty"`           // responder to ask instead of the one a certificate names
+	BridgeURL         string     `yaml:"bridge_url,omitempty"`         // base URL of an organisation's OCSP bridge, for proofs
+	Channel           string     `yaml:"channel,omitempty"`            // name of the ledger
+	LogKeys           []string   `yaml:"log_keys,omitempty"`           // verifier keys to trust
+	Policy            string     `yaml:"policy,omitempty"`             // policy file of the consortium
+	PolicyFingerprint string     `yaml:"policy_fingerprint,omitempty"` // of a version in it that is trusted; empty: the file is, as it is
+	TLS               *ClientTLS `yaml:"tls,omitempty"`                // how to connect to the bridge; default: as any HTTP client does
+}
+
+// ClientTLS says how TLS connections to a bridge are made.
+type ClientTLS struct {
+	CA   string `yaml:"ca,omitempty"`   // roots for the bridge's TLS certificate, PEM file; default: the system's
+	Cert string `yaml:"cert,omitempty"` // client certificate, PEM file, for a bridge that only members may read
+	Key  string `yaml:"key,omitempty"`  // its key, PEM file
 }
 
 // CA is the section of the CA bridge.
@@ -61,7 +72,9 @@ type CTSubmission struct {
 type OCSPBridge struct {
 	Dir                 string                 `yaml:"dir"`                          // index, responder keys and log key; made when absent
 	Listen              string                 `yaml:"listen,omitempty"`             // host:port; default DefaultOCSPListen
-	TLS                 *httpserve.TLS         `yaml:"tls,omitempty"`                // required unless listen is a loopback address
+	TLS                 *httpserve.TLS         `yaml:"tls,omitempty"`                // required unless listen is a loopback address, or InsecureHTTP
+	HTTPAddress         string                 `yaml:"http_address,omitempty"`       // host:port for OCSP and CRLs alone, over plain HTTP; default: none
+	InsecureHTTP        bool                   `yaml:"insecure_http,omitempty"`      // everything over plain HTTP on any address, as behind a proxy that has TLS
 	Enrol               []Enrolment            `yaml:"enrol,omitempty"`              // CAs that certify this responder over their API
 	Responders          []ocspbridge.KeyPair   `yaml:"responders,omitempty"`         // responder certificates got in another way
 	NoTicker            bool                   `yaml:"no_ticker,omitempty"`          // leave the ledger's clock to other organisations
@@ -147,6 +160,21 @@ func (f *File) NeedCA() (*CA, error) {
 	return f.CA, nil
 }
 
+// NeedClient returns the client section, checked.
+func (f *File) NeedClient() (*Client, error) {
+	c := f.Client
+	if c == nil {
+		return nil, f.missing("client")
+	}
+	if c.PolicyFingerprint != "" && c.Policy == "" {
+		return nil, &Error{File: f.Path, Key: "client.policy_fingerprint", Value: c.PolicyFingerprint, Rule: "needs policy, the file that has the version with it"}
+	}
+	if t := c.TLS; t != nil && (t.Cert == "") != (t.Key == "") {
+		return nil, &Error{File: f.Path, Key: "client.tls", Value: t.Cert + t.Key, Rule: "cert and key belong together"}
+	}
+	return c, nil
+}
+
 // NeedOCSPBridge returns the ocsp_bridge section, checked.
 func (f *File) NeedOCSPBridge() (*OCSPBridge, error) {
 	b := f.OCSPBridge
@@ -179,6 +207,13 @@ func (f *File) checkLogs(b *OCSPBridge) error {
 		return at("logs_access", b.LogsAccess, "needs tls.client_ca, which says who a member is")
 	case (b.Policy == "") != (b.PolicyFingerprint == ""):
 		return at("policy_fingerprint", b.PolicyFingerprint, "must be set with policy, and only with it: the file is trusted for the version that has it")
+	case b.TLS != nil && b.InsecureHTTP:
+		return at("insecure_http", "true", "must not be set with tls, which would go unused")
+	case b.TLS == nil && !b.InsecureHTTP && !httpserve.Loopback(b.Listen):
+		return at("listen", b.Listen, "must be a loopback address, or tls must be set: submissions, revocations, the logs of members and the operator's pages do not cross a network "+
+			"in the clear. Clients that ask for OCSP and CRLs over plain HTTP have http_address; behind a proxy that has TLS, insecure_http: true allows this")
+	case b.HTTPAddress != "" && !isAddress(b.HTTPAddress):
+		return at("http_address", b.HTTPAddress, "must be host:port")
 	case b.PublicURL != "" && !isURL(b.PublicURL):
 		return at("public_url", b.PublicURL, "must be an http or https URL without query and fragment")
 	}
@@ -193,6 +228,11 @@ func (f *File) checkLogs(b *OCSPBridge) error {
 		}
 	}
 	return nil
+}
+
+func isAddress(s string) bool {
+	_, port, err := net.SplitHostPort(s)
+	return err == nil && port != ""
 }
 
 func isURL(s string) bool {
@@ -247,7 +287,10 @@ func (f *File) paths() []*string {
 		tls(c.TLS)
 	}
 	if c := f.Client; c != nil {
-		ps = append(ps, &c.TokenFile, &c.Issuer)
+		ps = append(ps, &c.TokenFile, &c.Issuer, &c.Policy)
+		if t := c.TLS; t != nil {
+			ps = append(ps, &t.CA, &t.Cert, &t.Key)
+		}
 	}
 	if b := f.OCSPBridge; b != nil {
 		ps = append(ps, &b.Dir, &b.Policy)

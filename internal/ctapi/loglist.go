@@ -1,6 +1,7 @@
 package ctapi
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"net/mail"
@@ -29,12 +30,19 @@ type ListedLog struct {
 	Key         []byte    // DER SubjectPublicKeyInfo
 	Submission  string    // URL: of the RFC 6962 interface
 	Monitoring  string    // URL: of the static-ct-api files
-	Since       time.Time // when the log became usable
+	Since       time.Time // when its state began
 	Pending     bool      // it takes no submissions, and no SCTs of it are to be expected
+	ReadOnly    *TreeHead // it took submissions, and takes none now: its SCTs stay valid, and this is its head for as long as that lasts
 	Test        bool
 }
 
-// Listed describes the log for a list. monitoring is the URL that Static is reached at, since when the CA was registered.
+// TreeHead is the size and root of a log.
+type TreeHead struct {
+	Size uint64
+	Root [sha256.Size]byte
+}
+
+// Listed describes the log, as a usable one, for a list. monitoring is the URL that Static is reached at, since when it became usable.
 func (l *Log) Listed(description, monitoring string, since wire.Millis) ListedLog {
 	return ListedLog{Description: description, Key: l.key.SPKI(), Submission: l.prefix, Monitoring: monitoring, Since: since.Time()}
 }
@@ -82,8 +90,11 @@ func (o *operatorJSON) add(where string, log ListedLog) error {
 		Description: log.Description, LogID: id[:], Key: log.Key, MMD: mergeDelay, Type: "prod",
 		State: stateJSON{Usable: &sinceJSON{timestamp(log.Since)}},
 	}
-	if log.Pending {
+	switch {
+	case log.Pending:
 		common.State = stateJSON{Pending: common.State.Usable}
+	case log.ReadOnly != nil:
+		common.State = stateJSON{ReadOnly: &readOnlyJSON{timestamp(log.Since), headJSON{log.ReadOnly.Root[:], log.ReadOnly.Size}}}
 	}
 	if log.Test {
 		common.Type = "test"
@@ -132,8 +143,19 @@ type tiledJSON struct {
 }
 
 type stateJSON struct {
-	Pending *sinceJSON `json:"pending,omitempty"`
-	Usable  *sinceJSON `json:"usable,omitempty"`
+	Pending  *sinceJSON    `json:"pending,omitempty"`
+	Usable   *sinceJSON    `json:"usable,omitempty"`
+	ReadOnly *readOnlyJSON `json:"readonly,omitempty"`
+}
+
+type readOnlyJSON struct {
+	Timestamp string   `json:"timestamp"`
+	Final     headJSON `json:"final_tree_head"`
+}
+
+type headJSON struct {
+	Root []byte `json:"sha256_root_hash"`
+	Size uint64 `json:"tree_size"`
 }
 
 type sinceJSON struct {

@@ -72,7 +72,7 @@ type Server struct {
 // Options of Listen.
 type Options struct {
 	TLS *TLS // nil: plain HTTP
-	// Public allows plain HTTP on any address: for services that carry nothing secret and whose answers are signed, as OCSP's
+	// Public allows plain HTTP on any address: for services that carry nothing secret and whose answers are signed, as OCSP's and CRLs
 	// are. Others must listen on a loopback address or have TLS: tokens do not cross a network in the clear.
 	Public bool
 }
@@ -84,7 +84,7 @@ func Listen(name, address string, o Options, handler http.Handler) (*Server, err
 		return nil, fmt.Errorf("%s: listen %q: must be host:port: %w", name, address, err)
 	}
 	t := o.TLS
-	if t == nil && !o.Public && !loopback(host) {
+	if t == nil && !o.Public && !isLoopback(host) {
 		return nil, fmt.Errorf("%s: listen %q: must be a loopback address, or tls.cert and tls.key must be set", name, address)
 	}
 	l, err := net.Listen("tcp", address)
@@ -181,7 +181,13 @@ func (s *Server) Run(ctx context.Context) error {
 // Close releases the listener of a server that was never run.
 func (s *Server) Close() error { return s.listener.Close() }
 
-func loopback(host string) bool {
+// Loopback reports whether an address, host:port, can be reached from this machine only.
+func Loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return err == nil && isLoopback(host)
+}
+
+func isLoopback(host string) bool {
 	if host == "localhost" {
 		return true
 	}

@@ -124,16 +124,39 @@ func ServeOCSPBridge(ctx context.Context, conf *config.File) (err error) {
 // the reason, until somebody looks.
 func runBridge(ctx context.Context, section *config.OCSPBridge, bridge *ocspbridge.Bridge) (err error) {
 	defer func() { err = errors.Join(err, bridge.Close()) }()
-	l, err := httpserve.Listen("ocsp-bridge", section.Listen, httpserve.Options{TLS: section.TLS, Public: true}, bridge.Handler())
+	listeners, err := listenBridge(section, bridge)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	followed := make(chan error, 1)
 	go func() { followed <- bridge.Run(ctx) }()
-	err = l.Run(ctx)
+	group, serving := errgroup.WithContext(ctx)
+	for _, l := range listeners {
+		group.Go(func() error { return l.Run(serving) })
+	}
+	err = group.Wait()
 	cancel()
 	return errors.Join(err, <-followed)
+}
+
+// listenBridge opens the bridge's addresses: one for everything, and one, if it is configured, for what clients ask for over plain HTTP.
+func listenBridge(section *config.OCSPBridge, bridge *ocspbridge.Bridge) ([]*httpserve.Server, error) {
+	all, err := httpserve.Listen("ocsp-bridge", section.Listen, httpserve.Options{TLS: section.TLS, Public: section.InsecureHTTP}, bridge.Handler())
+	if err != nil {
+		return nil, err
+	}
+	if section.InsecureHTTP && !httpserve.Loopback(section.Listen) {
+		slog.Warn("everything is served over plain HTTP: a proxy with TLS must be in front, and nobody else must reach this address", "address", all.Addr(), "setting", "ocsp_bridge.insecure_http")
+	}
+	if section.HTTPAddress == "" {
+		return []*httpserve.Server{all}, nil
+	}
+	public, err := httpserve.Listen("ocsp-bridge, OCSP and CRLs", section.HTTPAddress, httpserve.Options{Public: true}, bridge.PublicHandler())
+	if err != nil {
+		return nil, errors.Join(err, all.Close())
+	}
+	return []*httpserve.Server{all, public}, nil
 }
 
 // httpEnrollers finds, for a CA, the API that certifies this responder; nil for a CA that has none configured.

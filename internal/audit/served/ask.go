@@ -3,7 +3,8 @@ package served
 import (
 	"context"
 	"fmt"
-	"sync"
+	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,6 +22,7 @@ type question struct {
 	bridge  *bridge
 	of      *subject
 	bundle  bool // asks for its bundle; else for its status by OCSP
+	order   int  // among the questions to the bridge
 	outcome outcome
 	kind    string // of what was wrong with the answer
 }
@@ -31,7 +33,7 @@ func (c *comparison) ask(ctx context.Context, q *question, s *subject) (d *Diffe
 	if q.bundle {
 		do = c.askBundle
 	}
-	if q.outcome, d = do(ctx, q.bridge, s); d != nil {
+	if q.outcome, d = do(ctx, q, s); d != nil {
 		q.kind = d.Kind
 	}
 	return d
@@ -61,89 +63,102 @@ func (a *asked) with(o outcome) (n int) {
 // askSample asks every bridge about every chosen certificate. Who seems to be wrong is asked again after the blocks that have come
 // meanwhile: the bridge may have been ahead. Who has no answers is asked again for a while.
 func (c *comparison) askSample(ctx context.Context) error {
-	var all []*question
-	var groups []*asked
-	for _, b := range c.bridges {
-		status, bundles := &asked{bridge: b}, &asked{bridge: b, bundle: true}
-		for _, s := range c.sampled {
-			status.all = append(status.all, &question{bridge: b, of: s})
-			if c.Policy != nil && s.Record.Final != nil {
-				bundles.all = append(bundles.all, &question{bridge: b, of: s, bundle: true})
+	groups, again := make([][]*asked, len(c.bridges)), make([][]*question, len(c.bridges))
+	var total, had atomic.Uint64
+	progress := func() { c.progress("certificates", had.Load(), total.Load()) }
+	err := c.onEach(ctx, func(ctx context.Context, own *comparison, b *bridge) error {
+		groups[b.index] = c.questions(b)
+		var all []*question
+		for _, g := range groups[b.index] {
+			all = append(all, g.all...)
+		}
+		for i, q := range all {
+			q.order = i
+		}
+		total.Add(uint64(len(all)))
+		again[b.index] = own.askAll(ctx, all, func() {
+			if had.Add(1)%100 == 1 {
+				progress()
 			}
-		}
-		groups, all = append(groups, status, bundles), append(append(all, status.all...), bundles.all...)
-	}
-	again := c.askAll(ctx, all)
-	again = append(again, c.wait(ctx, groups)...)
-	if ctx.Err() != nil {
+		})
+		again[b.index] = append(again[b.index], own.wait(ctx, groups[b.index])...)
 		return ctx.Err()
+	})
+	if err != nil {
+		return err
 	}
-	if len(again) > 0 {
-		if err := c.askAgain(ctx, again); err != nil {
-			return err
+	if err := c.askAgain(ctx, again); err != nil {
+		return err
+	}
+	for _, of := range groups {
+		for _, g := range of {
+			c.putOff(g)
 		}
-	}
-	for _, g := range groups {
-		c.putOff(g)
 	}
 	return nil
 }
 
-// askAgain asks after the blocks that have come meanwhile. What is wrong then is a difference.
-func (c *comparison) askAgain(ctx context.Context, again []*question) error {
+// questions are those to one bridge: by OCSP, and for bundles.
+func (c *comparison) questions(b *bridge) []*asked {
+	status, bundles := &asked{bridge: b}, &asked{bridge: b, bundle: true}
+	for _, s := range c.sampled {
+		status.all = append(status.all, &question{bridge: b, of: s})
+		if c.Policy != nil && s.Record.Final != nil {
+			bundles.all = append(bundles.all, &question{bridge: b, of: s, bundle: true})
+		}
+	}
+	return []*asked{status, bundles}
+}
+
+// askAgain asks after the blocks that have come meanwhile. What is wrong then is a difference. again is by bridge.
+func (c *comparison) askAgain(ctx context.Context, again [][]*question) error {
+	if !slices.ContainsFunc(again, func(of []*question) bool { return len(of) > 0 }) {
+		return nil
+	}
 	if err := c.CatchUp(ctx); err != nil {
 		return err
 	}
 	if err := c.knownLogs(ctx); err != nil {
 		return err
 	}
-	for _, q := range again {
-		if c.full(q.kind) {
-			continue
-		}
-		now, err := c.Audit.Certificate(q.of.CAID, q.of.Serial)
-		if err != nil {
-			return err
-		}
-		s := *q.of
-		s.Certificate = now
-		d := c.ask(ctx, q, &s)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if d != nil {
-			c.add(0, d)
+	now := make([][]*subject, len(again))
+	for i, of := range again { // before the bridges are asked: the audit is for one goroutine
+		for _, q := range of {
+			cert, err := c.Audit.Certificate(q.of.CAID, q.of.Serial)
+			if err != nil {
+				return err
+			}
+			s := *q.of
+			s.Certificate = cert
+			now[i] = append(now[i], &s)
 		}
 	}
-	return nil
+	return c.onEach(ctx, func(ctx context.Context, own *comparison, b *bridge) error {
+		for i, q := range again[b.index] {
+			if own.full(q.kind) {
+				continue
+			}
+			d := own.ask(ctx, q, now[b.index][i])
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if d != nil {
+				own.add(0, d)
+			}
+		}
+		return nil
+	})
 }
 
-// askAll returns the questions with a wrong answer, in order.
-func (c *comparison) askAll(ctx context.Context, all []*question) (wrong []*question) {
-	var (
-		workers sync.WaitGroup
-		mu      sync.Mutex
-		next    int
-		bad     = make([]bool, len(all))
-	)
-	for range c.Concurrency {
-		workers.Go(func() {
-			for ctx.Err() == nil {
-				mu.Lock()
-				i := next
-				next++
-				mu.Unlock()
-				if i >= len(all) {
-					return
-				}
-				if i%100 == 0 {
-					c.progress("certificates", uint64(i), uint64(len(all)))
-				}
-				bad[i] = c.ask(ctx, all[i], all[i].of) != nil
-			}
-		})
-	}
-	workers.Wait()
+// askAll returns the questions with a wrong answer, in order. It calls done after each.
+func (c *comparison) askAll(ctx context.Context, all []*question, done func()) (wrong []*question) {
+	bad := make([]bool, len(all))
+	c.inParallel(len(all), func(i int) {
+		if ctx.Err() == nil {
+			bad[i] = c.ask(ctx, all[i], all[i].of) != nil
+			done()
+		}
+	})
 	for i, q := range all {
 		if bad[i] {
 			wrong = append(wrong, q)
@@ -154,8 +169,8 @@ func (c *comparison) askAll(ctx context.Context, all []*question) (wrong []*ques
 
 const patiencePause = 250 * time.Millisecond // between questions to a bridge that has no answers now
 
-// wait asks the bridges that have put every question off until they answer, for as long as Patience says: one that has just started may
-// not have a view of the ledger yet. It returns the questions with a wrong answer.
+// wait asks a bridge that has put every question of a group off until it answers, for as long as Patience says: one that has just started
+// may not have a view of the ledger yet. It returns the questions with a wrong answer.
 func (c *comparison) wait(ctx context.Context, groups []*asked) (wrong []*question) {
 	begun, pause := time.Now(), time.NewTicker(min(patiencePause, c.Patience))
 	defer pause.Stop()
@@ -166,7 +181,7 @@ func (c *comparison) wait(ctx context.Context, groups []*asked) (wrong []*questi
 				continue
 			}
 			probe := g.probe()
-			wrong = append(wrong, c.askAll(ctx, probe)...)
+			wrong = append(wrong, c.askAll(ctx, probe, func() {})...)
 			if g.waiting() {
 				open++
 				continue
@@ -177,12 +192,12 @@ func (c *comparison) wait(ctx context.Context, groups []*asked) (wrong []*questi
 					rest = append(rest, q)
 				}
 			}
-			wrong = append(wrong, c.askAll(ctx, rest)...)
+			wrong = append(wrong, c.askAll(ctx, rest, func() {})...)
 		}
 		if open == 0 || time.Since(begun) >= c.Patience {
 			return wrong
 		}
-		c.progress("bridges that have no answers yet", uint64(len(groups)-open), uint64(len(groups)))
+		c.progress("no answers yet from "+groups[0].bridge.URL, 0, 0)
 		select {
 		case <-ctx.Done():
 			return wrong

@@ -66,12 +66,9 @@ func fingerprintsOf(chain [][]byte) []byte {
 	return all
 }
 
-// compareFile compares one file, unless there are too many differences of its kind, or too many missing there.
+// compareFile compares one file.
 func (c *comparison) compareFile(ctx context.Context, j *job) {
 	b := j.site.bridge
-	if c.full(j.kind) || b.missing.Load() > int64(c.limit) {
-		return
-	}
 	where := b.URL + j.site.prefix + j.path
 	body, err := b.fetch.get(ctx, j.site.prefix+j.path, maxTile)
 	if ctx.Err() != nil {

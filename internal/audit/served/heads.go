@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -49,24 +50,30 @@ func (c *comparison) claimed(cl *claim) { c.claims[cl.log] = append(c.claims[cl.
 
 // fetchHeads asks every bridge for all heads.
 func (c *comparison) fetchHeads(ctx context.Context) error {
-	for _, b := range c.bridges {
-		c.progress("heads of "+b.URL, uint64(b.index), uint64(len(c.bridges)))
-		if err := c.fetchKeys(ctx, b); err != nil {
-			return err
-		}
-		for i := range c.logs {
-			if err := c.fetchLog(ctx, b, &c.logs[i]); err != nil {
-				return err
-			}
-		}
-		if err := c.fetchAlarms(ctx, b); err != nil {
-			return err
-		}
+	var had atomic.Uint64
+	c.progress("heads", 0, uint64(len(c.bridges)))
+	if err := c.onEach(ctx, func(ctx context.Context, own *comparison, b *bridge) error {
+		defer func() { c.progress("heads", had.Add(1), uint64(len(c.bridges))) }()
+		return own.fetchFrom(ctx, b)
+	}); err != nil {
+		return err
 	}
 	for _, h := range c.seen.claims(c.logs) {
 		c.claimed(h)
 	}
-	return ctx.Err()
+	return nil
+}
+
+func (c *comparison) fetchFrom(ctx context.Context, b *bridge) error {
+	if err := c.fetchKeys(ctx, b); err != nil {
+		return err
+	}
+	for i := range c.logs {
+		if err := c.fetchLog(ctx, b, &c.logs[i]); err != nil {
+			return err
+		}
+	}
+	return c.fetchAlarms(ctx, b)
 }
 
 func (c *comparison) fetchLog(ctx context.Context, b *bridge, l *audit.Log) error {

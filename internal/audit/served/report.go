@@ -86,20 +86,19 @@ type Report struct {
 }
 
 // findings collects what several goroutines find. Each says where in the order of the comparison it is. The limit is kept for each kind,
-// so that much of one does not hide another.
+// so that much of one does not hide another; the first ones in the order stay, whenever they were found.
 type findings struct {
 	limit int
 
 	mu      sync.Mutex
 	list    []found         // guarded by mu
-	count   map[string]int  // of list, by kind; guarded by mu
 	refused map[string]bool // kinds of which there were more; guarded by mu
 	notes   map[string]bool // guarded by mu
 	order   []string        // of notes; guarded by mu
 }
 
-func newFindings(limit int) findings {
-	return findings{limit: limit, count: map[string]int{}, refused: map[string]bool{}, notes: map[string]bool{}}
+func newFindings(limit int) *findings {
+	return &findings{limit: limit, refused: map[string]bool{}, notes: map[string]bool{}}
 }
 
 type found struct {
@@ -110,11 +109,25 @@ type found struct {
 func (f *findings) add(at int, d *Difference) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.count[d.Kind] >= f.limit {
-		f.refused[d.Kind] = true
-		return
+	of := 0
+	for _, other := range f.list {
+		if other.d.Kind == d.Kind {
+			of++
+		}
 	}
-	f.count[d.Kind]++
+	if of >= f.limit {
+		f.refused[d.Kind] = true
+		last := -1 // in the order, and of those at one place the one that came last
+		for i, other := range f.list {
+			if other.d.Kind == d.Kind && (last < 0 || other.at >= f.list[last].at) {
+				last = i
+			}
+		}
+		if at >= f.list[last].at {
+			return
+		}
+		f.list = slices.Delete(f.list, last, last+1)
+	}
 	f.list = append(f.list, found{at, d})
 }
 

@@ -1,6 +1,7 @@
 package served
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -171,9 +173,9 @@ func (c *comparison) equivocations() {
 			}
 			bySize[cl.size][cl.root] = append(bySize[cl.size][cl.root], cl)
 		}
-		for size, roots := range bySize {
-			if len(roots) > 1 {
-				c.equivocation(&l, size, roots)
+		for _, size := range slices.Sorted(maps.Keys(bySize)) {
+			if len(bySize[size]) > 1 {
+				c.equivocation(&l, size, bySize[size])
 			}
 		}
 	}
@@ -182,7 +184,8 @@ func (c *comparison) equivocations() {
 func (c *comparison) equivocation(l *audit.Log, size uint64, roots map[[sha256.Size]byte][]*claim) {
 	var sides []string
 	var notes []*claim
-	for root, claims := range roots {
+	for _, root := range slices.SortedFunc(maps.Keys(roots), func(a, b [sha256.Size]byte) int { return bytes.Compare(a[:], b[:]) }) {
+		claims := roots[root]
 		// Consortium checkpoints first: those can be compared with one another without anything else.
 		slices.SortStableFunc(claims, func(a, b *claim) int { return cmp.Compare(a.rank(), b.rank()) })
 		notes = append(notes, claims[0])
@@ -202,7 +205,7 @@ func (c *comparison) equivocation(l *audit.Log, size uint64, roots map[[sha256.S
 		sides = append(sides, side+" at "+strings.Join(where, ", "))
 	}
 	slices.Sort(sides)
-	slices.SortFunc(notes, func(a, b *claim) int { return strings.Compare(a.where, b.where) })
+	slices.SortStableFunc(notes, func(a, b *claim) int { return strings.Compare(a.where, b.where) })
 	var where []string
 	for _, cl := range notes {
 		where = append(where, cl.where)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,7 +33,7 @@ type Options struct {
 	Audit *audit.Auditor
 	// CatchUp audits the blocks that have come meanwhile: bridges may know them already. Required.
 	CatchUp func(context.Context) error
-	// Bridges are base URLs, one for each organisation.
+	// Bridges are base URLs, one for each organisation. They are asked at the same time; the report follows this order.
 	Bridges []string
 	// Dir is the audit's directory: what was seen is remembered there, and evidence kept. Required.
 	Dir string
@@ -43,7 +44,7 @@ type Options struct {
 
 	Sample      int // certificates that are asked about beside those with changes of status; 0: all
 	Limit       int // differences that are reported; 0: DefaultLimit
-	Concurrency int // requests at the same time; 0: DefaultConcurrency
+	Concurrency int // requests to each bridge at the same time; 0: DefaultConcurrency
 
 	// Patience is for how long a bridge is asked again that has no answers now; 0: DefaultPatience.
 	Patience time.Duration
@@ -51,7 +52,7 @@ type Options struct {
 	HTTP     *http.Client     // nil: one with a timeout that follows no redirects
 	Now      func() time.Time // nil: time.Now
 	Rand     *rand.Rand       // chooses the sample; nil: another one each time
-	Progress func(Progress)   // called now and then; may be nil
+	Progress func(Progress)   // called now and then, by one goroutine at a time; may be nil
 }
 
 // Progress says how far a comparison has come.
@@ -64,18 +65,18 @@ type Progress struct {
 // comparison is one run.
 type comparison struct {
 	Options
-	findings
+	*findings
 	bridges []*bridge
 	logs    []audit.Log
-	claims  map[string][]*claim // by log name; while bridges are asked about certificates, guarded by mu
+	claims  map[string][]*claim // by log name
 	seen    *Seen
 	older   []*policy.Policy // versions before Policy, newest first
 	channel string
 	sampled []*subject
 	report  *Report
 
-	inBundles    map[string]bool // notes that were claimed; guarded by mu
-	newestTick   time.Time       // by the blocks; zero before the first
+	inBundles    map[string]*bundleNote // by note; guarded by mu
+	newestTick   time.Time              // by the blocks; zero before the first
 	tickInterval time.Duration
 }
 
@@ -94,7 +95,7 @@ type bridge struct {
 // Run compares. Its error says that the comparison itself failed; differences are in the report, which is valid then too.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	c := &comparison{
-		Options: o, findings: newFindings(cmp.Or(o.Limit, DefaultLimit)), claims: map[string][]*claim{}, inBundles: map[string]bool{}, report: NewReport(),
+		Options: o, findings: newFindings(cmp.Or(o.Limit, DefaultLimit)), claims: map[string][]*claim{}, inBundles: map[string]*bundleNote{}, report: NewReport(),
 	}
 	c.Concurrency, c.Patience = cmp.Or(o.Concurrency, DefaultConcurrency), cmp.Or(o.Patience, DefaultPatience)
 	if c.Now == nil {
@@ -105,6 +106,14 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	if c.HTTP == nil {
 		c.HTTP = &http.Client{Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	}
+	if report := c.Progress; report != nil {
+		var mu sync.Mutex
+		c.Progress = func(p Progress) {
+			mu.Lock()
+			defer mu.Unlock()
+			report(p)
+		}
 	}
 	for i, u := range o.Bridges {
 		u = strings.TrimRight(u, "/")

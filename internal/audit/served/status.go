@@ -28,7 +28,8 @@ func describe(s status.Status) string {
 func (b *bridge) covers(s *subject) bool { return b.sizes[s.CAID.String()] > s.index }
 
 // askOCSP compares the responder's answer. The difference is nil if nothing is wrong with it.
-func (c *comparison) askOCSP(ctx context.Context, b *bridge, s *subject) (outcome, *Difference) {
+func (c *comparison) askOCSP(ctx context.Context, q *question, s *subject) (outcome, *Difference) {
+	b := q.bridge
 	where := b.URL + "/ocsp"
 	wrong := func(found string) *Difference {
 		return &Difference{Kind: KindStatus, Where: where, What: s.String(), Found: found, Blocks: describe(s.Status)}
@@ -80,7 +81,8 @@ func (c *comparison) stale(wrong func(string) *Difference, asOf time.Time) *Diff
 }
 
 // askBundle fetches and verifies a certificate's bundle. The difference is nil if nothing is wrong with it.
-func (c *comparison) askBundle(ctx context.Context, b *bridge, s *subject) (outcome, *Difference) {
+func (c *comparison) askBundle(ctx context.Context, q *question, s *subject) (outcome, *Difference) {
+	b := q.bridge
 	path := "/logs/" + s.CAID.String() + "/bundle?serial=" + s.Serial.String()
 	differs := func(kind, found string) (outcome, *Difference) {
 		return compared, &Difference{Kind: kind, Where: b.URL + path, What: s.String(), Found: found, Blocks: describe(s.Status)}
@@ -104,7 +106,7 @@ func (c *comparison) askBundle(ctx context.Context, b *bridge, s *subject) (outc
 		return differs(KindBundle, err.Error())
 	}
 	c.count(func() { b.Proofs++ })
-	c.bundleHeads(b.URL+path, data)
+	c.bundleHeads(q.order, b.URL+path, data)
 	if found := describe(r.Status); found != describe(s.Status) && !r.AsOf.Before(s.Changed.Time()) {
 		return differs(KindBundle, fmt.Sprintf("%s, as of %s", found, r.AsOf.Format(time.RFC3339)))
 	}
@@ -112,7 +114,7 @@ func (c *comparison) askBundle(ctx context.Context, b *bridge, s *subject) (outc
 }
 
 // bundleHeads takes the checkpoints in a bundle as claims: that they are signed does not make them the ledger's.
-func (c *comparison) bundleHeads(where string, data []byte) {
+func (c *comparison) bundleHeads(order int, where string, data []byte) {
 	b, err := bundle.Parse(data)
 	if err != nil {
 		return // it was parsed before
@@ -131,15 +133,20 @@ func (c *comparison) bundleHeads(where string, data []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, signed := range notes {
-		cp, _, err := tlogproof.ReadUnverified(signed)
-		if err != nil || c.inBundles[string(signed)] {
-			continue
+		if n := c.inBundles[string(signed)]; n == nil || n.order > order {
+			c.inBundles[string(signed)] = &bundleNote{note: string(signed), where: where, order: order}
 		}
-		c.inBundles[string(signed)] = true
-		for i := range c.logs {
-			if c.logs[i].Origin == cp.Origin {
-				c.claimed(&claim{log: c.logs[i].Name, size: cp.Size, root: cp.Root, where: where, note: signed})
-			}
+	}
+}
+
+func (c *comparison) bundleClaim(n *bundleNote) {
+	cp, _, err := tlogproof.ReadUnverified([]byte(n.note))
+	if err != nil {
+		return
+	}
+	for i := range c.logs {
+		if c.logs[i].Origin == cp.Origin {
+			c.claimed(&claim{log: c.logs[i].Name, size: cp.Size, root: cp.Root, where: n.where, note: []byte(n.note)})
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"sync"
 
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/rfc6962"
@@ -38,7 +37,7 @@ type walk struct {
 	log    *audit.Log
 	sites  []*site
 	wanted map[uint64]bool // sizes of which something is to be compared
-	jobs   chan<- *job
+	jobs   []chan *job     // by bridge
 	ctx    context.Context
 
 	tree    *compact.Range
@@ -48,32 +47,38 @@ type walk struct {
 	newest  wire.Millis // time of the last entry
 }
 
-// walkLogs compares every head and every tile.
+// walkLogs compares every head and every tile. The logs are read once, for all bridges.
 func (c *comparison) walkLogs(ctx context.Context) error {
-	jobs := make(chan *job, c.Concurrency)
-	var workers sync.WaitGroup
-	for range c.Concurrency {
-		workers.Go(func() {
-			for j := range jobs {
-				if ctx.Err() == nil {
-					c.compareFile(ctx, j)
-				}
-			}
-		})
+	jobs := make([]chan *job, len(c.bridges))
+	for i := range jobs {
+		jobs[i] = make(chan *job, c.Concurrency)
 	}
+	compared := make(chan error, 1)
+	reader := *c // the lanes are joined to c while it reads
+	reader.findings = newFindings(c.limit)
+	go func() {
+		compared <- c.onEach(ctx, func(ctx context.Context, own *comparison, b *bridge) error {
+			own.files(ctx, jobs[b.index])
+			return nil
+		})
+	}()
 	seq := 1
 	var err error
 	for i := range c.logs {
-		if err = c.walkLog(ctx, &c.logs[i], jobs, &seq); err != nil {
+		if err = reader.walkLog(ctx, &c.logs[i], jobs, &seq); err != nil {
 			break
 		}
 	}
-	close(jobs)
-	workers.Wait()
+	for _, of := range jobs {
+		close(of)
+	}
+	err = errorOf([]error{err, <-compared})
+	reader.claims, reader.inBundles = nil, nil
+	c.join(&reader)
 	return err
 }
 
-func (c *comparison) walkLog(ctx context.Context, l *audit.Log, jobs chan<- *job, seq *int) error {
+func (c *comparison) walkLog(ctx context.Context, l *audit.Log, jobs []chan *job, seq *int) error {
 	w := &walk{c: c, log: l, wanted: map[uint64]bool{}, jobs: jobs, ctx: ctx, tree: ranges.NewEmptyRange(0)}
 	for _, cl := range c.claims[l.Name] {
 		w.wanted[cl.size] = true
@@ -252,7 +257,7 @@ func (w *walk) enqueue(j *job, seq *int) error {
 	j.seq = *seq
 	*seq++
 	select {
-	case w.jobs <- j:
+	case w.jobs[j.site.bridge.index] <- j:
 		return nil
 	case <-w.ctx.Done():
 		return w.ctx.Err()

@@ -78,6 +78,10 @@ func TestFabricBlocksAreVerifiedAndExecuted(t *testing.T) {
 		t.Errorf("%+v", whole)
 	}
 
+	if n := whole.LoneWrites; n == nil || n.Approvals == 0 { // by which the contract's definition came about
+		t.Errorf("lone writes: %+v", n)
+	}
+
 	// In parts, each continuing where the one before ended: the verifier was ahead of what was executed.
 	o.Dir = t.TempDir()
 	all := l.blocks
@@ -91,7 +95,7 @@ func TestFabricBlocksAreVerifiedAndExecuted(t *testing.T) {
 	rest, err := session.Run(t.Context(), o)
 	must(t, err)
 	agrees(t, rest)
-	if rest.LastHash != whole.LastHash || rest.Txs != whole.Txs || len(rest.Logs) != len(whole.Logs) {
+	if rest.LastHash != whole.LastHash || rest.Txs != whole.Txs || *rest.LoneWrites != *whole.LoneWrites || len(rest.Logs) != len(whole.Logs) {
 		t.Errorf("%+v, want %+v", rest, whole)
 	}
 	for i := range rest.Logs {

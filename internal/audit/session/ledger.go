@@ -67,7 +67,11 @@ func (s *session) verifier(store verify.Store) (*verify.Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	return verify.New(verify.Config{Channel: s.Ledger.Channel(), Chaincode: s.Chaincode, GenesisHash: genesis, Store: store})
+	return verify.New(verify.Config{Channel: s.Ledger.Channel(), Chaincode: s.Chaincode, GenesisHash: genesis, Store: store, LoneWrite: func(w verify.LoneWrite) {
+		if !w.Approval && len(s.lone) < shownLone {
+			s.lone = append(s.lone, w)
+		}
+	}})
 }
 
 // GenesisHash is the hash of a channel's first block, as peer channel fetch and configtxgen write it.

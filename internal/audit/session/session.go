@@ -63,8 +63,16 @@ type Result struct {
 	PolicyVersion uint64  `json:"policy_version,omitempty"`
 	PolicyPinned  bool    `json:"policy_pinned"`
 	Endorsement   string  `json:"endorsement,omitempty"`
+	LoneWrites    *Lone   `json:"lone_writes,omitempty"` // on Fabric
 	Seconds       float64 `json:"seconds"`
 	served.Report
+}
+
+// Lone counts the transactions in all blocks that were let through because one organisation can make them alone, and they are not about the
+// contract's state: writes to collections of private data.
+type Lone struct {
+	Approvals uint64 `json:"approvals"` // of chaincode definitions
+	Others    uint64 `json:"others"`
 }
 
 // Engines of a Result.
@@ -81,7 +89,11 @@ type session struct {
 	policy *policy.Policy
 	result *Result
 	notes  []string
+	lone   []verify.LoneWrite // other than approvals, the first shownLone of this run
 }
+
+// shownLone is how many lone writes are named.
+const shownLone = 5
 
 // Run audits. Differences are in the result; an error says that the audit itself could not be done, and then the result has what was found
 // before.
@@ -256,7 +268,24 @@ func (s *session) blocks(ctx context.Context) error {
 	if found {
 		s.result.Endorsement = says
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return s.reportLone(v)
+}
+
+// reportLone tells what was let through: it breaks no rule, but somebody may wonder why an organisation does it.
+func (s *session) reportLone(v *verify.Verifier) error {
+	n, err := v.Lone()
+	if err != nil {
+		return err
+	}
+	s.result.LoneWrites = &Lone{Approvals: n.Approvals, Others: n.Others}
+	for _, w := range s.lone {
+		s.note("%s: a write of %s alone to %s was let through: it is not about the contract's state",
+			place(w.Block, w.Tx, w.TxID), strings.Join(w.Endorsers, ", "), strings.Join(w.Collections, ", "))
+	}
+	return nil
 }
 
 // catchUp audits what has come since.

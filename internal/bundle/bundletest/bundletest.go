@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/binary"
-	"math/big"
 	"slices"
 	"testing"
 	"time"
@@ -41,21 +40,25 @@ type World struct {
 
 	t       testing.TB
 	entries map[string][]bundle.EntryRef // by serial
-	certs   map[string]*wire.MapCert     // by serial, those that changed
+	certs   map[mapKey]*wire.MapCert     // by key in the map
+	holders map[mapKey]*wire.MapHolder   // by key in the map
 	ca      wire.MapCA
 	rules   []wire.Rule
 	store   store
-	changed map[string]bool // since the last Tick: keys of certs
+	changed map[mapKey]bool // since the last Tick: keys in the map
 	ticked  snapshot
 }
 
+type mapKey = [sha256.Size]byte
+
 // snapshot is what the map had at the newest Tick.
 type snapshot struct {
-	index  uint64
-	status uint64 // size of the status log
-	certs  map[string]wire.MapCert
-	ca     wire.MapCA
-	rules  []wire.Rule
+	index   uint64
+	status  uint64 // size of the status log
+	certs   map[mapKey]wire.MapCert
+	holders map[mapKey]wire.MapHolder
+	ca      wire.MapCA
+	rules   []wire.Rule
 }
 
 // New makes a World with an active CA and a first Tick.
@@ -63,7 +66,8 @@ func New(t testing.TB, quorum int, mspIDs ...string) *World {
 	t.Helper()
 	w := &World{
 		CA: cctest.NewCA(t), Issuance: merklelogtest.New(), Status: merklelogtest.New(), Map: merklelogtest.New(), Now: Start, t: t,
-		entries: map[string][]bundle.EntryRef{}, certs: map[string]*wire.MapCert{}, store: store{}, changed: map[string]bool{},
+		entries: map[string][]bundle.EntryRef{}, certs: map[mapKey]*wire.MapCert{}, holders: map[mapKey]*wire.MapHolder{},
+		store: store{}, changed: map[mapKey]bool{},
 	}
 	w.Consortium = policytest.New(t, Channel, quorum, 45*time.Second, func() time.Time { return w.Now }, mspIDs...)
 	w.ca = wire.MapCA{V: wire.Version, State: wire.CAActive, RulesHash: wire.RulesHash(nil)}
@@ -139,7 +143,7 @@ func (w *World) Issue() *x509.Certificate {
 func (w *World) Set(cert *x509.Certificate, state wire.CertState, reason wire.Reason) {
 	w.t.Helper()
 	var change uint64
-	if m := w.certs[cert.SerialNumber.String()]; m != nil {
+	if m := w.certs[w.key(cert)]; m != nil {
 		change = m.Change
 	}
 	w.Change(wire.StatusLeaf{
@@ -170,20 +174,38 @@ func (w *World) Change(l wire.StatusLeaf) {
 		w.ca.Rules, w.ca.RulesHash = uint64(len(w.rules)), wire.RulesHash(w.rules)
 		return
 	}
-	s := l.Serial.Int().String()
-	m := w.certs[s]
+	if l.Kind == wire.LeafRevocation && l.Source == wire.SourceHolder {
+		key := wire.HolderMapKey(w.CA.ID, l.Serial, [sha256.Size]byte(l.SPKIHash))
+		w.holders[key] = &wire.MapHolder{V: wire.Version, Reason: l.Reason, Time: l.Time, Invalidity: l.Invalidity, Change: l.Change}
+		w.changed[key] = true
+		return
+	}
+	key := wire.CertMapKey(w.CA.ID, l.Serial)
+	m := w.certs[key]
 	if m == nil {
 		m = &wire.MapCert{V: wire.Version, State: wire.CertValid}
-		w.certs[s] = m
+		w.certs[key] = m
 	}
-	w.changed[s] = true
+	w.changed[key] = true
 	if l.Kind == wire.LeafCert {
 		m.Change, m.State, m.Reason, m.Time, m.Invalidity = l.Change, wire.CertState(l.State), l.Reason, l.Time, l.Invalidity
 		return
 	}
-	m.Revocations = append(m.Revocations, wire.MapRevocation{
-		Source: l.Source, SPKIHash: l.SPKIHash, Reason: l.Reason, Time: l.Time, Invalidity: l.Invalidity, Change: l.Change,
+	m.Quorum = &wire.MapQuorum{Reason: l.Reason, Time: l.Time, Invalidity: l.Invalidity, Change: l.Change}
+}
+
+// Revoke is the revocation of cert by the holder of its key.
+func (w *World) Revoke(cert *x509.Certificate, reason wire.Reason) {
+	w.t.Helper()
+	key := holderKey(cert)
+	w.Change(wire.StatusLeaf{
+		Kind: wire.LeafRevocation, Serial: cctest.Serial(w.t, cert), Change: 1, State: uint(wire.CertRevoked), Reason: reason,
+		Source: wire.SourceHolder, SPKIHash: key[:],
 	})
+}
+
+func holderKey(cert *x509.Certificate) [sha256.Size]byte {
+	return sha256.Sum256(cert.RawSubjectPublicKeyInfo)
 }
 
 // Tick appends to the map log.
@@ -191,12 +213,22 @@ func (w *World) Tick() {
 	w.t.Helper()
 	at := w.step()
 	updates := []revmap.Entry{{Key: wire.CAMapKey(w.CA.ID), ValueHash: sha256.Sum256(wire.Encode(&w.ca))}}
-	snap := snapshot{index: w.Map.Head().Size, status: w.Status.Head().Size, certs: map[string]wire.MapCert{}, ca: w.ca, rules: slices.Clone(w.rules)}
-	for s, m := range w.certs {
-		snap.certs[s] = *m
-		if w.changed[s] {
-			updates = append(updates, revmap.Entry{Key: w.key(s), ValueHash: sha256.Sum256(wire.Encode(m))})
+	snap := snapshot{
+		index: w.Map.Head().Size, status: w.Status.Head().Size, certs: map[mapKey]wire.MapCert{}, holders: map[mapKey]wire.MapHolder{},
+		ca: w.ca, rules: slices.Clone(w.rules),
+	}
+	update := func(key mapKey, value any) {
+		if w.changed[key] {
+			updates = append(updates, revmap.Entry{Key: key, ValueHash: sha256.Sum256(wire.Encode(value))})
 		}
+	}
+	for key, m := range w.certs {
+		snap.certs[key] = *m
+		update(key, m)
+	}
+	for key, h := range w.holders {
+		snap.holders[key] = *h
+		update(key, h)
 	}
 	clear(w.changed)
 	root, err := revmap.Update(w.store, updates)
@@ -211,32 +243,36 @@ func (w *World) Tick() {
 	w.ticked = snap
 }
 
-func (w *World) key(serial string) [sha256.Size]byte {
-	n, ok := new(big.Int).SetString(serial, 10)
-	if !ok {
-		w.t.Fatalf("serial %s", serial)
-	}
-	return wire.CertMapKey(w.CA.ID, n.Bytes())
+func (w *World) key(cert *x509.Certificate) [sha256.Size]byte {
+	return wire.CertMapKey(w.CA.ID, cctest.Serial(w.t, cert))
+}
+
+// Prove returns the proof of a key of the map at the newest Tick.
+func (w *World) Prove(key [sha256.Size]byte) (*revmap.Proof, error) {
+	return revmap.Prove(w.store, key)
 }
 
 // Parts returns what a bundle of cert at the newest Tick is made from. newer adds all later status leaves about it.
 func (w *World) Parts(cert *x509.Certificate, newer bool) *bundle.Parts {
 	w.t.Helper()
-	s := cert.SerialNumber.String()
-	prove := func(key [sha256.Size]byte) *revmap.Proof {
-		p, err := revmap.Prove(w.store, key)
+	key, holder := w.key(cert), wire.HolderMapKey(w.CA.ID, cctest.Serial(w.t, cert), holderKey(cert))
+	prove := func(key mapKey) *revmap.Proof {
+		p, err := w.Prove(key)
 		if err != nil {
 			w.t.Fatal(err)
 		}
 		return p
 	}
 	p := &bundle.Parts{
-		Channel: Channel, CAKey: w.CA.Cert.RawSubjectPublicKeyInfo, Entries: w.entries[s],
+		Channel: Channel, CAKey: w.CA.Cert.RawSubjectPublicKeyInfo, Entries: w.entries[cert.SerialNumber.String()],
 		Issuance: w.log(w.Issuance, lognames.Issuance(Channel, w.CA.ID)), Map: w.log(w.Map, lognames.Map(Channel)), Status: w.log(w.Status, lognames.Status(Channel)),
-		TickIndex: w.ticked.index, CA: &w.ticked.ca, CAProof: prove(wire.CAMapKey(w.CA.ID)), CertProof: prove(w.key(s)), Rules: w.ticked.rules,
+		TickIndex: w.ticked.index, CA: &w.ticked.ca, CAProof: prove(wire.CAMapKey(w.CA.ID)), CertProof: prove(key), HolderProof: prove(holder), Rules: w.ticked.rules,
 	}
-	if m, ok := w.ticked.certs[s]; ok {
+	if m, ok := w.ticked.certs[key]; ok {
 		p.Cert = &m
+	}
+	if h, ok := w.ticked.holders[holder]; ok {
+		p.Holder = &h
 	}
 	if newer {
 		p.Newer = w.newer(cert)
@@ -255,7 +291,8 @@ func (w *World) newer(cert *x509.Certificate) (indexes []uint64) {
 		if err := wire.Decode(e.Leaf, &l); err != nil {
 			w.t.Fatal(err)
 		}
-		if len(l.Serial) == 0 || bytes.Equal(l.Serial, cctest.Serial(w.t, cert)) {
+		key := holderKey(cert)
+		if foreign := l.Source == wire.SourceHolder && !bytes.Equal(l.SPKIHash, key[:]); !foreign && (len(l.Serial) == 0 || bytes.Equal(l.Serial, cctest.Serial(w.t, cert))) {
 			indexes = append(indexes, w.ticked.status+uint64(i))
 		}
 	}

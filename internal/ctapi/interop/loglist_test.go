@@ -45,6 +45,29 @@ func listedLog(t testing.TB, f *fixture) *loglist3.Log {
 	return found
 }
 
+// What a read-only log has beside its state's time is what others look for.
+func TestReadOnlyLogIsReadByOthers(t *testing.T) {
+	f := newFixture(t)
+	listed := f.log.Listed("Test CA", f.base+"/static", wire.MillisOf(listTime))
+	listed.ReadOnly = &ctapi.TreeHead{Size: 7, Root: [32]byte{1, 2}}
+	text, err := ctapi.LogList("1", listTime, []ctapi.Operator{{Name: "Org1MSP", Logs: []ctapi.ListedLog{listed}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	strict := json.NewDecoder(bytes.NewReader(text))
+	strict.DisallowUnknownFields()
+	var l loglist3.LogList
+	if err := strict.Decode(&l); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*loglist3.LogStates{l.Operators[0].Logs[0].State, l.Operators[0].TiledLogs[0].State} {
+		if s.LogStatus() != loglist3.ReadOnlyLogStatus || !s.ReadOnly.Timestamp.Equal(listTime) || s.ReadOnly.FinalTreeHead.TreeSize != 7 ||
+			!bytes.Equal(s.ReadOnly.FinalTreeHead.SHA256RootHash, listed.ReadOnly.Root[:]) {
+			t.Errorf("state is %+v", s)
+		}
+	}
+}
+
 func TestLogListIsReadByOthers(t *testing.T) {
 	f := newFixture(t)
 	l := list(t, f)

@@ -3,6 +3,7 @@ package verify_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"slices"
 	"testing"
 	"time"
 
@@ -10,6 +11,8 @@ import (
 	"github.com/hyperledger/fabric-protos-go-apiv2/ledger/rwset/kvrwset"
 	"github.com/hyperledger/fabric-protos-go-apiv2/msp"
 	"github.com/hyperledger/fabric-protos-go-apiv2/peer"
+
+	"github.com/certanchor/certanchor/network/fabric/verify"
 )
 
 // The tests of this file are about what one organisation can do alone: write to its implicit collections.
@@ -231,4 +234,64 @@ func TestRangeEndsAreServedLast(t *testing.T) {
 	}}})
 	_, err := w.verifier().Block(w.next([]peer.TxValidationCode{ok}, query.envelope(t)))
 	must(t, err)
+}
+
+// TestLoneWritesAreCounted: in the order of the ledger, also by a verifier that continues.
+func TestLoneWritesAreCounted(t *testing.T) {
+	w := newWorld(t)
+	approval := w.lone(puts(put))
+	approval.chaincode = "_lifecycle"
+	approval.sets = []*rwset.NsReadWriteSet{private(t, "_lifecycle", puts(put))}
+	taken, failed := w.lone(puts(put)), w.lone(puts(put))
+	failed.endorsers = nil
+	public := w.call()
+	public.sets = []*rwset.NsReadWriteSet{write(t, ccName, "k", "v")}
+	w.add(ok, approval.envelope(t))
+	w.blocks = append(w.blocks, w.next([]peer.TxValidationCode{ok, ok, endorsement, ok}, public.envelope(t), taken.envelope(t), failed.envelope(t), w.lone(puts(remove)).envelope(t)))
+
+	store := verify.NewMemory()
+	var told []verify.LoneWrite
+	height := 0
+	run := func(until int) {
+		v, err := verify.New(verify.Config{
+			Channel: channelName, Chaincode: ccName, Genesis: w.blocks[0], Store: store, LoneWrite: func(l verify.LoneWrite) { told = append(told, l) },
+		})
+		must(t, err)
+		for ; height < until; height++ {
+			_, err := v.Block(w.blocks[height])
+			must(t, err)
+		}
+		n, err := v.Lone()
+		must(t, err)
+		if approvals, others := count(told); n != (verify.LoneCount{Approvals: approvals, Others: others}) {
+			t.Errorf("%d blocks: %+v are counted, told were %+v", until, n, told)
+		}
+	}
+	last := len(w.blocks) - 1
+	run(last)
+	set := len(told) // what the world was set up with, and the approval
+	if set == 0 || !told[set-1].Approval || told[set-1].Block != uint64(last-1) {
+		t.Fatalf("told %+v", told)
+	}
+	run(last + 1)
+	if len(told) != set+2 {
+		t.Fatalf("told %+v", told[set:])
+	}
+	for i, l := range told[set:] {
+		if want := []int{1, 3}[i]; l.Block != uint64(last) || l.Tx != want || l.TxID == "" || l.Approval ||
+			!slices.Equal(l.Collections, []string{ccName + "/" + ownCollection}) || !slices.Equal(l.Endorsers, []string{"Org1MSP"}) {
+			t.Errorf("told %+v", l)
+		}
+	}
+}
+
+func count(all []verify.LoneWrite) (approvals, others uint64) {
+	for _, l := range all {
+		if l.Approval {
+			approvals++
+		} else {
+			others++
+		}
+	}
+	return approvals, others
 }

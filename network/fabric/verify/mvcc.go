@@ -19,6 +19,7 @@ const (
 	valuePrefix    = 'l' // key of _lifecycle -> its value
 	positionPrefix = 'p' // position
 	configPrefix   = 'c' // common.Config in force
+	lonePrefix     = 'o' // LoneCount
 )
 
 func valueKey(key string) []byte { return append([]byte{valuePrefix}, key...) }
@@ -82,6 +83,7 @@ type updates struct {
 	changed map[string][]byte  // by key of the store; nil: gone
 	written map[stateKey]state // what the transactions of the block changed
 	keyed   map[string]bool    // namespaces that are known to have, or not, keys with policies
+	lone    []LoneWrite        // of the block, in order
 }
 
 // state is what there is at a key.

@@ -96,6 +96,9 @@ func (v *Verifier) compare(b *common.Block, txs []*transaction, verdicts [][]ver
 			if err := v.checkStrictly(t); err != nil {
 				return v.errorAt(t, err)
 			}
+			if w := t.loneWrite(v.height); w != nil && !v.concerns(t) {
+				up.lone = append(up.lone, *w)
+			}
 			if err := up.apply(v.height, t); err != nil {
 				return v.errorAt(t, err)
 			}

@@ -27,6 +27,8 @@ type Config struct {
 	// AcceptExpired does as Fabric does, which does not look at validity periods when a transaction commits. It is for going on with a
 	// chain on which an organisation was late to renew its peer's certificate.
 	AcceptExpired bool
+	// LoneWrite, if set, is called for each, in order, after its block has been verified and before Block returns. It must not call the Verifier.
+	LoneWrite func(LoneWrite)
 }
 
 // Verifier checks a channel's blocks one after the other. It is for one goroutine; it uses all processors.
@@ -90,7 +92,7 @@ func (c *Config) genesis() ([]byte, error) {
 }
 
 // formatVersion is of what is stored.
-const formatVersion = 2
+const formatVersion = 3
 
 func (p *position) encode() []byte {
 	b := []byte{formatVersion}
@@ -185,10 +187,18 @@ func (v *Verifier) Block(b *common.Block) (*network.Block, error) {
 		return nil, v.errorAt(nil, faultf("data", "", "must be readable: %v", err))
 	}
 	up.changed[string([]byte{positionPrefix})] = next.encode()
+	if err := v.countLone(up); err != nil {
+		return nil, err
+	}
 	if err := v.store.Commit(up.changes()); err != nil {
 		return nil, fmt.Errorf("verify block %d: %w", v.height, err)
 	}
 	v.position, v.channel = next, channel
+	if v.cfg.LoneWrite != nil {
+		for _, w := range up.lone {
+			v.cfg.LoneWrite(w)
+		}
+	}
 	return block, nil
 }
 

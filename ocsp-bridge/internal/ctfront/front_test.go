@@ -1,6 +1,7 @@
 package ctfront
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"net/http"
@@ -9,9 +10,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/certificate-transparency-go/loglist3"
 
+	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/ctapi/ctapitest"
 )
 
@@ -130,6 +133,51 @@ func TestLogListIsReadByOthers(t *testing.T) {
 	}
 	if got := list.SelectByStatus([]loglist3.LogStatus{loglist3.UsableLogStatus}); len(got.Operators) != 1 || len(got.Operators[0].Logs) != 1 {
 		t.Errorf("%d logs take submissions", len(got.Operators[0].Logs))
+	}
+}
+
+// TestLogOfASuspendedCAIsReadOnly: with the head that it keeps, until the CA is resumed.
+func TestLogOfASuspendedCAIsReadOnly(t *testing.T) {
+	o, l := newOrg(t, "Org1MSP"), ctapitest.New(t)
+	l.Fill(t, 3)
+	l.Record.Change, l.Record.State, l.Record.Registered, l.Record.StateTime = 1, wire.CAActive, wire.MillisOf(listTime), wire.MillisOf(listTime)
+	o.trust(l, l, l)
+	decide := func(state wire.CAState, at time.Time) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		rec := *o.cas[0].Record
+		rec.Change, rec.State, rec.StateTime = rec.Change+1, state, wire.MillisOf(at)
+		o.cas[0].Record = &rec
+	}
+	read := func() (*loglist3.LogList, *loglist3.LogStates) {
+		t.Helper()
+		list, err := loglist3.NewFromJSON(o.askIn(t.Context(), o.url+"/log_list.json", nil).ok(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		log := list.FindLogByURL(o.prefix(l))
+		if log == nil || len(list.Operators[0].TiledLogs) != 1 || log.State.LogStatus() != list.Operators[0].TiledLogs[0].State.LogStatus() {
+			t.Fatalf("list is %+v", list)
+		}
+		return list, log.State
+	}
+	if _, s := read(); s.LogStatus() != loglist3.UsableLogStatus || !s.Usable.Timestamp.Equal(listTime) {
+		t.Errorf("active: %+v", s)
+	}
+	suspended := listTime.Add(time.Hour)
+	decide(wire.CASuspended, suspended)
+	list, s := read()
+	head := l.Head()
+	if s.LogStatus() != loglist3.ReadOnlyLogStatus || !s.ReadOnly.Timestamp.Equal(suspended) || s.ReadOnly.FinalTreeHead.TreeSize != 3 ||
+		!bytes.Equal(s.ReadOnly.FinalTreeHead.SHA256RootHash, head.Root[:]) || list.Version != "1.2" {
+		t.Errorf("suspended: %s, %+v", list.Version, s)
+	}
+	if got := list.SelectByStatus([]loglist3.LogStatus{loglist3.UsableLogStatus}); len(got.Operators) != 0 {
+		t.Errorf("a suspended CA's log takes submissions: %+v", got.Operators[0])
+	}
+	decide(wire.CAActive, suspended.Add(time.Hour))
+	if list, s := read(); s.LogStatus() != loglist3.UsableLogStatus || !s.Usable.Timestamp.Equal(suspended.Add(time.Hour)) || list.Version != "1.3" {
+		t.Errorf("resumed: %s, %+v", list.Version, s)
 	}
 }
 

@@ -37,7 +37,7 @@ func (a *applier) touchCert(id wire.CAID, serial wire.Serial, old, rec *wire.Cer
 	}
 	t := &touch{id: id, serial: serial, rec: rec}
 	if old != nil {
-		revs, err := a.revokedByOthers(id, serial)
+		revs, err := a.revokedByOthers(id, serial, old)
 		if err != nil {
 			return err
 		}
@@ -52,20 +52,20 @@ func (a *applier) touchCert(id wire.CAID, serial wire.Serial, old, rec *wire.Cer
 	return nil
 }
 
-// touchRevoked is touchCert for a revocation by others.
-func (a *applier) touchRevoked(id wire.CAID, serial wire.Serial) error {
+// touchRevoked is touchCert for a revocation by others, which says nothing about the certificate on record if it is of another key.
+func (a *applier) touchRevoked(id wire.CAID, serial wire.Serial, rev *wire.Revocation) error {
 	rec, err := record(a.batch, id, serial)
-	if err != nil || rec == nil { // without a record it waits for the certificate to be issued
+	if err != nil || rec == nil || !status.Applies(rev, rec.SPKIHash) { // without a record it waits for the certificate to be issued
 		return err
 	}
 	return a.touchCert(id, serial, rec, rec)
 }
 
-func (a *applier) revokedByOthers(id wire.CAID, serial wire.Serial) ([]wire.Revocation, error) {
+func (a *applier) revokedByOthers(id wire.CAID, serial wire.Serial, rec *wire.CertRecord) ([]wire.Revocation, error) {
 	if !a.view.cas[id].revokedByOthers {
 		return nil, nil
 	}
-	return revocations(a.batch, id, serial)
+	return revocations(a.batch, id, serial, rec.SPKIHash)
 }
 
 // settle stores what the transaction has changed, once all of its writes are in the batch.
@@ -93,7 +93,7 @@ func (a *applier) settle() error {
 
 // settleCert keeps the changed certificates, and returns the status.
 func (a *applier) settleCert(t *touch) (status.Status, error) {
-	revs, err := a.revokedByOthers(t.id, t.serial)
+	revs, err := a.revokedByOthers(t.id, t.serial, t.rec)
 	if err != nil {
 		return status.Status{}, err
 	}

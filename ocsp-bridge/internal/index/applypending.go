@@ -117,7 +117,7 @@ func (a *applier) integrate(hash [sha256.Size]byte) error {
 	}
 	a.moved[hash], a.newest = true, max(a.newest, p.Leaf.Time)
 	a.view.Pending--
-	if err := a.set(statusAtKey(p.Leaf.CAID, p.Leaf.Serial, index), nil); err != nil {
+	if err := a.set(statusAtKey(&p.Leaf, index), nil); err != nil {
 		return err
 	}
 	if err := a.batch.Delete(queue, nil); err != nil {

@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
-
-	"github.com/fxamacker/cbor/v2"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/merklelog"
@@ -181,25 +178,23 @@ func (a *applier) applyRevocation(w network.Write) error {
 	if ca == nil {
 		return a.diverges("key", w.Key, "its CA is not on the trust list")
 	}
-	if err := a.touchRevoked(id, serial); err != nil {
+	if err := a.touchRevoked(id, serial, &rev); err != nil {
 		return err
 	}
-	revs, err := revocations(a.batch, id, serial)
+	old, err := revocation(a.batch, id, serial, rev.Source, rev.SPKIHash)
 	if err != nil {
 		return err
 	}
-	at, found := slices.BinarySearchFunc(revs, rev, compareSources)
-	if !found {
-		revs = slices.Insert(revs, at, wire.Revocation{})
-	} else if err := a.checkReason(w.Key, rev.Reason, revs[at].Reason); err != nil {
+	if old == nil {
+		old = &wire.Revocation{}
+	} else if err := a.checkReason(w.Key, rev.Reason, old.Reason); err != nil {
 		return err
-	} else if rev.Time != revs[at].Time {
-		return a.diverges(w.Key+" time", fmt.Sprint(rev.Time), "it was revoked at %d, which is final", revs[at].Time)
+	} else if rev.Time != old.Time {
+		return a.diverges(w.Key+" time", fmt.Sprint(rev.Time), "it was revoked at %d, which is final", old.Time)
 	}
-	if rev.Change != revs[at].Change+1 {
-		return a.diverges(w.Key+" change", fmt.Sprint(rev.Change), "it was %d before", revs[at].Change)
+	if rev.Change != old.Change+1 {
+		return a.diverges(w.Key+" change", fmt.Sprint(rev.Change), "it was %d before", old.Change)
 	}
-	revs[at] = rev
 	if !ca.revokedByOthers {
 		a.view.own()
 		changed := *ca
@@ -210,11 +205,7 @@ func (a *applier) applyRevocation(w network.Write) error {
 		V: wire.Version, Kind: wire.LeafRevocation, CAID: id, Serial: serial, Change: rev.Change, State: uint(wire.CertRevoked),
 		Reason: rev.Reason, Time: rev.Time, Invalidity: rev.Invalidity, Source: rev.Source, SPKIHash: rev.SPKIHash,
 	})
-	raw, err := cbor.Marshal(revs)
-	if err != nil {
-		return err
-	}
-	return a.set(certKey(revokedTag, id, serial), raw)
+	return a.set(revokedKey(id, serial, rev.Source, rev.SPKIHash), w.Value)
 }
 
 // sourceOf is the last part of a revocation's key.
@@ -226,11 +217,4 @@ func sourceOf(r *wire.Revocation) string {
 		return wire.HolderSource([32]byte(r.SPKIHash))
 	}
 	return "unknown"
-}
-
-func compareSources(a, b wire.Revocation) int {
-	if a.Source != b.Source {
-		return int(a.Source) - int(b.Source)
-	}
-	return bytes.Compare(a.SPKIHash, b.SPKIHash)
 }

@@ -67,7 +67,10 @@ func (a *applier) foldMap(size uint64) error {
 	if size == a.mapped.statusSize {
 		return nil
 	}
-	f := mapFold{r: a.batch, root: a.mapped.root, certs: map[certName]*wire.MapCert{}, cas: map[wire.CAID]*caFold{}}
+	f := mapFold{
+		r: a.batch, root: a.mapped.root,
+		certs: map[certName]*wire.MapCert{}, holders: map[[sha256.Size]byte]*wire.MapHolder{}, cas: map[wire.CAID]*caFold{},
+	}
 	for i := a.mapped.statusSize; i < size; i++ {
 		leaf, err := statusLeaf(a.batch, i)
 		if err == nil {
@@ -85,6 +88,11 @@ func (a *applier) foldMap(size uint64) error {
 	}
 	for name, c := range f.certs {
 		if err := put(wire.CertMapKey(name.ca, wire.Serial(name.serial)), c); err != nil {
+			return err
+		}
+	}
+	for key, h := range f.holders {
+		if err := put(key, h); err != nil {
 			return err
 		}
 	}
@@ -107,12 +115,13 @@ func (a *applier) foldMap(size uint64) error {
 }
 
 // mapFold is the part of the map that some entries of the status log change. The log may have the entries about one certificate
-// in any order: change numbers decide.
+// in any order: change numbers decide. Each entry of the log reads and writes one value of the map, of a size that has a bound.
 type mapFold struct {
-	r     pebble.Reader
-	root  [sha256.Size]byte // of the map before
-	certs map[certName]*wire.MapCert
-	cas   map[wire.CAID]*caFold
+	r       pebble.Reader
+	root    [sha256.Size]byte // of the map before
+	certs   map[certName]*wire.MapCert
+	holders map[[sha256.Size]byte]*wire.MapHolder // by wire.HolderMapKey
+	cas     map[wire.CAID]*caFold
 }
 
 type certName struct {
@@ -128,14 +137,14 @@ type caFold struct {
 
 func (f *mapFold) add(leaf *wire.StatusLeaf) error {
 	switch leaf.Kind {
-	case wire.LeafCert, wire.LeafRevocation:
+	case wire.LeafCert:
 		c, err := f.cert(leaf)
-		if err == nil && leaf.Kind == wire.LeafCert {
-			foldCert(c, leaf)
-		} else if err == nil {
-			foldRevocation(c, leaf)
+		if err == nil && leaf.Change > c.Change {
+			c.Change, c.State, c.Reason, c.Time, c.Invalidity = leaf.Change, wire.CertState(leaf.State), leaf.Reason, leaf.Time, leaf.Invalidity
 		}
 		return err
+	case wire.LeafRevocation:
+		return f.addRevocation(leaf)
 	case wire.LeafCA:
 		c, err := f.ca(leaf.CAID)
 		if err == nil && leaf.Change > c.entry.Change {
@@ -152,25 +161,22 @@ func (f *mapFold) add(leaf *wire.StatusLeaf) error {
 	return fmt.Errorf("leaf of the unknown kind %d", leaf.Kind)
 }
 
-func foldCert(c *wire.MapCert, leaf *wire.StatusLeaf) {
-	if leaf.Change > c.Change {
-		c.Change, c.State, c.Reason, c.Time, c.Invalidity = leaf.Change, wire.CertState(leaf.State), leaf.Reason, leaf.Time, leaf.Invalidity
-	}
-}
-
-func foldRevocation(c *wire.MapCert, leaf *wire.StatusLeaf) {
-	r := wire.MapRevocation{
-		Source: leaf.Source, SPKIHash: leaf.SPKIHash, Reason: leaf.Reason, Time: leaf.Time, Invalidity: leaf.Invalidity, Change: leaf.Change,
-	}
-	at, found := slices.BinarySearchFunc(c.Revocations, r, func(a, b wire.MapRevocation) int {
-		return compareSources(wire.Revocation{Source: a.Source, SPKIHash: a.SPKIHash}, wire.Revocation{Source: b.Source, SPKIHash: b.SPKIHash})
-	})
+func (f *mapFold) addRevocation(leaf *wire.StatusLeaf) error {
 	switch {
-	case !found:
-		c.Revocations = slices.Insert(c.Revocations, at, r)
-	case r.Change > c.Revocations[at].Change:
-		c.Revocations[at] = r
+	case leaf.Source == wire.SourceQuorum:
+		c, err := f.cert(leaf)
+		if err == nil && (c.Quorum == nil || leaf.Change > c.Quorum.Change) {
+			c.Quorum = &wire.MapQuorum{Reason: leaf.Reason, Time: leaf.Time, Invalidity: leaf.Invalidity, Change: leaf.Change}
+		}
+		return err
+	case leaf.Source == wire.SourceHolder && len(leaf.SPKIHash) == sha256.Size:
+		h, err := f.holder(leaf)
+		if err == nil && leaf.Change > h.Change {
+			*h = wire.MapHolder{V: wire.Version, Reason: leaf.Reason, Time: leaf.Time, Invalidity: leaf.Invalidity, Change: leaf.Change}
+		}
+		return err
 	}
+	return fmt.Errorf("revocation by the unknown source %d", leaf.Source)
 }
 
 func (c *caFold) addRule(leaf *wire.StatusLeaf) {
@@ -196,6 +202,22 @@ func (f *mapFold) cert(leaf *wire.StatusLeaf) (*wire.MapCert, error) {
 	}
 	f.certs[name] = c
 	return c, err
+}
+
+// holder returns what the map has about the revocation of a leaf's certificate by the holder of its key; if nothing, change number 0.
+func (f *mapFold) holder(leaf *wire.StatusLeaf) (*wire.MapHolder, error) {
+	key := wire.HolderMapKey(leaf.CAID, leaf.Serial, [sha256.Size]byte(leaf.SPKIHash))
+	h := f.holders[key]
+	if h != nil {
+		return h, nil
+	}
+	h = new(wire.MapHolder)
+	raw, err := f.value(key)
+	if err == nil && raw != nil {
+		err = wire.Decode(raw, h)
+	}
+	f.holders[key] = h
+	return h, err
 }
 
 // ca returns what the map has about a CA.

@@ -206,7 +206,7 @@ func certFrom(r pebble.Reader, ca *CA, key, val []byte) (*changedCert, error) {
 	c := new(changedCert)
 	err := wire.Decode(val, &c.Rec)
 	if err == nil && ca.revokedByOthers {
-		c.Revs, err = revocations(r, ca.ID, wire.Serial(key[1+sha256.Size:]))
+		c.Revs, err = revocations(r, ca.ID, wire.Serial(key[1+sha256.Size:]), c.Rec.SPKIHash)
 	}
 	return c, err
 }

@@ -2,6 +2,7 @@ package index
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"strings"
 	"testing"
 
@@ -93,6 +94,7 @@ func answers(ix *Index, c *chain) (out [][]byte, err error) {
 	for n := range int64(7) {
 		all = append(all, wire.CertMapKey(c.ca.ID, serialAt(n).Bytes()))
 	}
+	all = append(all, wire.HolderMapKey(c.ca.ID, serialAt(0).Bytes(), sha256.Sum256(nil)))
 	_, leaf, entries, err := ix.MapProof(append(all, wire.CAMapKey(c.ca.ID))...)
 	if err != nil {
 		return nil, err
@@ -199,6 +201,23 @@ func TestDamagedMapValueIsNotFolded(t *testing.T) {
 	apply(t, ix, c.blocks...)
 	flip(t, ix, key32(mapValueTag, wire.CertMapKey(c.ca.ID, serialAt(0).Bytes())), 40)
 	apply(t, ix, c.block(c.set(0, wire.CertRevoked)), c.block(c.integrate(len(c.queue))))
+	err := ix.Apply(c.block(c.tick()))
+	if err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+// The same of a holder's revocation, of which the reason changes.
+func TestDamagedHolderValueIsNotFolded(t *testing.T) {
+	c := story(t)
+	ix := open(t, t.TempDir())
+	apply(t, ix, c.blocks...)
+	holder := sha256.Sum256(nil)
+	apply(t, ix, c.block(c.revoke(6, &wire.Revocation{Source: wire.SourceHolder, SPKIHash: holder[:], Change: 1})), c.block(c.integrate(len(c.queue)), c.tick()))
+	at := wire.MillisOf(c.blocks[len(c.blocks)-2].Txs[0].Time)
+	flip(t, ix, key32(mapValueTag, wire.HolderMapKey(c.ca.ID, serialAt(6).Bytes(), holder)), 40)
+	apply(t, ix, c.block(c.revoke(6, &wire.Revocation{Source: wire.SourceHolder, SPKIHash: holder[:], Reason: wire.KeyCompromise, Change: 2, Time: at})))
+	apply(t, ix, c.block(c.integrate(len(c.queue))))
 	err := ix.Apply(c.block(c.tick()))
 	if err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("error is %v", err)

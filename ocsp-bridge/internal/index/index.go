@@ -49,6 +49,8 @@ type Index struct {
 	published atomic.Uint64                 // height that Options.Published was told of
 	oldest    atomic.Pointer[[]byte]        // a q key below which no pending change is; nil: not known
 
+	wrap func(pebble.Reader) pebble.Reader // tests: what reads go through, set before any; nil otherwise
+
 	// Owned by Apply's goroutine.
 	trees  map[logID]*compact.Range
 	mapped mapState

@@ -18,13 +18,14 @@ import (
 //	k <n>                              wire.Clock
 //	a <caID>                           wire.CARecord
 //	c <caID> <serial>                  wire.CertRecord
-//	v <caID> <serial>                  revocations by others: CBOR of []wire.Revocation, sorted
+//	v <caID> <length of serial> <serial> <source> <SPKI hash>    wire.Revocation, by others (of the majority, without hash)
 //	r <caID> <n>                       wire.Rule, as decided
 //	h <log>                            CBOR of Log: the head
 //	n <log> <level> <index>            hash of a complete subtree
 //	x <log> <index>                    an entry: see stored
 //	f <log> <6 octets of leaf hash> <5 octets of index>
 //	s <caID> <length of serial> <serial> <inverted index>    status log entries about a certificate, or about a CA (length 0)
+//	u <caID> <length of serial> <serial> <SPKI hash> <inverted index>    status log entries of the revocation by that key's holder
 //	p <leaf hash>                      a pending change: its q key without the letter, its time, wire.StatusLeaf
 //	q <block> <number in it>           leaf hash of a pending change
 //	m <...>                            revocation map: nodes, see package revmap
@@ -34,8 +35,11 @@ import (
 //	l <caID>                           position of the CA's newest change: the end of its e key, sealed
 //	d <caID> <serial>                  a certificate that its record or others have put on hold or revoked: changedCert, sealed
 //
+// A serial number may have any number of keys that were revoked by their holders: a CA can sign many certificates with it. In v, u and y
+// each has keys of its own, so that nobody who asks about one certificate reads what is about the others.
+//
 // Sealed values end with a hash of themselves: see seal. The hash in f is cut short because ten million of them would cost as much as the nodes; readers compare the whole one.
-const formatVersion = 3
+const formatVersion = 4
 
 var (
 	metaKey       = []byte("M")
@@ -59,6 +63,7 @@ const (
 	queueTag      = 'q'
 	ruleTag       = 'r'
 	statusAtTag   = 's'
+	holderAtTag   = 'u'
 	revokedTag    = 'v'
 	entryTag      = 'x'
 	mapValueTag   = 'y'
@@ -123,14 +128,29 @@ func foundIndex(key []byte) uint64 {
 	return binary.BigEndian.Uint64(b[:])
 }
 
-// statusAtPrefix: the length keeps one serial from being the beginning of another.
-func statusAtPrefix(id wire.CAID, s wire.Serial) []byte {
-	return append(append(key32(statusAtTag, id), byte(len(s))), s...)
+// serialKey: the length keeps one serial from being the beginning of another.
+func serialKey(tag byte, id wire.CAID, s wire.Serial) []byte {
+	return append(append(key32(tag, id), byte(len(s))), s...)
 }
 
-// statusAtKey inverts the index so that the newest comes first.
-func statusAtKey(id wire.CAID, s wire.Serial, index uint64) []byte {
-	return binary.BigEndian.AppendUint64(statusAtPrefix(id, s), ^index)
+// revokedKey is where the revocation of a certificate by one source is. spkiHash is the holder's, nil for the majority.
+func revokedKey(id wire.CAID, s wire.Serial, source wire.Source, spkiHash []byte) []byte {
+	return append(append(serialKey(revokedTag, id, s), byte(source)), spkiHash...)
+}
+
+func statusAtPrefix(id wire.CAID, s wire.Serial) []byte { return serialKey(statusAtTag, id, s) }
+
+func holderAtPrefix(id wire.CAID, s wire.Serial, spkiHash []byte) []byte {
+	return append(serialKey(holderAtTag, id, s), spkiHash...)
+}
+
+// statusAtKey is where the status log's entry at index is found by what it is about. It inverts the index so that the newest comes first.
+func statusAtKey(leaf *wire.StatusLeaf, index uint64) []byte {
+	prefix := statusAtPrefix(leaf.CAID, leaf.Serial)
+	if leaf.Kind == wire.LeafRevocation && leaf.Source == wire.SourceHolder {
+		prefix = holderAtPrefix(leaf.CAID, leaf.Serial, leaf.SPKIHash)
+	}
+	return binary.BigEndian.AppendUint64(prefix, ^index)
 }
 
 func queueKey(block uint64, n uint32) []byte {

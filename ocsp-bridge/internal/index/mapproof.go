@@ -19,12 +19,12 @@ var ErrNoTick = errors.New("the revocation map begins with the first tick")
 // MapEntry is what the revocation map has at one key.
 type MapEntry struct {
 	Key   [sha256.Size]byte
-	Value []byte        // encoded wire.MapCert or wire.MapCA; nil: absent
+	Value []byte        // encoded wire.MapCert, wire.MapHolder or wire.MapCA; nil: absent
 	Rules []wire.Rule   // of a MapCA: the rules that its RulesHash is of, sorted by N
 	Proof *revmap.Proof // of inclusion or absence
 }
 
-// MapProof returns what the revocation map has at keys (wire.CertMapKey, wire.CAMapKey) at the newest Tick, and that Tick's leaf of
+// MapProof returns what the revocation map has at keys (wire.CertMapKey, HolderMapKey, CAMapKey) at the newest Tick, and that Tick's leaf of
 // the map log with its index. All is from one moment, and has been verified.
 func (ix *Index) MapProof(keys ...[sha256.Size]byte) (leafIndex uint64, leaf wire.MapLeaf, entries []MapEntry, err error) {
 	err = ix.read(func(v *View, r pebble.Reader) error {

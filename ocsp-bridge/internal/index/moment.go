@@ -60,6 +60,9 @@ func (ix *Index) read(fn func(*View, pebble.Reader) error) error {
 	}
 	m := ix.acquire()
 	defer ix.release(m)
+	if ix.wrap != nil {
+		return fn(m.view, ix.wrap(m.snap))
+	}
 	return fn(m.view, m.snap)
 }
 

@@ -1,6 +1,8 @@
 package index
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -9,7 +11,6 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/fxamacker/cbor/v2"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/status"
@@ -37,7 +38,7 @@ func (ix *Index) Status(id wire.CAID, s wire.Serial) (st status.Status, rec *wir
 		}
 		var revs []wire.Revocation
 		if ca.revokedByOthers { // most CAs have none, and need no second lookup
-			if revs, err = revocations(r, id, s); err != nil {
+			if revs, err = revocations(r, id, s, rec.SPKIHash); err != nil {
 				return err
 			}
 		}
@@ -47,11 +48,19 @@ func (ix *Index) Status(id wire.CAID, s wire.Serial) (st status.Status, rec *wir
 	return st, rec, err
 }
 
-// Revocations returns the revocations of a serial by others than the CA's operator, sorted by source, then SPKI hash. Not all
-// of them need apply to the certificate: status.Applies tells.
+// Revocations returns the revocations of a certificate by others than the CA's operator, sorted by source: at most one of each. Those by
+// the holders of other keys that have the same serial number do not apply to it and are not read; without a record, no holder's does.
 func (ix *Index) Revocations(id wire.CAID, s wire.Serial) (revs []wire.Revocation, err error) {
 	err = ix.read(func(_ *View, r pebble.Reader) error {
-		revs, err = revocations(r, id, s)
+		rec, err := record(r, id, s)
+		if err != nil {
+			return err
+		}
+		var spkiHash []byte
+		if rec != nil {
+			spkiHash = rec.SPKIHash
+		}
+		revs, err = revocations(r, id, s, spkiHash)
 		return err
 	})
 	return revs, err
@@ -105,35 +114,57 @@ type StatusEntry struct {
 	Leaf  wire.StatusLeaf
 }
 
-// StatusEntries returns up to limit status log entries about a certificate (changes of its record, and revocations by others), the
-// newest first; with a nil serial, those about a CA (its state, and rules).
+// StatusEntries returns up to limit status log entries about a certificate (changes of its record, and revocations by others that apply to
+// it, as with Revocations), the newest first; with a nil serial, those about a CA (its state, and rules).
 func (ix *Index) StatusEntries(id wire.CAID, s wire.Serial, limit int) (entries []StatusEntry, err error) {
-	enough := errors.New("enough")
 	err = ix.read(func(_ *View, r pebble.Reader) error {
-		prefix := statusAtPrefix(id, s)
-		return each(r, prefix, func(key, _ []byte) error {
-			if len(entries) >= limit {
-				return enough
-			}
-			if len(key) != len(prefix)+8 {
-				return fmt.Errorf("key %x is damaged", key)
-			}
-			at := ^binary.BigEndian.Uint64(key[len(prefix):])
-			leaf, err := statusLeaf(r, at)
-			if err != nil {
-				return err
-			}
-			if leaf.CAID != id || !slices.Equal(leaf.Serial, s) {
-				return fmt.Errorf("status log entry %d is about CA %s, serial %s: the stored index is damaged", at, leaf.CAID, leaf.Serial)
-			}
-			entries = append(entries, StatusEntry{Index: at, Leaf: *leaf})
-			return nil
-		})
+		if entries, err = statusEntries(r, statusAtPrefix(id, s), limit); err != nil || s == nil {
+			return err
+		}
+		rec, err := record(r, id, s)
+		if err != nil || rec == nil {
+			return err
+		}
+		own, err := statusEntries(r, holderAtPrefix(id, s, rec.SPKIHash), limit)
+		if err != nil || len(own) == 0 {
+			return err
+		}
+		entries = append(entries, own...)
+		slices.SortFunc(entries, func(a, b StatusEntry) int { return cmp.Compare(b.Index, a.Index) })
+		entries = entries[:min(limit, len(entries))]
+		return nil
 	})
-	if err != nil && !errors.Is(err, enough) {
+	if err != nil {
 		return nil, err
 	}
 	return entries, nil
+}
+
+// statusEntries reads the newest entries under a prefix of the families s and u.
+func statusEntries(r pebble.Reader, prefix []byte, limit int) (entries []StatusEntry, err error) {
+	enough := errors.New("enough")
+	err = each(r, prefix, func(key, _ []byte) error {
+		if len(entries) >= limit {
+			return enough
+		}
+		if len(key) != len(prefix)+8 {
+			return fmt.Errorf("key %x is damaged", key)
+		}
+		at := ^binary.BigEndian.Uint64(key[len(prefix):])
+		leaf, err := statusLeaf(r, at)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(statusAtKey(leaf, at), key) {
+			return fmt.Errorf("status log entry %d is about CA %s, serial %s: the stored index is damaged", at, leaf.CAID, leaf.Serial)
+		}
+		entries = append(entries, StatusEntry{Index: at, Leaf: *leaf})
+		return nil
+	})
+	if errors.Is(err, enough) {
+		err = nil
+	}
+	return entries, err
 }
 
 func record(r pebble.Reader, id wire.CAID, s wire.Serial) (*wire.CertRecord, error) {
@@ -145,16 +176,43 @@ func record(r pebble.Reader, id wire.CAID, s wire.Serial) (*wire.CertRecord, err
 	return rec, wire.Decode(raw, rec)
 }
 
-func revocations(r pebble.Reader, id wire.CAID, s wire.Serial) ([]wire.Revocation, error) {
-	raw, err := get(r, certKey(revokedTag, id, s))
+// revocations returns what the holder of the key with this hash and a majority have said about a certificate. It reads two keys, however
+// many holders of other keys have revoked certificates with the same serial number.
+func revocations(r pebble.Reader, id wire.CAID, s wire.Serial, spkiHash []byte) (revs []wire.Revocation, err error) {
+	sources := []wire.Source{wire.SourceHolder, wire.SourceQuorum}
+	if len(spkiHash) == 0 {
+		sources = sources[1:]
+	}
+	for _, source := range sources {
+		var of []byte
+		if source == wire.SourceHolder {
+			of = spkiHash
+		}
+		rev, err := revocation(r, id, s, source, of)
+		if err != nil {
+			return nil, err
+		}
+		if rev != nil {
+			revs = append(revs, *rev)
+		}
+	}
+	return revs, nil
+}
+
+// revocation returns what one source has said about a certificate, nil if nothing.
+func revocation(r pebble.Reader, id wire.CAID, s wire.Serial, source wire.Source, spkiHash []byte) (*wire.Revocation, error) {
+	raw, err := get(r, revokedKey(id, s, source, spkiHash))
 	if err != nil || raw == nil {
 		return nil, err
 	}
-	var revs []wire.Revocation
-	if err := cbor.Unmarshal(raw, &revs); err != nil {
-		return nil, fmt.Errorf("revocations of %s: the stored index is damaged: %w", s, err)
+	rev := new(wire.Revocation)
+	if err := wire.Decode(raw, rev); err != nil {
+		return nil, fmt.Errorf("revocation of %s: the stored index is damaged: %w", s, err)
 	}
-	return revs, nil
+	if rev.Source != source || !bytes.Equal(rev.SPKIHash, spkiHash) {
+		return nil, fmt.Errorf("revocation of %s by source %d is of source %d: the stored index is damaged", s, source, rev.Source)
+	}
+	return rev, nil
 }
 
 // statusLeaf reads an entry of the status log.
