@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/cosign"
@@ -22,6 +23,7 @@ import (
 	"github.com/certanchor/certanchor/internal/ticker"
 	"github.com/certanchor/certanchor/internal/witness"
 	"github.com/certanchor/certanchor/network"
+	"github.com/certanchor/certanchor/ocsp-bridge/internal/answers"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/ctfront"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/heads"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/index"
@@ -85,7 +87,14 @@ type Bridge struct {
 
 	index      *index.Index
 	responders *responder.Manager
-	answers    answerCache
+	versions   *answers.Versions
+	cache      *answers.Cache
+	flights    singleflight.Group            // of what is signed for all who wait for it
+	signers    *answers.Signers              // of answers that are kept
+	live       *answers.Signers              // of others: a flood of them leaves the former alone
+	control    []string                      // Cache-Control of an answer that holds for max_age
+	dates      atomic.Pointer[dates]         // of this second
+	offset     atomic.Pointer[time.Duration] // newest block's transaction time less the local time of its arrival; nil: none yet
 
 	key      *logkey.Key
 	ownKey   note.Verifier // of key
@@ -99,8 +108,7 @@ type Bridge struct {
 	sight    sight
 	alarms   atomic.Int64 // pieces of evidence on disk, and those since the start that there was no room for
 
-	integrator atomic.Pointer[string] // MSP ID of the newest Integrate; nil: none since the start
-	meters     meters
+	meters meters
 
 	required  atomic.Int64           // the index must reach this height before anything is answered; unknownHeight: not asked yet
 	confirmed atomic.Bool            // this stream has delivered the newest block of the index, or a newer one
@@ -119,13 +127,17 @@ func New(ctx context.Context, cfg Config, ledger network.Ledger) (*Bridge, error
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("ocsp bridge: %w", err)
 	}
-	ix, err := index.Open(index.Options{Dir: filepath.Join(cfg.Dir, "index"), Channel: ledger.Channel(), Now: cfg.Now, Log: cfg.Log})
+	b := &Bridge{cfg: cfg, ledger: ledger, log: cfg.Log, halted: make(chan struct{})}
+	ix, err := index.Open(index.Options{
+		Dir: filepath.Join(cfg.Dir, "index"), Channel: ledger.Channel(), Published: b.published, Now: cfg.Now, Log: cfg.Log,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("ocsp bridge: %w", err)
 	}
-	b := &Bridge{cfg: cfg, ledger: ledger, log: cfg.Log, index: ix, halted: make(chan struct{})}
+	b.index = ix
 	b.required.Store(unknownHeight)
 	b.trusted.Store(cfg.Trust)
+	b.openAnswers()
 	for _, step := range []func() error{
 		b.loadKeys, b.readPeers, b.openResponders, b.openWitness, b.openFront, func() error { return b.learn(ix.View()) }, ctx.Err,
 	} {
@@ -138,6 +150,14 @@ func New(ctx context.Context, cfg Config, ledger network.Ledger) (*Bridge, error
 	}
 	b.meters = b.newMeters()
 	return b, nil
+}
+
+func (b *Bridge) openAnswers() {
+	s := b.cfg.Settings
+	b.versions = answers.NewVersions(latest(b.index.View().Time.Time(), b.cfg.Now()))
+	b.cache = answers.NewCache(b.versions, s.cacheBytes())
+	b.signers, b.live = answers.NewSigners(s.signers(), s.queue()), answers.NewSigners(s.signers(), s.queue())
+	b.control = cacheControl(s.MaxAge)
 }
 
 func (b *Bridge) loadKeys() (err error) {
@@ -270,6 +290,9 @@ func (b *Bridge) VKey() string { return b.key.VKey }
 
 // CosignerVKey is the verifier key of this organisation's cosigner key.
 func (b *Bridge) CosignerVKey() string { return b.cosigner.VKey() }
+
+// Reload reads the configured responder certificates again, which may have been renewed. After an error those that were read before stay.
+func (b *Bridge) Reload() error { return b.responders.Reload() }
 
 // Handler serves everything over HTTP; routes lists what.
 func (b *Bridge) Handler() http.Handler { return b.routes() }
