@@ -113,8 +113,8 @@ func (d *Deployment) register(ctx context.Context, c *CA) error {
 }
 
 // AddCABridge starts another bridge of the first CA, a service of the given name: the same key, profiles, clients and log key, and a
-// directory and journal of its own.
-func (d *Deployment) AddCABridge(ctx context.Context, name string) (*CA, error) {
+// directory and journal of its own. Besides the organisation's first OCSP bridge, its revocations wait for those at responders.
+func (d *Deployment) AddCABridge(ctx context.Context, name string, responders ...string) (*CA, error) {
 	addrs, err := freeAddresses(1)
 	if err != nil {
 		return nil, err
@@ -134,7 +134,7 @@ func (d *Deployment) AddCABridge(ctx context.Context, name string) (*CA, error) 
 		}
 	}
 	section := d.caSection(&c)
-	section.Responders = []string{d.Orgs[c.Org-1].URL}
+	section.Responders = append([]string{d.Orgs[c.Org-1].URL}, responders...)
 	file, err := d.writeConfig(name, &config.File{Ledger: d.ledgerOf(c.Org), CA: section})
 	if err != nil {
 		return nil, err

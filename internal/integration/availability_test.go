@@ -22,11 +22,14 @@ import (
 	"github.com/certanchor/certanchor/test-network/nettest"
 )
 
-// secondBridge is the other bridge of org1's CA.
-const secondBridge = "org1.ca.second"
+// The other bridges of org1: of its CA, and for OCSP.
+const (
+	secondBridge    = "org1.ca.second"
+	secondResponder = "org1.ocsp-bridge.second"
+)
 
 // TestTwoBridgesOfOneCA: two processes with one CA's key, each with a journal of its own, issue, revoke and take submissions at once,
-// and one of them is killed.
+// and one of them is killed. The organisation has two OCSP bridges as well, and the second CA bridge waits for both.
 func TestTwoBridgesOfOneCA(t *testing.T) {
 	net := nettest.Start(t, testnetwork.Options{TickInterval: tickInterval})
 	d, err := deploy.OnFabric(t.Context(), net, deploy.Options{Dir: filepath.Join(t.TempDir(), "services"), Executable: nettest.Program(t)})
@@ -34,11 +37,24 @@ func TestTwoBridgesOfOneCA(t *testing.T) {
 		t.Fatal(err)
 	}
 	endWith(t, d)
-	second, err := d.AddCABridge(t.Context(), secondBridge)
+	responder, err := d.AddOCSPBridge(t.Context(), d.Orgs[0], secondResponder)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &twoBridges{d: d, at: [2]*deploy.CA{&d.CA, second}, f: &fabricCase{net: net, d: d}}
+	second, err := d.AddCABridge(t.Context(), secondBridge, responder.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	operator, err := d.Ledger(t.Context(), 1, testnetwork.Operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := operator.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	p := &twoBridges{d: d, responder: responder, at: [2]*deploy.CA{&d.CA, second}, f: &fabricCase{net: net, d: d, operator: operator}}
 	for _, c := range []struct {
 		name string
 		run  func(*testing.T)
@@ -47,6 +63,7 @@ func TestTwoBridgesOfOneCA(t *testing.T) {
 		{"EachHeadHasOneWinner", p.oneWinner},
 		{"NothingIsLostOrDoubledWhenOneIsKilled", p.oneKilled},
 		{"EitherRevokesWhatTheOtherIssued", p.eitherRevokes},
+		{"AnAcknowledgedRevocationIsKnownToBothResponders", p.bothResponders},
 		{"JournalsAreSeparate", p.journals},
 	} {
 		if !t.Run(c.name, c.run) {
@@ -60,6 +77,8 @@ type twoBridges struct {
 	at   [2]*deploy.CA
 	f    *fabricCase
 	done [2][]acked // what each has issued in all
+
+	responder deploy.Org // the second OCSP bridge
 }
 
 // duplicates: certificates that are submitted to both bridges, at the same time and again later, are in the log once, and all SCTs are the
@@ -91,6 +110,7 @@ func (p *twoBridges) duplicates(t *testing.T) {
 	if first[0] != first[1] {
 		t.Errorf("the bridges' SCTs differ:\n%s\n%s", first[0], first[1])
 	}
+	p.f.awaitWhole(t)
 	checkAcked(t, p.d, p.placed(t, certs))
 }
 
@@ -220,9 +240,11 @@ func (p *twoBridges) startLoads(t *testing.T) (loads [2]*load) {
 func (p *twoBridges) stop(t *testing.T, loads [2]*load) {
 	t.Helper()
 	for i, l := range loads {
-		done := l.stop()
+		p.done[i] = append(p.done[i], l.stop()...)
+	}
+	p.f.awaitWhole(t) // the auditor asks another organisation's peer
+	for _, done := range p.done {
 		checkAcked(t, p.d, done)
-		p.done[i] = append(p.done[i], done...)
 	}
 }
 
@@ -268,6 +290,57 @@ func (p *twoBridges) eitherRevokes(t *testing.T) {
 		for _, org := range p.d.Orgs {
 			awaitOCSP(t, p.d, org, cert, client.Revoked)
 		}
+	}
+}
+
+// bothResponders: behind a load balancer any of an organisation's OCSP bridges may be asked, so a revocation is acknowledged when all have it.
+func (p *twoBridges) bothResponders(t *testing.T) {
+	both := []deploy.Org{p.d.Orgs[0], p.responder}
+	second, err := p.at[1].Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	revoke := func() (*x509.Certificate, *caapi.StatusChange, bool) {
+		t.Helper()
+		cert := p.f.issue(t)
+		for _, responder := range both {
+			if p.d.Running(secondResponder) || responder.URL != p.responder.URL {
+				awaitOCSP(t, p.d, responder, cert, client.Good)
+			}
+		}
+		serial, err := wire.SerialOf(cert.SerialNumber)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change, acknowledged, err := second.Revoke(t.Context(), caapi.RevokeRequest{Serial: serial.String(), Reason: "keyCompromise"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cert, change, acknowledged
+	}
+	for range 5 {
+		cert, change, acknowledged := revoke()
+		if !acknowledged || len(change.Responders) != 2 {
+			t.Fatalf("acknowledged %v: %+v", acknowledged, change)
+		}
+		for _, responder := range both { // at once, not in the end
+			if a, err := ask(t, responder, cert, p.d.CACert); err != nil || a.Status != client.Revoked {
+				t.Errorf("%s: %+v, %v", responder.URL, a, err)
+			}
+		}
+	}
+	if err := p.d.Kill(t.Context(), secondResponder); err != nil {
+		t.Fatal(err)
+	}
+	cert, change, acknowledged := revoke()
+	if acknowledged || !strings.Contains(change.Detail, p.responder.URL) || strings.Contains(change.Detail, p.d.Orgs[0].URL) {
+		t.Errorf("one is dead, acknowledged %v: %+v", acknowledged, change)
+	}
+	if err := p.d.Start(t.Context(), secondResponder); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := ask(t, p.responder, cert, p.d.CACert); err != nil || a.Status != client.Revoked { // it is ready, so it has caught up
+		t.Errorf("after its restart: %+v, %v", a, err)
 	}
 }
 
