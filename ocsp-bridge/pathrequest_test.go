@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// FuzzDecodePath: whatever clients do to a request on its way into a path, it comes out of it, and nothing that is larger than is allowed.
-func FuzzDecodePath(f *testing.F) {
+// FuzzRequestInPath: whatever clients do to a request on its way into a path, it comes out of it, and nothing that is larger than is allowed.
+func FuzzRequestInPath(f *testing.F) {
 	const limit = 300
 	f.Add("MEIwQDA%2BMDwwOjAJBgUrDgMCGgUABBQ%3D", []byte{0x30, 0x03, 0x02, 0x01, 0x00})
 	f.Add("//MEIwQDA-MDwwOjAJBgUrDgMCGgUABBQ", []byte{0x30, 0xfb, 0xff, 0xfe})
