@@ -24,6 +24,8 @@
 //
 // Errors of OCSP are OCSP errors; all others are RFC 9457 problems.
 //
-// Reading order: settings.go, bridge.go, follow.go, fresh.go, answer.go; consortium.go, logs.go, watch.go, integrate.go, submit.go, bundle.go;
-// then the HTTP files.
+// Signed OCSP answers are kept (internal/answers), and given only while nothing has changed that they say.
+//
+// Reading order: settings.go, profile.go, bridge.go, follow.go, changes.go, fresh.go, answer.go, verdict.go, sign.go; consortium.go, logs.go, watch.go, integrate.go, submit.go, bundle.go;
+// then the HTTP files, of which http_ocsp.go and decode.go are OCSP's.
 package ocspbridge

@@ -89,6 +89,8 @@ func (b *Bridge) serveOCSP(w http.ResponseWriter, r *http.Request, rest string) 
 	b.writeReply(w, r, http.StatusOK, b.answer(der, now), now)
 }
 
+var errTooBig = errors.New("request is longer than max_request_bytes")
+
 // readPost reads the body of a POST into buf. RFC 6960 appendix A.1: its content type is application/ocsp-request. None at all is let pass.
 func (b *Bridge) readPost(r *http.Request, rest string, buf *buffer) (der []byte, code int, err error) {
 	if strings.Trim(rest, "/") != "" {
@@ -100,14 +102,13 @@ func (b *Bridge) readPost(r *http.Request, rest string, buf *buffer) (der []byte
 		}
 	}
 	limit := int(b.cfg.Settings.MaxRequestBytes)
-	tooBig := errors.New("request is longer than max_request_bytes")
 	if r.ContentLength > int64(limit) {
-		return nil, http.StatusRequestEntityTooLarge, tooBig
+		return nil, http.StatusRequestEntityTooLarge, errTooBig
 	}
 	for n := 0; ; {
 		if n == len(buf.data) {
 			if n > limit {
-				return nil, http.StatusRequestEntityTooLarge, tooBig
+				return nil, http.StatusRequestEntityTooLarge, errTooBig
 			}
 			buf.data = append(buf.data, make([]byte, limit+1-n)...)
 		}
@@ -115,7 +116,7 @@ func (b *Bridge) readPost(r *http.Request, rest string, buf *buffer) (der []byte
 		n += m
 		switch {
 		case n > limit:
-			return nil, http.StatusRequestEntityTooLarge, tooBig
+			return nil, http.StatusRequestEntityTooLarge, errTooBig
 		case errors.Is(err, io.EOF):
 			return buf.data[:n], http.StatusOK, nil
 		case err != nil:

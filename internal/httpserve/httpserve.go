@@ -10,6 +10,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/certanchor/certanchor/internal/pemcert"
@@ -61,6 +65,8 @@ type Server struct {
 	name     string
 	listener net.Listener
 	server   *http.Server
+	files    *TLS                       // nil: plain HTTP
+	tls      atomic.Pointer[tls.Config] // of the connections that come next
 }
 
 // Options of Listen.
@@ -85,29 +91,70 @@ func Listen(name, address string, o Options, handler http.Handler) (*Server, err
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	if t != nil {
-		conf, err := t.Config()
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: %w", name, err), l.Close())
-		}
-		l = tls.NewListener(l, conf)
-	}
-	return &Server{name: name, listener: l, server: &http.Server{
+	s := &Server{name: name, listener: l, files: t, server: &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
-	}}, nil
+		// At level debug: these messages name clients' addresses.
+		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}}
+	if err := s.Reload(); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	if t != nil {
+		s.listener = tls.NewListener(l, &tls.Config{
+			MinVersion:         tls.VersionTLS12,
+			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.tls.Load(), nil },
+		})
+	}
+	return s, nil
+}
+
+// Reload reads the files of TLS again, for the connections that come next. After an error everything is as it was.
+func (s *Server) Reload() error {
+	if s.files == nil {
+		return nil
+	}
+	conf, err := s.files.Config()
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	s.tls.Store(conf)
+	return nil
 }
 
 // Addr is the address it listens on, with the port the system chose when port 0 was asked for.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// Run serves until ctx ends, then lets running requests finish for at most ten seconds.
+// reloadOn reloads at each signal until ctx ends.
+func (s *Server) reloadOn(ctx context.Context, hangups chan os.Signal) {
+	defer signal.Stop(hangups)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangups:
+		}
+		if err := s.Reload(); err != nil {
+			slog.Error("TLS certificate is not reloaded, the one that was read before stays", "service", s.name, "error", err)
+			continue
+		}
+		slog.Info("TLS certificate reloaded", "service", s.name)
+	}
+}
+
+// Run serves until ctx ends, then lets running requests finish for at most ten seconds. SIGHUP reloads the files of TLS, if there are any.
 func (s *Server) Run(ctx context.Context) error {
+	if s.files != nil {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		hangups := make(chan os.Signal, 1)
+		signal.Notify(hangups, syscall.SIGHUP) // before anything is served
+		go s.reloadOn(ctx, hangups)
+	}
 	done := make(chan error, 1)
 	go func() { done <- s.server.Serve(s.listener) }()
 	slog.Info("listening", "service", s.name, "address", s.Addr())

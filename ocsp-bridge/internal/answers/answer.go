@@ -60,9 +60,9 @@ func (a *Answer) State(now, newest time.Time) State {
 	// The local clock has been set back to before the answer.
 	case now.Before(a.ThisUpdate):
 		return Gone
-	case age > a.Dead || !now.Before(a.Until):
+	case age >= a.Dead || !now.Before(a.Until):
 		return Gone
-	case age > a.Due && newest.After(a.ThisUpdate):
+	case age >= a.Due && newest.After(a.ThisUpdate):
 		return Due
 	}
 	return Ready
