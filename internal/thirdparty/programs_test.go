@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 // build builds all programs; the compiler's cache makes every time but the first quick. Without the race detector, which is
 // for this project's code.
 var build = sync.OnceValue(func() error {
-	cmd := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "tool", "./static-fsck")
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", dir+string(filepath.Separator), "tool", "./static-fsck")
 	cmd.Dir = "programs"
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s in %s: %w\n%s", cmd, cmd.Dir, err, out)
