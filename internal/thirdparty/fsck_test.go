@@ -29,19 +29,28 @@ func TestFsckFindsTheStatusLogWhole(t *testing.T) {
 		}
 		return nil
 	})
+	everyFlipIsFound(t, s.bridge+"/logs/status/", func(url string) (string, bool) { return tesseraFsck(t, url, log) })
+	// The same interface has the issuance log.
+	log = s.listed(t, s.ca.ID.String())
+	if out, whole := tesseraFsck(t, s.prefix()+"/", log); !whole || log.Size != 1+2*entries {
+		t.Errorf("issuance log of size %d: %s", log.Size, out)
+	}
+}
+
+// tesseraFsck checks a log, whose size must be the one listed.
+func tesseraFsck(t *testing.T, url string, log listed) (output string, whole bool) {
+	t.Helper()
 	key := filepath.Join(t.TempDir(), "key")
 	write(t, key, []byte(log.VKey))
-	everyFlipIsFound(t, s.bridge+"/logs/status/", func(url string) (string, bool) {
-		out, err := run(t, "fsck", "--storage_url="+url, "--public_key="+key, "--origin="+log.Origin, "--N=4", "--ui=false", "--logtostderr")
-		if err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-		whole, broken := strings.Contains(out, fmt.Sprintf("Successfully fsck'd log with size %d ", log.Size)), strings.Contains(out, "fsck failed")
-		if whole == broken {
-			t.Fatalf("it does not say whether the log is whole:\n%s", out)
-		}
-		return out, whole
-	})
+	out, err := run(t, "fsck", "--storage_url="+url, "--public_key="+key, "--origin="+log.Origin, "--N=4", "--ui=false", "--logtostderr")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	whole, broken := strings.Contains(out, fmt.Sprintf("Successfully fsck'd log with size %d ", log.Size)), strings.Contains(out, "fsck failed")
+	if whole == broken {
+		t.Fatalf("it does not say whether the log is whole:\n%s", out)
+	}
+	return out, whole
 }
 
 // TestFsckFindsAnIssuanceLogWhole does the same with an issuance log (C2SP static-ct-api).

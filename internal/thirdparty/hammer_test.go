@@ -2,10 +2,14 @@ package thirdparty
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"path"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -22,7 +26,8 @@ func TestHammerFindsNoErrors(t *testing.T) {
 	source, target := serve(t, authority), serve(t, authority)
 	source.submit(t, supply)
 
-	out, err := hammer(t, source, target, target.key(t), operations,
+	asked := newCounter(t, target.bridge)
+	out, err := hammer(t, source, asked.url, target.key(t), operations,
 		"--add_chain=4", "--add_pre_chain=4", "--get_sth=3", "--get_sth_consistency=3", "--get_proof_by_hash=3", "--get_entries=3", "--get_roots=1",
 		"--max_parallel_chains=3", "--invalid_chance=5", "--duplicate_chance=5", "--oversized_get_entries", "-v=2")
 	if err != nil || !strings.Contains(out, "no errors; done") {
@@ -37,13 +42,19 @@ func TestHammerFindsNoErrors(t *testing.T) {
 	if size := target.listed(t, authority.ID.String()).Size; scts < operations/4 || size != uint64(1+scts) {
 		t.Errorf("the log has %d entries after %d SCTs for new certificates and the responder's certificate", size, scts)
 	}
-	heads := regexp.MustCompile(`Got STH\(.*size=(\d+)\)`).FindAllStringSubmatch(out, -1)
-	if len(heads) == 0 {
-		t.Fatalf("it got no head:\n%s", end(out))
+	for _, endpoint := range []string{"add-chain", "add-pre-chain", "get-sth", "get-sth-consistency", "get-proof-by-hash", "get-entries", "get-roots"} {
+		if asked.count(endpoint, 2) == 0 {
+			t.Errorf("%s was never answered: %v", endpoint, asked)
+		}
+		wrong := asked.count(endpoint, 4)
+		if never := endpoint == "get-sth" || endpoint == "get-roots"; (wrong == 0) != never { // there is no wrong way to ask for these
+			t.Errorf("%s was refused %d times", endpoint, wrong)
+		}
+		if n := asked.count(endpoint, 5); n != 0 {
+			t.Errorf("%s failed %d times", endpoint, n)
+		}
 	}
-	if size, err := strconv.Atoi(heads[len(heads)-1][1]); err != nil || size == 0 {
-		t.Errorf("its last head has size %d, %v", size, err)
-	}
+	t.Log(asked)
 }
 
 // TestHammerFindsAWrongKey: it would see an SCT that is not this log's.
@@ -51,22 +62,69 @@ func TestHammerFindsAWrongKey(t *testing.T) {
 	authority := newCA(t)
 	source, target := serve(t, authority), serve(t, authority)
 	source.submit(t, 20)
-	out, err := hammer(t, source, target, source.key(t), 20, "--invalid_chance=0")
+	out, err := hammer(t, source, target.bridge, source.key(t), 20, "--invalid_chance=0")
 	if err == nil || !strings.Contains(out, "signature") {
 		t.Fatalf("%v\n%s", err, end(out))
 	}
 }
 
-// hammer submits certificates of the source's log to the target, whose key it takes to be key.
-func hammer(t *testing.T, source, target *service, key []byte, operations int, flags ...string) (output string, err error) {
+// hammer submits certificates of the source's log to the log of the same CA at a bridge, whose key it takes to be key. What it got an SCT for
+// must be proven included 300 ms later.
+func hammer(t *testing.T, source *service, bridge string, key []byte, operations int, flags ...string) (output string, err error) {
 	t.Helper()
 	dir := t.TempDir()
 	roots, conf := filepath.Join(dir, "roots.pem"), filepath.Join(dir, "log.cfg")
-	write(t, roots, encode(target.ca.Chain...))
+	write(t, roots, encode(source.ca.Chain...))
 	write(t, conf, fmt.Appendf(nil, "config { log_id: 1 prefix: %q roots_pem_file: %q public_key: { der: \"%s\" } }\n",
-		"logs/"+target.ca.ID.String(), roots, octal(key)))
-	return run(t, "ct_hammer", append([]string{"--logtostderr", "--banner=false", "--log_config=" + conf, "--ct_http_servers=" + target.bridge,
-		"--src_log_uri=" + source.prefix(), "--mmd=1s", fmt.Sprintf("--operations=%d", operations)}, flags...)...)
+		"logs/"+source.ca.ID.String(), roots, octal(key)))
+	return run(t, "ct_hammer", append([]string{"--logtostderr", "--banner=false", "--log_config=" + conf, "--ct_http_servers=" + bridge,
+		"--src_log_uri=" + source.prefix(), "--mmd=300ms", fmt.Sprintf("--operations=%d", operations)}, flags...)...)
+}
+
+// counter is a proxy that counts answers.
+type counter struct {
+	url string
+
+	mu   sync.Mutex
+	seen map[string]int // by endpoint and status
+}
+
+func newCounter(t *testing.T, upstream string) *counter {
+	t.Helper()
+	to, err := url.Parse(upstream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &counter{seen: map[string]int{}}
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	proxy.ModifyResponse = func(r *http.Response) error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.seen[fmt.Sprintf("%s %d", path.Base(r.Request.URL.Path), r.StatusCode)]++
+		return nil
+	}
+	server := httptest.NewServer(proxy)
+	t.Cleanup(server.Close)
+	c.url = server.URL
+	return c
+}
+
+func (c *counter) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return fmt.Sprint(c.seen)
+}
+
+// count is how many answers of an endpoint had a status of that hundred.
+func (c *counter) count(endpoint string, hundred int) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for what, times := range c.seen {
+		if strings.HasPrefix(what, fmt.Sprintf("%s %d", endpoint, hundred)) {
+			n += times
+		}
+	}
+	return n
 }
 
 // octal writes bytes as protobuf's text format has them.
