@@ -137,9 +137,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		body = bytes.Clone(body)
 		body[p.at] ^= 1
 	}
-	if _, err := w.Write(body); err != nil {
-		p.t.Error(err)
-	}
+	_, _ = w.Write(body) // fsck may have ended at a difference
 }
 
 func (p *proxy) flip(resource string, at int) {
