@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -89,6 +90,9 @@ func loadState(path, channel string, texts []string) (*monitorState, error) {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(s); err != nil {
 		return nil, fmt.Errorf("state %s: must be what a monitor wrote: %w", path, err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, bad("end", "", "must be the end of one JSON object")
 	}
 	if s.Version != stateVersion {
 		return nil, bad("version", fmt.Sprint(s.Version), fmt.Sprintf("this program reads %d", stateVersion))

@@ -110,7 +110,7 @@ type Bridge struct {
 	ownKey   note.Verifier // of key
 	cosigner *cosign.Signer
 	peers    []*peer
-	trusted  atomic.Pointer[Trust]
+	trusted  atomic.Pointer[Trust] // the policy in force
 	heads    *heads.Heads
 	watch    *witness.Watch
 	witness  *witness.Server
@@ -123,6 +123,9 @@ type Bridge struct {
 	required  atomic.Int64           // the index must reach this height before anything is answered; unknownHeight: not asked yet
 	confirmed atomic.Bool            // this stream has delivered the newest block of the index, or a newer one
 	limits    atomic.Pointer[limits] // nil until the consortium is known
+
+	reloading     sync.Mutex  // held by ReloadPolicy
+	policyRefused atomic.Bool // what it read last is not in force
 
 	haltOnce sync.Once
 	haltErr  error         // set before halted is closed
@@ -160,6 +163,7 @@ func New(ctx context.Context, cfg Config, ledger network.Ledger) (*Bridge, error
 	}
 	b.openEvents()
 	b.meters = b.newMeters()
+	cfg.Metrics.Policy(b.policyState)
 	return b, nil
 }
 
@@ -213,7 +217,7 @@ func (b *Bridge) openWitness() (err error) {
 		return err
 	}
 	cfg := heads.Config{
-		Dir: filepath.Join(b.cfg.Dir, "checkpoints"), Key: b.key, Own: witness.Local{Server: b.witness}, Quorum: b.quorum(),
+		Dir: filepath.Join(b.cfg.Dir, "checkpoints"), Key: b.key, Own: witness.Local{Server: b.witness}, Quorum: b.quorum,
 		Changed: b.index.Changed, Halt: b.halt, Now: b.cfg.Now, Logger: b.log,
 	}
 	for _, p := range b.peers {

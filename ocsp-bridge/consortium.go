@@ -1,7 +1,6 @@
 package ocspbridge
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -71,15 +70,14 @@ func (b *Bridge) readPeers() error {
 			URL: p.URL + witnessPrefix, Key: cosigner, HTTP: p.HTTP, Now: b.cfg.Now,
 		}})
 	}
-	return b.checkPolicy()
-}
-
-// checkPolicy: what this organisation and its peers sign must count under the policy, and be enough.
-func (b *Bridge) checkPolicy() error {
 	if b.cfg.Trust == nil {
 		return nil
 	}
-	p := b.cfg.Trust.Policy
+	return b.checkPolicy(b.cfg.Trust.Policy)
+}
+
+// checkPolicy: what this organisation and its peers sign must count under the policy, and be enough.
+func (b *Bridge) checkPolicy(p *policy.Policy) error {
 	if p.Channel() != b.ledger.Channel() {
 		return fmt.Errorf("policy: channel %q: must be the ledger's, %q", p.Channel(), b.ledger.Channel())
 	}
@@ -104,10 +102,10 @@ func (b *Bridge) checkPolicy() error {
 
 // quorum is how many organisations must have cosigned what is served; without a policy this one is enough.
 func (b *Bridge) quorum() int {
-	if b.cfg.Trust == nil {
-		return 1
+	if t := b.trust(); t != nil {
+		return t.Policy.Quorum()
 	}
-	return b.cfg.Trust.Policy.Quorum()
+	return 1
 }
 
 // trust returns the policy that relying parties are to use. An organisation that is alone and has none gets one: itself. nil: none is known.
@@ -137,7 +135,7 @@ func (b *Bridge) foundTrust(v *index.View) error {
 
 // logKeys are those whose checkpoints are listened to: the policy's, else this organisation's and its peers'.
 func (b *Bridge) logKeys() []note.Verifier {
-	if t := b.cfg.Trust; t != nil {
+	if t := b.trust(); t != nil {
 		return t.Policy.LogKeys()
 	}
 	keys := []note.Verifier{b.ownKey}
@@ -149,7 +147,7 @@ func (b *Bridge) logKeys() []note.Verifier {
 
 // cosigners are those whose cosignature of another history convicts.
 func (b *Bridge) cosigners() []note.Verifier {
-	if t := b.cfg.Trust; t != nil {
+	if t := b.trust(); t != nil {
 		return t.Policy.Cosigners()
 	}
 	keys := []note.Verifier{b.cosigner.Verifier()}
@@ -157,16 +155,4 @@ func (b *Bridge) cosigners() []note.Verifier {
 		keys = append(keys, p.cosigner)
 	}
 	return keys
-}
-
-// LoadTrust reads a policy file whose version with the given fingerprint is trusted.
-func LoadTrust(file []byte, fingerprint string) (*Trust, error) {
-	if strings.TrimSpace(fingerprint) == "" {
-		return nil, errors.New(`policy_fingerprint: "": must be the fingerprint of a version in the policy file`)
-	}
-	p, err := policy.Load(file, fingerprint)
-	if err != nil {
-		return nil, fmt.Errorf("policy: %w", err)
-	}
-	return &Trust{Policy: p, File: file}, nil
 }

@@ -112,6 +112,37 @@ func (d *Deployment) register(ctx context.Context, c *CA) error {
 	return nil
 }
 
+// AddCABridge starts another bridge of the first CA, a service of the given name: the same key, profiles, clients and log key, and a
+// directory and journal of its own. Besides the organisation's first OCSP bridge, its revocations wait for those at responders.
+func (d *Deployment) AddCABridge(ctx context.Context, name string, responders ...string) (*CA, error) {
+	addrs, err := freeAddresses(1)
+	if err != nil {
+		return nil, err
+	}
+	c := d.CA
+	c.CADir, c.CAURL = filepath.Join(d.Dir, name), "http://"+addrs[0]
+	if err := os.Mkdir(c.CADir, 0o700); err != nil {
+		return nil, err
+	}
+	for _, file := range []string{"ca.pem", "ca.key", "profiles.json", "clients", ca.OperatorTokenFile} {
+		data, err := os.ReadFile(filepath.Join(d.CADir, file))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(c.CADir, file), data, 0o600)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	section := d.caSection(&c)
+	section.Responders = append([]string{d.Orgs[c.Org-1].URL}, responders...)
+	file, err := d.writeConfig(name, &config.File{Ledger: d.ledgerOf(c.Org), CA: section})
+	if err != nil {
+		return nil, err
+	}
+	d.add(name, []string{c.CAURL + "/readyz"}, "ca", "serve", "--config", file)
+	return &c, d.Start(ctx, name)
+}
+
 func (d *Deployment) configureCA(c *CA) error {
 	section, name := d.caSection(c), CAName(c.Org)
 	section.Responders = []string{d.Orgs[c.Org-1].URL}

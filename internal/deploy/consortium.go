@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/certanchor/certanchor/internal/logkey"
 	"github.com/certanchor/certanchor/internal/lognames"
 	"github.com/certanchor/certanchor/internal/policy"
+	ocspbridge "github.com/certanchor/certanchor/ocsp-bridge"
 )
 
 // PolicyFile is the consortium's policy.
@@ -93,4 +95,25 @@ func (d *Deployment) configureBridge(org Org, o *Options) error {
 	}
 	d.add(name, []string{org.URL + "/readyz"}, "ocsp-bridge", "serve", "--config", file)
 	return nil
+}
+
+// AddOCSPBridge starts another OCSP bridge of an organisation, a service of the given name, which answers OCSP and no more: its directory and keys
+// are its own, and the policy does not know them.
+func (d *Deployment) AddOCSPBridge(ctx context.Context, org Org, name string) (Org, error) {
+	addrs, err := freeAddresses(1)
+	if err != nil {
+		return Org{}, err
+	}
+	b := Org{Number: org.Number, MSPID: org.MSPID, URL: "http://" + addrs[0], bridgeDir: filepath.Join(d.Dir, name)}
+	section := &config.OCSPBridge{Dir: b.bridgeDir, Listen: addrs[0], Settings: ocspbridge.DefaultSettings(), PublicURL: b.URL}
+	for i := range d.CAs {
+		token := filepath.Join(d.CAs[i].CADir, BridgeName(org.Number)+".token") // a client may be several processes
+		section.Enrol = append(section.Enrol, config.Enrolment{Issuer: d.CAs[i].CACertFile(), URL: d.CAs[i].CAURL, TokenFile: token})
+	}
+	file, err := d.writeConfig(name, &config.File{Ledger: d.ledgerOf(org.Number), OCSPBridge: section})
+	if err != nil {
+		return Org{}, err
+	}
+	d.add(name, []string{b.URL + "/readyz"}, "ocsp-bridge", "serve", "--config", file)
+	return b, d.Start(ctx, name)
 }

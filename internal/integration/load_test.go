@@ -46,9 +46,15 @@ const loadCallers = 4
 
 func startLoad(t *testing.T, d *deploy.Deployment) *load {
 	t.Helper()
+	return startLoadAt(t, d, &d.CA)
+}
+
+// startLoadAt is startLoad at one of several bridges of a CA.
+func startLoadAt(t *testing.T, d *deploy.Deployment, bridge *deploy.CA) *load {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	l := &load{d: d, ctx: ctx, cancel: cancel, grown: make(chan struct{})}
-	api, err := d.Client()
+	api, err := bridge.Client()
 	if err != nil {
 		t.Fatal(err)
 	}

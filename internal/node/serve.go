@@ -8,7 +8,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -129,6 +132,16 @@ func runBridge(ctx context.Context, section *config.OCSPBridge, bridge *ocspbrid
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	polls := time.NewTicker(policyPoll)
+	defer polls.Stop()
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		keepFiles(ctx, section, bridge, hangups, polls.C)
+	}()
 	followed := make(chan error, 1)
 	go func() { followed <- bridge.Run(ctx) }()
 	group, serving := errgroup.WithContext(ctx)
@@ -137,6 +150,7 @@ func runBridge(ctx context.Context, section *config.OCSPBridge, bridge *ocspbrid
 	}
 	err = group.Wait()
 	cancel()
+	<-kept
 	return errors.Join(err, <-followed)
 }
 

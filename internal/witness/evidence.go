@@ -44,7 +44,7 @@ func (e *Evidence) Marshal() []byte {
 
 const evidenceHeader = "certanchor split view v1\n"
 
-// ParseEvidence reads what Marshal writes.
+// ParseEvidence reads what Marshal writes, and nothing else.
 func ParseEvidence(data []byte) (*Evidence, error) {
 	head, signed, ok := strings.Cut(string(data), "\n\n")
 	lines := strings.Split(head, "\n")
@@ -63,6 +63,9 @@ func ParseEvidence(data []byte) (*Evidence, error) {
 	e.OwnRoot = [sha256.Size]byte(root)
 	for _, l := range lines[3:] {
 		e.Signers = append(e.Signers, strings.TrimPrefix(l, "signed-by "))
+	}
+	if string(e.Marshal()) != string(data) {
+		return nil, errors.New("evidence: must be in its one form: the lines seen, in UTC, own-root and signed-by, an empty line and the note")
 	}
 	return e, nil
 }

@@ -33,7 +33,7 @@ type Config struct {
 	Key    note.Signer       // the log key
 	Own    witness.Witness   // this organisation's: what it does not cosign does not leave
 	Peers  []witness.Witness // the other organisations'
-	Quorum int               // how many must cosign, the own one included
+	Quorum func() int        // how many must cosign, the own one included; when it changes, call QuorumChanged
 
 	// Changed returns a channel that is closed when a log may have grown.
 	Changed func() <-chan struct{}
@@ -129,6 +129,20 @@ func (h *Heads) Refresh(logs ...Log) error {
 		}
 	}
 	return nil
+}
+
+// QuorumChanged forgets what was cosigned by fewer than must now cosign. It begins no round.
+func (h *Heads) QuorumChanged() {
+	h.mu.Lock()
+	entries := slices.Collect(maps.Values(h.entries))
+	h.mu.Unlock()
+	for _, e := range entries {
+		e.update(func() {
+			if e.best != nil && len(e.best.Cosigners) < h.cfg.Quorum() {
+				e.best = nil
+			}
+		})
+	}
 }
 
 // Retry begins a round for each log whose newest round brought no quorum.

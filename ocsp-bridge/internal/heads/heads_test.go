@@ -100,7 +100,7 @@ func newPlace(t *testing.T, quorum int, mspIDs ...string) (*place, []*helper) {
 		peers = append(peers, &helper{org: o})
 	}
 	p.cfg = Config{
-		Dir: t.TempDir(), Key: p.orgs.Orgs[0].Log, Own: peers[0], Quorum: quorum,
+		Dir: t.TempDir(), Key: p.orgs.Orgs[0].Log, Own: peers[0], Quorum: func() int { return quorum },
 		Changed: func() <-chan struct{} {
 			p.mu.Lock()
 			defer p.mu.Unlock()

@@ -130,7 +130,7 @@ func (h *Heads) attempt(e *entry) error {
 	}
 	ctx, cancel := context.WithTimeout(h.ctx, roundTime)
 	defer cancel()
-	got, err := witness.Gather(ctx, own, e.log.Log, max(h.cfg.Quorum-1, 1), grace, h.cfg.Peers...)
+	got, err := witness.Gather(ctx, own, e.log.Log, max(h.cfg.Quorum()-1, 1), grace, h.cfg.Peers...)
 	if got == nil {
 		return err
 	}
@@ -141,10 +141,11 @@ func (h *Heads) attempt(e *entry) error {
 
 // enough is nil for a quorum.
 func (h *Heads) enough(e *entry, cp *Checkpoint, why error) error {
-	if len(cp.Cosigners) >= h.cfg.Quorum {
+	quorum := h.cfg.Quorum()
+	if len(cp.Cosigners) >= quorum {
 		return nil
 	}
-	err := fmt.Errorf("%w: %s: %d, must be at least %d", ErrNoQuorum, e.log.Origin, len(cp.Cosigners), h.cfg.Quorum)
+	err := fmt.Errorf("%w: %s: %d, must be at least %d", ErrNoQuorum, e.log.Origin, len(cp.Cosigners), quorum)
 	if why != nil {
 		err = fmt.Errorf("%w: %w", err, why)
 	}
@@ -185,7 +186,7 @@ func (h *Heads) sign(e *entry) ([]byte, merklelog.Head, error) {
 // publish makes cp what is served, if it is better than what is. final tells that the round is over: what it brought then counts more than
 // an older round's, even with fewer cosignatures, for it is fresher.
 func (h *Heads) publish(e *entry, cp *Checkpoint, final bool) {
-	quorum := len(cp.Cosigners) >= h.cfg.Quorum
+	quorum := len(cp.Cosigners) >= h.cfg.Quorum()
 	better := func(old *Checkpoint) bool {
 		return old == nil || old.Size < cp.Size || final && quorum || len(cp.Cosigners) >= len(old.Cosigners)
 	}
@@ -231,7 +232,7 @@ func (h *Heads) loadBest(l Log) *Checkpoint {
 			}
 		}
 	}
-	if len(best.Cosigners) < h.cfg.Quorum {
+	if len(best.Cosigners) < h.cfg.Quorum() {
 		return nil
 	}
 	return best

@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/fxamacker/cbor/v2"
 	"github.com/transparency-dev/merkle/compact"
 )
@@ -34,6 +35,8 @@ type Options struct {
 	// Published, if not nil, is called by Apply with each block's height and changes once reads see that block, before the channel that
 	// Changed has returned is closed. It must not block, nor keep changes.
 	Published func(height uint64, changes []Change)
+
+	fs vfs.FS // for tests; nil: the operating system's
 }
 
 // Index is one ledger's index. Apply is called by one goroutine; everything else is safe for concurrent use.
@@ -100,7 +103,11 @@ func Open(opts Options) (*Index, error) {
 	}
 	cache := pebble.NewCache(cacheBytes)
 	defer cache.Unref()
-	db, err := openStore(opts.Dir, func() *pebble.Options { return storeOptions(cache, opts.Log) })
+	db, err := openStore(opts.Dir, func() *pebble.Options {
+		o := storeOptions(cache, opts.Log)
+		o.FS = opts.fs
+		return o
+	})
 	if err != nil {
 		return nil, fmt.Errorf("index: open %s (it is derived: delete it and it is rebuilt from the ledger): %w", opts.Dir, err)
 	}
