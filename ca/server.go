@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,7 @@ type Config struct {
 	Key        crypto.Signer // from LoadKey, or another keeper of the CA's key
 	Settings   Settings
 	Responders []Responder       // in this process, beside Settings.Responders
+	CRLHTTP    *http.Client      // for the OCSP bridges of Settings.CRL, without a timeout of its own; default: one with the system's roots
 	CT         *Submissions      // nil: certificates that other software signed are not taken
 	Metrics    *metrics.Registry // served at caapi.PathMetrics; default one of its own. No two Servers may share one
 	Now        func() time.Time  // default time.Now
@@ -44,7 +46,8 @@ type Server struct {
 	journal    *journal
 	book       *book
 	keys       keyedLock
-	front      *front // nil: see Config.CT
+	front      *front    // nil: see Config.CT
+	crls       *crlMaker // nil: no CRLs are made
 	log        *slog.Logger
 	now        func() time.Time
 	step       func(string)
@@ -102,12 +105,19 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	}
 	s.responders = append(s.responders, cfg.Responders...)
 
+	if err := s.loadCRLs(cfg); err != nil {
+		return nil, err
+	}
+
 	s.metrics.Gauge("ca_unresolved_certificates", "Certificates signed and left by their requester, whose outcome on the ledger is not known yet.",
 		func() float64 { return float64(s.book.unresolved()) })
 
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	s.background.Go(func() { s.resolve(ctx) })
+	if s.crls != nil {
+		s.background.Go(func() { s.crls.run(ctx) })
+	}
 	return s, nil
 }
 

@@ -27,6 +27,7 @@ const defaultBackdate = 5 * time.Minute
 // issuer is the CA's key at work. Safe for concurrent use.
 type issuer struct {
 	cert   *x509.Certificate
+	key    crypto.Signer
 	chain  []*x509.Certificate // issuer of cert first; empty for a root
 	id     wire.CAID
 	policy *profiles
@@ -56,7 +57,7 @@ func newIssuer(cert *x509.Certificate, chain []*x509.Certificate, key crypto.Sig
 	if err != nil {
 		return nil, fmt.Errorf("couldn't set up the linter: %w", err)
 	}
-	return &issuer{cert: cert, chain: chain, id: wire.CAIDOf(cert.RawSubjectPublicKeyInfo), policy: policy, signer: s, linter: l, now: now}, nil
+	return &issuer{cert: cert, key: key, chain: chain, id: wire.CAIDOf(cert.RawSubjectPublicKeyInfo), policy: policy, signer: s, linter: l, now: now}, nil
 }
 
 // profile finds a profile by name. cfssl itself would fall back to the default profile for a name it does not know.

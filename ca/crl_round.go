@@ -1,0 +1,343 @@
+package ca
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/caapi"
+	"github.com/certanchor/certanchor/internal/crl"
+)
+
+const (
+	minCRLPause = 10 * time.Millisecond // between rounds, however many changes there are
+	maxCRLPause = time.Second
+	shardsTime  = 250 * time.Millisecond // that shards may take of a round
+	firstRetry  = 100 * time.Millisecond // after a failure, doubled up to lastRetry
+	lastRetry   = 30 * time.Second
+	appliedWait = 5 * time.Second // for the bridge to apply the block of a revocation
+)
+
+// Stages of making a CRL, for status and metrics.
+const (
+	stageLedger   = "ledger"
+	stageContents = "contents"
+	stageNumber   = "number"
+	stageSign     = "sign"
+	stageLint     = "lint"
+	stageStore    = "store"
+)
+
+// stageError says what was in the way of a CRL.
+type stageError struct {
+	stage string
+	err   error
+}
+
+func (e *stageError) Error() string { return e.stage + ": " + e.err.Error() }
+func (e *stageError) Unwrap() error { return e.err }
+
+func at(stage string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &stageError{stage, err}
+}
+
+// errNotYet says that there is no number for a CRL: it is the ledger's height, which has not grown since the last one.
+var errNotYet = errors.New("the ledger has not grown since the last CRL")
+
+// round makes what is due, and returns when to look again.
+func (m *crlMaker) round(ctx context.Context) time.Duration {
+	began, wait := time.Now(), m.set.PollEvery
+	m.mu.Lock()
+	need := m.need
+	m.lists[0].look = m.lists[0].look || m.changed
+	m.changed = false
+	m.mu.Unlock()
+	var may *permission
+	for i, l := range m.lists {
+		// Many shards take a while, in which a change may have come that is to be in the delta soon.
+		if i > 0 && (len(m.kick) > 0 || time.Since(began) > shardsTime) {
+			wait = 0
+			break
+		}
+		for _, kind := range m.due(l, need) {
+			if may == nil {
+				may = m.permission(ctx)
+			}
+			err := m.make(ctx, l, kind, need, may)
+			if ctx.Err() != nil {
+				return 0
+			}
+			m.outcome(l, err)
+		}
+		if l.pause != 0 {
+			wait = min(wait, l.pause)
+		}
+	}
+	// The more there is in a CRL the longer it takes: half of the time is left for others.
+	select {
+	case <-ctx.Done():
+	case <-time.After(min(max(minCRLPause, time.Since(began)), maxCRLPause)):
+	}
+	return wait
+}
+
+// due says which CRLs of a scope are to be made now, in this order. A change goes into the delta first, for the number that a complete
+// CRL takes is gone; unless the complete one has waited for long.
+func (m *crlMaker) due(l *crlList, need uint64) []crlKind {
+	now := m.server.now()
+	urgent := l.scope == "" && need > l.covered
+	if now.Before(l.after) && !urgent {
+		return nil
+	}
+	complete, delta := l.newest[kindComplete], l.newest[kindDelta]
+	if complete == nil {
+		return []crlKind{kindComplete}
+	}
+	age := now.Sub(complete.thisUpdate)
+	var kinds []crlKind
+	if age >= m.set.FullEvery || l.dirty {
+		kinds = append(kinds, kindComplete)
+	}
+	if l.scope != "" || !urgent && !l.look && !l.rebase && delta != nil && now.Sub(delta.thisUpdate) < m.set.DeltaEvery {
+		return kinds
+	}
+	if late := age >= m.set.FullEvery+min(m.set.FullEvery, m.set.Validity-m.set.FullEvery)/4; late {
+		return append(kinds, kindDelta)
+	}
+	return append([]crlKind{kindDelta}, kinds...)
+}
+
+// outcome notes how an attempt ended.
+func (m *crlMaker) outcome(l *crlList, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err == nil {
+		l.pause, l.after = 0, time.Time{}
+		delete(m.problems, l.scope)
+		return
+	}
+	l.pause = min(max(2*l.pause, firstRetry), lastRetry)
+	if errors.Is(err, errNotYet) {
+		l.pause = min(l.pause, m.set.PollEvery)
+	}
+	l.after = m.server.now().Add(l.pause)
+	stage, ok := errors.AsType[*stageError](err)
+	if errors.Is(err, errNotYet) || !ok {
+		return
+	}
+	m.metrics.Failed(stage.stage)
+	old := m.problems[l.scope]
+	p := &caapi.CRLProblem{Scope: l.scope, Stage: stage.stage, Detail: stage.err.Error(), Since: m.server.now().UTC().Format(caapi.TimeFormat)}
+	if old != nil {
+		p.Since = old.Since
+	}
+	m.problems[l.scope] = p
+	if old == nil || old.Detail != p.Detail {
+		m.log.Error("a CRL is due and cannot be made", "scope", l.scope, "stage", stage.stage, "error", stage.err)
+	}
+}
+
+// permission is what the ledger says about the CA and its own time.
+type permission struct {
+	err       error         // nothing may be signed
+	staleness time.Duration // age past which the ledger's time is that of a ledger that stands still
+}
+
+// permission asks the ledger, once a round. A CA that is suspended signs nothing.
+func (m *crlMaker) permission(ctx context.Context) *permission {
+	p := &permission{staleness: m.set.Staleness}
+	values, err := m.server.readState(ctx, wire.CAKey(m.server.issuer.id), wire.ConsortiumKey)
+	if err != nil {
+		p.err = err
+		return p
+	}
+	var rec wire.CARecord
+	var consortium wire.Consortium
+	switch {
+	case values[0] == nil:
+		p.err = wire.Errorf(wire.FailedPrecondition, "ca_id", m.server.issuer.id.String(), "the CA is not registered on the ledger yet")
+	case wire.Decode(values[0], &rec) != nil || values[1] == nil || wire.Decode(values[1], &consortium) != nil:
+		p.err = errors.New("the trust list entry and the consortium's settings cannot be read")
+	case rec.State != wire.CAActive:
+		p.err = wire.Errorf(wire.FailedPrecondition, "ca_id", m.server.issuer.id.String(), "the CA is suspended on the ledger: its key signs no CRL")
+	}
+	if p.staleness == 0 {
+		p.staleness = 3 * time.Duration(consortium.TickInterval) * time.Millisecond
+	}
+	if p.err == nil && m.floor == 0 {
+		m.floor, p.err = m.server.height(ctx)
+	}
+	return p
+}
+
+// make makes a CRL and hands it to the targets.
+func (m *crlMaker) make(ctx context.Context, l *crlList, kind crlKind, need uint64, may *permission) error {
+	if may.err != nil {
+		return at(stageLedger, may.err)
+	}
+	c, err := m.contents(ctx, l, kind, need, may)
+	if err != nil {
+		return at(stageContents, err)
+	}
+	if kind == kindDelta && m.nothingNew(l, c) {
+		l.look, l.covered = false, c.Number
+		return nil
+	}
+	if c.Number <= max(l.numbers.Number, m.floor) {
+		return errNotYet
+	}
+	signed, err := m.sign(l, kind, c)
+	if err != nil {
+		return err
+	}
+	m.announce(l, signed)
+	m.done(l, signed, c)
+	return nil
+}
+
+// contents asks the bridge, and checks what must be so whatever it says.
+func (m *crlMaker) contents(ctx context.Context, l *crlList, kind crlKind, need uint64, may *permission) (*crl.Contents, error) {
+	base := uint64(0)
+	if kind == kindDelta {
+		base = l.newest[kindComplete].number
+		if need > l.covered {
+			wait, cancel := context.WithTimeout(ctx, appliedWait)
+			err := m.source.bridge.WaitApplied(wait, need-1)
+			cancel()
+			if err != nil {
+				return nil, fmt.Errorf("the bridge has not applied block %d: %w", need-1, err)
+			}
+		}
+	}
+	c, err := m.source.contents(ctx, m.server.issuer.id, l.scope, base)
+	if err != nil {
+		return nil, err
+	}
+	now, age := m.server.now(), m.server.now().Sub(c.ThisUpdate)
+	text := c.ThisUpdate.Format(time.RFC3339)
+	switch {
+	case age > may.staleness:
+		return nil, invalid("this_update", text, "must be at most %v before %s: the bridge's view of the ledger, or the ledger, stands still", may.staleness, now.UTC().Format(time.RFC3339))
+	case -age > m.set.ClockTolerance:
+		return nil, invalid("this_update", text, "must be at most %v after %s: this machine's clock is slow, or the ledger's fast", m.set.ClockTolerance, now.UTC().Format(time.RFC3339))
+	case kind == kindDelta && need > c.Number:
+		return nil, invalid("number", strconv.FormatUint(c.Number, 10), "must be at least %d, the height with a revocation that is committed", need)
+	}
+	for _, old := range l.newest {
+		if c.Number > old.number && c.ThisUpdate.Before(old.thisUpdate) {
+			return nil, invalid("this_update", text, "must not be before that of the CRL number %d, %s", old.number, old.thisUpdate.Format(time.RFC3339))
+		}
+	}
+	return c, nil
+}
+
+// nothingNew tells whether a delta would say what the newest one says, and that one is good for a while yet.
+func (m *crlMaker) nothingNew(l *crlList, c *crl.Contents) bool {
+	old := l.newest[kindDelta]
+	return old != nil && l.seen != nil && old.base == c.Base && !l.rebase && m.server.now().Sub(old.thisUpdate) < m.set.DeltaEvery &&
+		slices.EqualFunc(l.seen, c.Entries, sameEntry)
+}
+
+func sameEntry(a, b crl.Entry) bool {
+	return bytes.Equal(a.Serial, b.Serial) && a.Time == b.Time && a.Reason == b.Reason && a.Invalidity == b.Invalidity && a.Remove == b.Remove
+}
+
+// sign takes the number for good, makes the CRL and keeps it.
+func (m *crlMaker) sign(l *crlList, kind crlKind, c *crl.Contents) (*signedCRL, error) {
+	validity := m.set.Validity
+	form := crl.Form{Issuer: m.server.issuer.cert}
+	switch {
+	case kind == kindDelta:
+		validity = m.set.DeltaValidity
+	case l.scope == "" && m.set.DeltaURL != "":
+		form.DeltaURL = expand(m.set.DeltaURL, c.CAID, 0)
+	}
+	form.NextUpdate = c.ThisUpdate.Add(validity).Truncate(time.Second)
+	numbers := *l.numbers
+	numbers.Number = c.Number
+	if err := m.store.saveNumbers(&numbers); err != nil {
+		return nil, at(stageNumber, err)
+	}
+	l.numbers = &numbers
+	m.server.step(stepReserved)
+	der, err := crl.Build(c, form, m.server.issuer.key)
+	if err != nil {
+		return nil, at(stageSign, err)
+	}
+	m.server.step(stepCRLSigned)
+	if err := m.lint(der); err != nil {
+		return nil, at(stageLint, err)
+	}
+	if err := m.store.save(l.scope, kind, der); err != nil {
+		return nil, at(stageStore, err)
+	}
+	m.server.step(stepKept)
+	return newSigned(c, kind, form.NextUpdate, der), nil
+}
+
+// done notes what a new CRL has settled.
+func (m *crlMaker) done(l *crlList, signed *signedCRL, c *crl.Contents) {
+	if l.scope == "" {
+		m.metrics.Signed(string(signed.kind), signed.nextUpdate.Unix())
+	} else {
+		m.metrics.Signed("shard", 0)
+	}
+	m.log.Info("signed a CRL", "scope", l.scope, "kind", string(signed.kind), "number", c.Number, "base", c.Base, "entries", len(c.Entries))
+	if signed.kind == kindComplete {
+		l.dirty, l.rebase = false, l.scope == ""
+		if l.scope == "" { // the next delta begins anew, and cannot show what has changed before it
+			for _, shard := range m.lists[1:] {
+				shard.dirty = true
+			}
+		}
+		return
+	}
+	m.markShards(l.seen, c.Entries)
+	l.look, l.rebase, l.covered, l.seen = false, false, c.Number, c.Entries
+	if l.seen == nil {
+		l.seen = []crl.Entry{}
+	}
+}
+
+// markShards finds the shards that certificates with new or changed entries are in.
+func (m *crlMaker) markShards(before, now []crl.Entry) {
+	if len(m.lists) == 1 {
+		return
+	}
+	for i := range now {
+		at, found := slices.BinarySearchFunc(before, now[i], func(a, b crl.Entry) int { return bytes.Compare(a.Serial, b.Serial) })
+		if found && sameEntry(before[at], now[i]) {
+			continue
+		}
+		for _, u := range m.pointsOf(now[i].Serial) {
+			for _, l := range m.lists[1:] {
+				l.dirty = l.dirty || l.scope == u
+			}
+		}
+	}
+}
+
+// pointsOf returns the URLs in the CRL distribution points of a certificate that this CA has signed itself: no other names its shards.
+func (m *crlMaker) pointsOf(serial wire.Serial) []string {
+	e := m.server.book.findSerial(serial)
+	if e == nil {
+		return nil
+	}
+	r, err := m.server.journal.read(e.pos)
+	var urls []string
+	if err == nil {
+		urls, err = crl.Points(r.Cert)
+	}
+	if err != nil {
+		m.log.Error("a certificate's shard is not known, it is on the CRL at the next interval", "serial", serial.String(), "error", err)
+	}
+	return urls
+}
