@@ -99,8 +99,7 @@ type Bridge struct {
 	sight    sight
 	alarms   atomic.Int64 // pieces of evidence on disk, and those since the start that there was no room for
 
-	integrator atomic.Pointer[string] // MSP ID of the newest Integrate; nil: none since the start
-	meters     meters
+	meters meters
 
 	required  atomic.Int64           // the index must reach this height before anything is answered; unknownHeight: not asked yet
 	confirmed atomic.Bool            // this stream has delivered the newest block of the index, or a newer one

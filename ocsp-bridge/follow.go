@@ -77,7 +77,6 @@ func (b *Bridge) apply(block *network.Block) error {
 	}
 	b.meters.applied(delays)
 	b.confirmed.Store(true)
-	b.noteIntegrator(block)
 	return b.learn(b.index.View())
 }
 

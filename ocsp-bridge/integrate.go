@@ -4,23 +4,15 @@ import (
 	"context"
 	"crypto/sha256"
 
-	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/integrator"
-	"github.com/certanchor/certanchor/network"
+	"github.com/certanchor/certanchor/ocsp-bridge/internal/index"
 )
 
 // integrate moves pending changes of status into the status log, in turns with the other organisations.
 func (b *Bridge) integrate(ctx context.Context) {
 	integrator.Run(ctx, integrator.Config{
 		Submit: b.ledger.Submit, MSPID: b.ledger.MSPID(), Changed: b.index.Changed, Now: b.cfg.Now, After: b.cfg.After, Log: b.log,
-		View: func() integrator.View {
-			v := b.index.View()
-			out := integrator.View{Consortium: v.Consortium, Size: v.StatusLog().Size, Pending: v.Pending}
-			if last := b.integrator.Load(); last != nil {
-				out.Integrator = *last
-			}
-			return out
-		},
+		View: func() integrator.View { return integratorView(b.index.View()) },
 		Pending: func(limit int) ([][sha256.Size]byte, error) {
 			leaves, err := b.index.Pending(limit)
 			if err != nil {
@@ -35,19 +27,7 @@ func (b *Bridge) integrate(ctx context.Context) {
 	})
 }
 
-// noteIntegrator remembers which organisation moved the status log's head last. After a restart nobody is known until the next one
-// does: the queue is another one then for one turn, and the contract still decides.
-func (b *Bridge) noteIntegrator(block *network.Block) {
-	for i := range block.Txs {
-		tx := &block.Txs[i]
-		if !tx.Valid || tx.Function != wire.FnIntegrate {
-			continue
-		}
-		for _, w := range tx.Writes {
-			var head wire.StatusHead
-			if w.Key == wire.StatusHeadKey && wire.Decode(w.Value, &head) == nil { // the index has read it as well
-				b.integrator.Store(&head.MSP)
-			}
-		}
-	}
+// integratorView is what the organisation's own blocks say to its integrator, also right after a restart.
+func integratorView(v *index.View) integrator.View {
+	return integrator.View{Consortium: v.Consortium, Size: v.StatusLog().Size, Integrator: v.Integrator, Pending: v.Pending}
 }

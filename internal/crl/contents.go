@@ -131,9 +131,9 @@ func (c *Contents) checkEntry(i int) error {
 }
 
 // Sort brings entries into the order that Check requires.
-func Sort(entries []Entry) {
-	slices.SortFunc(entries, func(a, b Entry) int { return bytes.Compare(a.Serial, b.Serial) })
-}
+func Sort(entries []Entry) { slices.SortFunc(entries, compareSerials) }
+
+func compareSerials(a, b Entry) int { return bytes.Compare(a.Serial, b.Serial) }
 
 // Compare returns nil if both say the same. Otherwise the error names the first difference; "is" what c has, "must be" what want has.
 func (c *Contents) Compare(want *Contents) error {

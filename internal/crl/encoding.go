@@ -120,7 +120,8 @@ func ReadContents(r io.Reader) (*Contents, error) {
 type decoder struct {
 	r    *bufio.Reader
 	err  error
-	slab []byte // room for serial numbers, handed out piece by piece
+	slab []byte  // room for serial numbers, handed out piece by piece
+	item [9]byte // head of the item at hand
 }
 
 func (d *decoder) header(c *Contents) (count uint64) {
@@ -190,7 +191,7 @@ func (d *decoder) seconds(field string) Seconds {
 
 // head reads an item's head of the given major type, which must be the shortest.
 func (d *decoder) head(field string, major byte) uint64 {
-	var b [9]byte
+	b := d.item[:]
 	d.read(b[:1])
 	if d.err != nil {
 		return 0
@@ -208,7 +209,8 @@ func (d *decoder) head(field string, major byte) uint64 {
 	var wide [8]byte
 	copy(wide[8-size:], b[1:1+size])
 	n = binary.BigEndian.Uint64(wide[:])
-	if d.err == nil && !bytes.Equal(appendHead(nil, major, n), b[:1+size]) {
+	var shortest [9]byte
+	if d.err == nil && !bytes.Equal(appendHead(shortest[:0], major, n), b[:1+size]) {
 		d.fail(field, n, "must be in its shortest encoding (RFC 8949 section 4.2.1)")
 	}
 	return n

@@ -26,12 +26,16 @@ type applier struct {
 	fresh   map[place]*freshLeaf // certificates that this block has logged
 	queued  uint32               // pending changes that this block has added
 
+	changes []Change // of status, so far
+
 	tx *network.Tx // the transaction being applied
 	pendingTx
-	grown     map[logID]bool // logs with leaves that no head covers yet
-	unclaimed map[place]bool // leaves that no record names yet
-	cas       map[wire.CAID]bool
-	tick      *wire.Clock
+	touched      []*touch // in the order of writes
+	touchedCerts map[certName]*touch
+	grown        map[logID]bool // logs with leaves that no head covers yet
+	unclaimed    map[place]bool // leaves that no record names yet
+	cas          map[wire.CAID]bool
+	tick         *wire.Clock
 }
 
 // Apply adds the next block. It is atomic: after an error, or a crash at any point, the store holds the blocks before it and
@@ -86,7 +90,7 @@ func (ix *Index) apply(b *network.Block) error {
 // commit writes data and position as one batch and shows them.
 func (ix *Index) commit(a *applier) error {
 	v := a.view
-	pos, err := cbor.Marshal(position{Height: v.Height, Hash: v.Hash, Time: v.Time})
+	pos, err := cbor.Marshal(position{Height: v.Height, Hash: v.Hash, Time: v.Time, Changed: appendPos(nil, v.Changed), Integrator: v.Integrator})
 	if err != nil {
 		return err
 	}
@@ -108,7 +112,7 @@ func (ix *Index) commit(a *applier) error {
 	}
 	ix.mapped = a.mapped
 	ix.step("written")
-	ix.publish(v)
+	ix.publish(v, a.changes)
 	ix.step("published")
 	return nil
 }
@@ -160,6 +164,7 @@ func (a *applier) applyTx(tx *network.Tx) error {
 	}
 	a.tx, a.tick, a.pendingTx = tx, nil, pendingTx{}
 	a.grown, a.unclaimed, a.cas = map[logID]bool{}, map[place]bool{}, map[wire.CAID]bool{}
+	a.touched, a.touchedCerts = nil, nil
 	var err error
 	switch tx.Function {
 	case wire.FnIssue:
@@ -176,6 +181,9 @@ func (a *applier) applyTx(tx *network.Tx) error {
 		}
 	}
 	if err := a.checkComplete(); err != nil {
+		return err
+	}
+	if err := a.settle(); err != nil {
 		return err
 	}
 	// Only writes show that the contract's endorsement policy was met: nobody alone may say what time it is.

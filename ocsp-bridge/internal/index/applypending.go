@@ -136,6 +136,7 @@ func (a *applier) applyStatusHead(w network.Write) error {
 		return err
 	}
 	log := a.newLogs[statusLog]
+	a.view.Integrator = head.MSP
 	log.Time = max(log.Time, a.newest) // a change may be dated after the Integrate, by the clock of whoever made it
 	a.newLogs[statusLog] = log
 	return nil

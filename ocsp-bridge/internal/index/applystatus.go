@@ -34,6 +34,7 @@ func (a *applier) applyCA(w network.Write) error {
 		return a.diverges(w.Key+" change", fmt.Sprint(rec.Change), "it was %d before", old.Change)
 	}
 	if rec.Rules == old.Rules {
+		a.touchCA(id, 0)
 		a.expect(w.Key, &wire.StatusLeaf{
 			V: wire.Version, Kind: wire.LeafCA, CAID: id, Change: rec.Change, State: uint(rec.State), Time: rec.StateTime,
 		})
@@ -54,6 +55,7 @@ func (a *applier) applyRule(w network.Write) error {
 		return a.diverges(w.Key, "refused", "%v", err)
 	}
 	a.cas[id] = true
+	a.touchCA(id, n)
 	rule := a.view.cas[id].Rules[n-1]
 	a.expect(w.Key, &wire.StatusLeaf{
 		V: wire.Version, Kind: wire.LeafRule, CAID: id, Change: n, State: uint(wire.CertRevoked), Reason: rule.Reason,
@@ -77,6 +79,9 @@ func (a *applier) applyCert(w network.Write) error {
 	}
 	old, err := record(a.batch, id, serial)
 	if err != nil {
+		return err
+	}
+	if err := a.touchCert(id, serial, old, &rec); err != nil {
 		return err
 	}
 	if old == nil {
@@ -175,6 +180,9 @@ func (a *applier) applyRevocation(w network.Write) error {
 	ca := a.view.cas[id]
 	if ca == nil {
 		return a.diverges("key", w.Key, "its CA is not on the trust list")
+	}
+	if err := a.touchRevoked(id, serial); err != nil {
+		return err
 	}
 	revs, err := revocations(a.batch, id, serial)
 	if err != nil {

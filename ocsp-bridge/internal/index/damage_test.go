@@ -27,7 +27,7 @@ func flip(t *testing.T, ix *Index, key []byte, bit int) (restore func()) {
 		if err := ix.db.Set(key, val, pebble.NoSync); err != nil {
 			t.Fatal(err)
 		}
-		ix.publish(ix.View())
+		ix.publish(ix.View(), nil)
 	}
 	write(damaged)
 	return func() { write(good) }

@@ -30,6 +30,10 @@ type Options struct {
 	Channel string           // the ledger's name; an index of another one is refused
 	Now     func() time.Time // local clock
 	Log     *slog.Logger
+
+	// Published, if not nil, is called by Apply with each block's height and changes once reads see that block, before the channel that
+	// Changed has returned is closed. It must not block, nor keep changes.
+	Published func(height uint64, changes []Change)
 }
 
 // Index is one ledger's index. Apply is called by one goroutine; everything else is safe for concurrent use.
@@ -78,9 +82,11 @@ type meta struct {
 
 // position is how far the index has come.
 type position struct {
-	Height uint64      `cbor:"0,keyasint"` // blocks applied
-	Hash   []byte      `cbor:"1,keyasint"` // of the newest
-	Time   wire.Millis `cbor:"2,keyasint"` // newest time of a valid transaction
+	Height     uint64      `cbor:"0,keyasint"` // blocks applied
+	Hash       []byte      `cbor:"1,keyasint"` // of the newest
+	Time       wire.Millis `cbor:"2,keyasint"` // newest time of a valid transaction
+	Changed    []byte      `cbor:"3,keyasint"` // of the newest change: the end of its e key
+	Integrator string      `cbor:"4,keyasint,omitempty"`
 }
 
 // Open opens the index in opts.Dir, or creates an empty one, and checks that it is whole: that the stored nodes give each log's
@@ -100,7 +106,7 @@ func Open(opts Options) (*Index, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("index %s (it is derived: delete it and it is rebuilt from the ledger): %w", opts.Dir, err), db.Close())
 	}
-	ix.publish(v)
+	ix.publish(v, nil)
 	return ix, nil
 }
 

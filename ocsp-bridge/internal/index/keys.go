@@ -30,9 +30,12 @@ import (
 //	m <...>                            revocation map: nodes, see package revmap
 //	y <map key>                        revocation map: values
 //	g <caID> <n>                       wire.Rule, as the revocation map has it
+//	e <block> <number in it, from 1>   a change of status: CBOR of storedChange, sealed
+//	l <caID>                           position of the CA's newest change: the end of its e key, sealed
+//	d <caID> <serial>                  a certificate that its record or others have put on hold or revoked: CBOR of changedCert, sealed
 //
-// The hash in f is cut short because ten million of them would cost as much as the nodes; readers compare the whole one.
-const formatVersion = 2
+// Sealed values end with a hash of themselves: see seal. The hash in f is cut short because ten million of them would cost as much as the nodes; readers compare the whole one.
+const formatVersion = 3
 
 var (
 	metaKey       = []byte("M")
@@ -41,24 +44,28 @@ var (
 )
 
 const (
-	caTag        = 'a'
-	certTag      = 'c'
-	findTag      = 'f'
-	mapRuleTag   = 'g'
-	headTag      = 'h'
-	clockTag     = 'k'
-	mapNodeTag   = 'm'
-	nodeTag      = 'n'
-	pendingTag   = 'p'
-	queueTag     = 'q'
-	ruleTag      = 'r'
-	statusAtTag  = 's'
-	revokedTag   = 'v'
-	entryTag     = 'x'
-	mapValueTag  = 'y'
-	findHashLen  = 6
-	findIndexLen = 5 // ctleaf.MaxIndex
-	queueKeyLen  = 12
+	caTag         = 'a'
+	certTag       = 'c'
+	changedTag    = 'd'
+	changeTag     = 'e'
+	findTag       = 'f'
+	mapRuleTag    = 'g'
+	headTag       = 'h'
+	clockTag      = 'k'
+	lastChangeTag = 'l'
+	mapNodeTag    = 'm'
+	nodeTag       = 'n'
+	pendingTag    = 'p'
+	queueTag      = 'q'
+	ruleTag       = 'r'
+	statusAtTag   = 's'
+	revokedTag    = 'v'
+	entryTag      = 'x'
+	mapValueTag   = 'y'
+	findHashLen   = 6
+	findIndexLen  = 5 // ctleaf.MaxIndex
+	queueKeyLen   = 12
+	posLen        = 12
 )
 
 // logID names one Merkle tree: an issuance log by its CAID, the other two by what no key has as its hash.
@@ -130,6 +137,8 @@ func queueKey(block uint64, n uint32) []byte {
 	b := binary.BigEndian.AppendUint64([]byte{queueTag}, block)
 	return binary.BigEndian.AppendUint32(b, n)
 }
+
+func changeKey(p Pos) []byte { return appendPos([]byte{changeTag}, p) }
 
 // after is the least key that is greater than every key with this prefix, which must not be all 0xff.
 func after(prefix []byte) []byte {

@@ -29,8 +29,11 @@ func (ix *Index) load() (*View, error) {
 	if err := cbor.Unmarshal(raw, &pos); err != nil {
 		return nil, fmt.Errorf("position: %w", err)
 	}
-	v.Height, v.Hash, v.Time, v.Seen = pos.Height, pos.Hash, pos.Time, ix.opts.Now()
-	for _, step := range []func(*View) error{ix.loadClock, ix.loadTrustList, ix.loadLogs, ix.loadPending, ix.loadMap} {
+	v.Height, v.Hash, v.Time, v.Seen, v.Integrator = pos.Height, pos.Hash, pos.Time, ix.opts.Now(), pos.Integrator
+	if v.Changed, err = posOf(pos.Changed); err != nil {
+		return nil, err
+	}
+	for _, step := range []func(*View) error{ix.loadClock, ix.loadTrustList, ix.loadLogs, ix.loadChanges, ix.loadPending, ix.loadMap} {
 		if err := step(v); err != nil {
 			return nil, err
 		}
@@ -122,6 +125,18 @@ func (ix *Index) loadLogs(v *View) error {
 		ix.trees[log], v.logs[log] = tree, head
 		return nil
 	})
+}
+
+// loadChanges checks that the newest change is there.
+func (ix *Index) loadChanges(v *View) error {
+	if v.Changed == (Pos{}) {
+		return nil
+	}
+	changes, err := changesIn(ix.db, Pos{v.Changed.Block, v.Changed.N - 1}, 2)
+	if err == nil && (len(changes) != 1 || changes[0].Pos != v.Changed) {
+		err = fmt.Errorf("changes of status: %d are stored from the newest one on", len(changes))
+	}
+	return err
 }
 
 // loadPending counts pending changes and checks that each is what its hash says.

@@ -14,12 +14,15 @@ type moment struct {
 	refs atomic.Int64 // reads that use snap, and one while the moment is the newest; 0: snap is closed
 }
 
-// publish makes the store's present state, and v, what reads see.
-func (ix *Index) publish(v *View) {
+// publish makes the store's present state, and v, what reads see, and tells who wants to know.
+func (ix *Index) publish(v *View, changes []Change) {
 	m := &moment{view: v, snap: ix.db.NewSnapshot()}
 	m.refs.Store(1)
 	if old := ix.now.Swap(m); old != nil {
 		ix.release(old)
+		if ix.opts.Published != nil {
+			ix.opts.Published(v.Height, changes)
+		}
 	}
 	next := make(chan struct{})
 	if old := ix.changed.Swap(&next); old != nil {

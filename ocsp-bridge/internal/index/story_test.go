@@ -138,7 +138,7 @@ func TestLeavesAreFoundByTheirWholeHash(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ix.publish(ix.View())
+	ix.publish(ix.View(), nil)
 	log, _ := ix.Issuance(c.ca.ID)
 	if at, ok, err := log.Find(hash); at != 1 || !ok || err != nil {
 		t.Errorf("found at %d, %t, %v", at, ok, err)

@@ -24,6 +24,8 @@ type View struct {
 	Consortium *wire.Consortium
 	Tick       wire.Clock // newest tick; Time 0: none yet
 	Pending    int        // changes of status that are not in the status log yet
+	Changed    Pos        // of the newest Change; zero: none yet
+	Integrator string     // MSP ID of the organisation that integrated last; empty: none yet
 
 	cas    map[wire.CAID]*CA
 	ids    map[idKey]wire.CAID
