@@ -46,6 +46,7 @@ type crlMaker struct {
 	mu       sync.Mutex
 	need     uint64                       // height that the next delta must have, for every change known here; guarded by mu, as what follows
 	changed  bool                         // others may have made changes
+	own      map[string]uint64            // serials that this process has revoked for good, with the block, until a delta has them
 	newest   map[slotKey]signedCRL        // without their octets
 	problems map[string]*caapi.CRLProblem // by scope
 
@@ -95,7 +96,7 @@ func newCRLMaker(s *Server, set CRLSettings, store *crlStore, scopes []string, c
 	}
 	m := &crlMaker{
 		server: s, set: set, store: store, source: newCRLSource(set.Contents, client), metrics: s.metrics.CRLs(), log: s.log,
-		lint: lintCRL, kick: make(chan struct{}, 1), newest: map[slotKey]signedCRL{}, problems: map[string]*caapi.CRLProblem{},
+		lint: lintCRL, kick: make(chan struct{}, 1), newest: map[slotKey]signedCRL{}, problems: map[string]*caapi.CRLProblem{}, own: map[string]uint64{},
 	}
 	for _, u := range set.Publish {
 		m.targets = append(m.targets, &crlTarget{
@@ -217,13 +218,16 @@ func (m *crlMaker) run(ctx context.Context) {
 	}
 }
 
-// changedAt says that a block holds a change of status of one of the CA's certificates.
-func (m *crlMaker) changedAt(block uint64) {
+// changedAt says that a block holds a change of status of one of the CA's certificates, made here.
+func (m *crlMaker) changedAt(block uint64, serial wire.Serial, res wire.StatusResult) {
 	if m == nil {
 		return
 	}
 	m.mu.Lock()
 	m.need = max(m.need, block+1)
+	if res.Changed && res.State == wire.CertRevoked {
+		m.own[string(serial)] = block
+	}
 	m.mu.Unlock()
 	m.wake()
 }

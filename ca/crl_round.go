@@ -3,8 +3,10 @@ package ca
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -20,7 +22,8 @@ const (
 	shardsTime  = 250 * time.Millisecond // that shards may take of a round
 	firstRetry  = 100 * time.Millisecond // after a failure, doubled up to lastRetry
 	lastRetry   = 30 * time.Second
-	appliedWait = 5 * time.Second // for the bridge to apply the block of a revocation
+	appliedWait = 5 * time.Second        // for the bridge to apply the block of a revocation
+	growWait    = 200 * time.Millisecond // for it to apply any
 )
 
 // Stages of making a CRL, for status and metrics.
@@ -184,6 +187,9 @@ func (m *crlMaker) make(ctx context.Context, l *crlList, kind crlKind, need uint
 		return at(stageLedger, may.err)
 	}
 	c, err := m.contents(ctx, l, kind, need, may)
+	if errors.Is(err, errNotYet) {
+		return err
+	}
 	if err != nil {
 		return at(stageContents, err)
 	}
@@ -208,13 +214,8 @@ func (m *crlMaker) contents(ctx context.Context, l *crlList, kind crlKind, need 
 	base := uint64(0)
 	if kind == kindDelta {
 		base = l.newest[kindComplete].number
-		if need > l.covered {
-			wait, cancel := context.WithTimeout(ctx, appliedWait)
-			err := m.source.bridge.WaitApplied(wait, need-1)
-			cancel()
-			if err != nil {
-				return nil, fmt.Errorf("the bridge has not applied block %d: %w", need-1, err)
-			}
+		if err := m.await(ctx, l, base, need); err != nil {
+			return nil, err
 		}
 	}
 	c, err := m.source.contents(ctx, m.server.issuer.id, l.scope, base)
@@ -236,7 +237,62 @@ func (m *crlMaker) contents(ctx context.Context, l *crlList, kind crlKind, need 
 			return nil, invalid("this_update", text, "must not be before that of the CRL number %d, %s", old.number, old.thisUpdate.Format(time.RFC3339))
 		}
 	}
-	return c, nil
+	return c, m.checkOwn(c)
+}
+
+// await returns when the bridge is high enough for a delta: above its base, and above a revocation that is known here.
+func (m *crlMaker) await(ctx context.Context, l *crlList, base, need uint64) error {
+	if l.covered >= need && l.covered > base {
+		return nil
+	}
+	long := appliedWait
+	if need <= base+1 {
+		long = growWait
+	}
+	wait, cancel := context.WithTimeout(ctx, long)
+	defer cancel()
+	block := max(need, base+1) - 1
+	err := m.source.bridge.WaitApplied(wait, block)
+	if err != nil && need <= base+1 {
+		return errNotYet
+	}
+	if err != nil {
+		return fmt.Errorf("the bridge has not applied block %d: %w", block, err)
+	}
+	return nil
+}
+
+// checkOwn refuses contents without a revocation that this process has made itself: a bridge that leaves out what its own CA did lies, or
+// is broken.
+func (m *crlMaker) checkOwn(c *crl.Contents) error {
+	if c.Scope != "" {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for serial, block := range m.own {
+		if block >= c.Number || block < c.Base {
+			continue
+		}
+		if _, found := slices.BinarySearchFunc(c.Entries, serial, func(e crl.Entry, s string) int { return bytes.Compare(e.Serial, []byte(s)) }); !found && m.unexpired(serial, c.ThisUpdate) {
+			return invalid("entries", wire.Serial(serial).String(), "must be listed: it was revoked in block %d; the bridge lies, or its index is damaged", block)
+		}
+	}
+	return nil
+}
+
+// unexpired tells whether a certificate in the journal belongs on a CRL once it is revoked.
+func (m *crlMaker) unexpired(serial string, thisUpdate time.Time) bool {
+	e := m.server.book.findSerial(wire.Serial(serial))
+	if e == nil {
+		return false
+	}
+	r, err := m.server.journal.read(e.pos)
+	if err != nil {
+		return false
+	}
+	cert, err := x509.ParseCertificate(r.Cert)
+	return err == nil && crl.Lists(wire.MillisOf(cert.NotAfter), thisUpdate)
 }
 
 // nothingNew tells whether a delta would say what the newest one says, and that one is good for a while yet.
@@ -301,6 +357,9 @@ func (m *crlMaker) done(l *crlList, signed *signedCRL, c *crl.Contents) {
 		return
 	}
 	m.markShards(l.seen, c.Entries)
+	m.mu.Lock()
+	maps.DeleteFunc(m.own, func(_ string, block uint64) bool { return block < c.Number })
+	m.mu.Unlock()
 	l.look, l.rebase, l.covered, l.seen = false, false, c.Number, c.Entries
 	if l.seen == nil {
 		l.seen = []crl.Entry{}
