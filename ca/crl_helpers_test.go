@@ -186,7 +186,7 @@ func (b *crlBridge) get(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", crlContentType)
-	w.Header().Set("Content-Length", strconv.Itoa(len(der)))
+	w.Header().Set("ETag", (&signedCRL{sum: sha256.Sum256(der)}).etag())
 	if r.Method == http.MethodGet {
 		_, _ = w.Write(der) // the client sees what is missing
 	}
@@ -232,33 +232,26 @@ func (b *crlBridge) noNumberTwice() {
 	}
 }
 
-// ledgerView is what the ledger of a world says about every certificate that its CA has signed.
+// ledgerView is what the ledger of a world says about the certificates that crlWorld.issue made.
 type ledgerView struct {
-	w    *world
-	mu   sync.Mutex
-	past map[string][]crl.Entry // by scope and number, of complete CRLs
+	w     *world
+	mu    sync.Mutex
+	certs []*Issued
+	past  map[string][]crl.Entry // by scope and number, of complete CRLs
 }
 
 func (v *ledgerView) contents(scope string, base uint64) (*crl.Contents, error) {
 	l := v.w.node.Connect(wire.RoleOperator)
 	c := &crl.Contents{CAID: v.w.server.CAID(), Scope: scope, Number: v.height(), Base: base, ThisUpdate: time.Now().UTC().Truncate(time.Second)}
-	b := v.w.server.book
-	b.mu.Lock()
-	var entries []*entry
-	for _, e := range b.bySerial {
-		entries = append(entries, e)
-	}
-	b.mu.Unlock()
-	for _, e := range entries {
-		r, err := v.w.server.journal.read(e.pos)
-		if err != nil {
-			return nil, err
-		}
-		urls, err := crl.Points(r.Cert)
+	v.mu.Lock()
+	certs := slices.Clone(v.certs)
+	v.mu.Unlock()
+	for _, e := range certs {
+		urls, err := crl.Points(e.DER)
 		if err != nil || scope != "" && !slices.Contains(urls, scope) {
 			continue
 		}
-		values, err := readAll(l, wire.CertKey(c.CAID, e.serial))
+		values, err := readAll(l, wire.CertKey(c.CAID, e.Serial))
 		if err != nil {
 			return nil, err
 		}
@@ -266,7 +259,7 @@ func (v *ledgerView) contents(scope string, base uint64) (*crl.Contents, error) 
 		if values[0] == nil || wire.Decode(values[0], &rec) != nil || rec.State == wire.CertValid {
 			continue
 		}
-		c.Entries = append(c.Entries, crl.Entry{Serial: e.serial, Time: crl.SecondsOf(rec.StatusTime), Reason: rec.Reason})
+		c.Entries = append(c.Entries, crl.Entry{Serial: e.Serial, Time: crl.SecondsOf(rec.StatusTime), Reason: rec.Reason})
 	}
 	crl.Sort(c.Entries)
 	return c, v.cut(c)
@@ -371,18 +364,34 @@ func crlWorldIn(t testing.TB, dir string, n int, change func(*Config)) *crlWorld
 }
 
 // issue returns the serial of a new certificate.
-func (cw *crlWorld) issue() string {
+func (cw *crlWorld) issue() string { cw.t.Helper(); return cw.issueAt(cw.server) }
+
+// issueAt lets the ledger view find the certificate, too, when it is another process's.
+func (cw *crlWorld) issueAt(s *Server) string {
 	cw.t.Helper()
-	got, err := cw.client("operator").Issue(cw.t.Context(), caapi.IssueRequest{CSR: newCSR(cw.t, nil), Profile: "server"}, "")
+	got, err := s.Issue(cw.t.Context(), Request{CSR: newCSR(cw.t, nil), Profile: "server"})
 	if err != nil {
 		cw.t.Fatal(err)
 	}
-	return got.Serial
+	cw.view.mu.Lock()
+	defer cw.view.mu.Unlock()
+	cw.view.certs = append(cw.view.certs, got)
+	return got.Serial.String()
 }
 
 func (cw *crlWorld) revoke(serial, reason string) {
 	cw.t.Helper()
-	if _, _, err := cw.server.Revoke(cw.t.Context(), caapi.RevokeRequest{Serial: serial, Reason: reason}); err != nil {
+	cw.change(cw.server, caapi.RevokeRequest{Serial: serial, Reason: reason})
+}
+
+func (cw *crlWorld) revokeAt(s *Server, serial string) {
+	cw.t.Helper()
+	cw.change(s, caapi.RevokeRequest{Serial: serial, Reason: "keyCompromise"})
+}
+
+func (cw *crlWorld) change(s *Server, r caapi.RevokeRequest) {
+	cw.t.Helper()
+	if _, _, err := s.Revoke(cw.t.Context(), r); err != nil {
 		cw.t.Fatal(err)
 	}
 }

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
-	"path"
 	"strings"
 	"sync"
 	"time"
@@ -68,6 +66,7 @@ type crlList struct {
 	dirty   bool          // what it says has changed since the newest complete CRL, or may have
 	look    bool          // the delta's contents are to be looked at
 	rebase  bool          // there is a complete CRL that no delta has seen
+	large   bool          // the delta is to be against the newest complete CRL, and so smaller
 	covered uint64        // height up to which the newest delta is known to be right
 	seen    []crl.Entry   // of the last delta of this process
 	pause   time.Duration // after the last failure
@@ -137,6 +136,9 @@ func (m *crlMaker) loadList(scope string) (*crlList, error) {
 		if c.number > l.numbers.Number {
 			return nil, fmt.Errorf("%s: CRL number %d of scope %q: must be at least %d, which was signed", crlDir, l.numbers.Number, scope, c.number)
 		}
+		if kind == kindComplete {
+			m.addBase(l, crlBase{c.number, c.nextUpdate})
+		}
 		m.announce(l, c)
 	}
 	return l, nil
@@ -170,17 +172,14 @@ func newSigned(c *crl.Contents, kind crlKind, nextUpdate time.Time, der []byte) 
 
 // path is where an OCSP bridge serves the CRL.
 func (c *signedCRL) path(id string) string {
-	switch {
-	case c.kind == kindDelta:
-		return "/crl/" + id + "/delta.crl"
-	case c.scope == "":
-		return "/crl/" + id + "/full.crl"
+	name := shardFile(c.scope)
+	if c.scope == "" {
+		name = fullFile
 	}
-	u, err := url.Parse(c.scope)
-	if err != nil { // it was checked
-		panic(err)
+	if c.kind == kindDelta {
+		name = deltaFile
 	}
-	return "/crl/" + id + "/" + path.Base(u.Path)
+	return "/crl/" + id + "/" + name
 }
 
 // announce makes a CRL the newest of its scope and kind, here and at every target.

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/big"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +30,8 @@ const (
 	caMark      = "{ca}"
 	shardMark   = "{shard}"
 	oidCRLPoint = "2.5.29.31"
+	fullFile    = "full.crl"
+	deltaFile   = "delta.crl"
 )
 
 // Keys of a profile that cfssl's format does not have.
@@ -153,6 +156,10 @@ func newPoints(key, first string, k crlKeys) (*points, error) {
 		if err := p.check(field, u); err != nil {
 			return nil, err
 		}
+		if i == 0 && p.shards > 0 && !isShardFile(shardFile(expand(u, wire.CAID{}, 0))) {
+			return nil, invalid(field, u, "must end in a name of letters, digits, dots, dashes and underscores with .crl, other than full.crl, delta.crl, indirect.crl and *-delta.crl: "+
+				"OCSP bridges serve the shard's CRL under it")
+		}
 		if slices.Contains(p.urls[:i], u) {
 			return nil, invalid(field, u, "occurs twice")
 		}
@@ -180,6 +187,15 @@ func (p *points) check(field, template string) error {
 		return invalid(field, template, "must not contain %s without %s", shardMark, keyShards)
 	}
 	return nil
+}
+
+// shardFile is the name under which OCSP bridges serve a shard's CRL.
+func shardFile(scope string) string { return scope[strings.LastIndexByte(scope, '/')+1:] }
+
+var shardName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.crl$`)
+
+func isShardFile(name string) bool {
+	return shardName.MatchString(name) && name != fullFile && name != deltaFile && name != "indirect.crl" && !strings.HasSuffix(name, "-delta.crl")
 }
 
 func expand(template string, id wire.CAID, shard int) string {

@@ -51,9 +51,11 @@ func TestProfileWithBadDistributionPointIsRefused(t *testing.T) {
 		"too many shards":             {`"crl_url": "http://x/{shard}", "crl_shards": 1025`, "server.crl_shards 1025: must be 0 to 1024"},
 		"shards that look alike":      {`"crl_url": "http://x/y", "crl_shards": 2`, "must contain {shard}"},
 		"shard without shards":        {`"crl_url": "http://x/{shard}"`, "must not contain {shard} without crl_shards"},
+		"name that is not served":     {`"crl_url": "http://x/{shard}", "crl_shards": 2`, "must end in a name"},
+		"name that is taken":          {`"crl_url": "http://x/{shard}/full.crl", "crl_shards": 2`, "must end in a name"},
 		"mirrors that are no list":    {`"crl_url": "http://x/y", "crl_mirrors": "http://z/y"`, "server.crl_mirrors \"http://z/y\": must be a list"},
 		"bad mirror":                  {`"crl_url": "http://x/y", "crl_mirrors": ["http://z/y", "z"]`, "server.crl_mirrors[1]"},
-		"mirror without shard":        {`"crl_url": "http://x/{shard}", "crl_shards": 2, "crl_mirrors": ["http://z/y"]`, "server.crl_mirrors[0]"},
+		"mirror without shard":        {`"crl_url": "http://x/{shard}.crl", "crl_shards": 2, "crl_mirrors": ["http://z/y"]`, "server.crl_mirrors[0]"},
 		"mirror is the URL":           {`"crl_url": "http://x/y", "crl_mirrors": ["http://x/y"]`, "occurs twice"},
 		"too many mirrors":            {`"crl_url": "http://x/y", "crl_mirrors": ` + many, "must be at most 15"},
 		"key that only looks like it": {`"crl_shard": 4`, "crl_shard"},
@@ -71,7 +73,7 @@ func TestProfileWithBadDistributionPointIsRefused(t *testing.T) {
 }
 
 func TestProfileInheritsDistributionPointWhole(t *testing.T) {
-	text := strings.Replace(string(inServer(`"crl_url": "http://x/y"`)), `"default": {`, `"default": { "crl_url": "http://d/{shard}", "crl_shards": 3,`, 1)
+	text := strings.Replace(string(inServer(`"crl_url": "http://x/y"`)), `"default": {`, `"default": { "crl_url": "http://d/{shard}.crl", "crl_shards": 3,`, 1)
 	p, err := parseProfiles([]byte(text))
 	if err != nil {
 		t.Fatal(err)
@@ -79,10 +81,10 @@ func TestProfileInheritsDistributionPointWhole(t *testing.T) {
 	if got := p.points["server"]; got.shards != 0 || got.urls[0] != "http://x/y" {
 		t.Errorf("server: %+v", got)
 	}
-	if got := p.points["client"]; got == nil || got.shards != 3 || got.urls[0] != "http://d/{shard}" {
+	if got := p.points["client"]; got == nil || got.shards != 3 || got.urls[0] != "http://d/{shard}.crl" {
 		t.Errorf("client: %+v", got)
 	}
-	if got := p.scopes(wire.CAID{}); !slices.Equal(got, []string{"http://d/0", "http://d/1", "http://d/2"}) {
+	if got := p.scopes(wire.CAID{}); !slices.Equal(got, []string{"http://d/0.crl", "http://d/1.crl", "http://d/2.crl"}) {
 		t.Errorf("scopes: %v", got)
 	}
 }

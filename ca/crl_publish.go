@@ -16,6 +16,7 @@ import (
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/caapi"
 	"github.com/certanchor/certanchor/internal/metrics"
+	"github.com/certanchor/certanchor/internal/problem"
 )
 
 const (
@@ -63,6 +64,10 @@ func (t *crlTarget) publish(c *signedCRL) {
 	slot := t.slot(c.scope, c.kind)
 	slot.crl, slot.done, slot.refused, slot.last = c, false, false, ""
 	t.changed()
+	t.wake()
+}
+
+func (t *crlTarget) wake() {
 	select {
 	case t.kick <- struct{}{}:
 	default:
@@ -171,6 +176,13 @@ func (t *crlTarget) took(slot *crlSlot, c *signedCRL, err error) {
 	if err == nil {
 		slot.served = c.number
 	}
+	if isStatus(err, http.StatusConflict) {
+		// It has not got the complete CRL that the delta is against, or has lost it. What it refuses it need not be sent again.
+		complete := t.slot(c.scope, kindComplete)
+		if complete.done = complete.refused; complete.refused {
+			err = refusalError{err}
+		}
+	}
 	if slot.crl == c { // and not one that came in between
 		slot.done, slot.refused, slot.last = err == nil || isRefusal(err), isRefusal(err), ""
 		if err != nil {
@@ -186,6 +198,12 @@ type refusalError struct{ error }
 func isRefusal(err error) bool {
 	_, ok := errors.AsType[refusalError](err)
 	return ok
+}
+
+// isStatus tells whether err is an answer with that status.
+func isStatus(err error, status int) bool {
+	p, ok := errors.AsType[*problem.Problem](err)
+	return ok && p.Status == status
 }
 
 // post sends a CRL. What the target has or had in a newer form it takes without effect, so that an attempt of unknown outcome is
@@ -244,6 +262,7 @@ func (t *crlTarget) askAll(ctx context.Context) {
 			t.changed()
 		}
 		t.mu.Unlock()
+		t.wake()
 	}
 }
 

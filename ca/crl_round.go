@@ -19,6 +19,10 @@ import (
 const (
 	minCRLPause = 10 * time.Millisecond // between rounds, however many changes there are
 	maxCRLPause = time.Second
+
+	maxDeltaEntries = 10_000 // past which deltas begin anew
+	maxEarly        = 20     // complete CRLs in the time of one, for that reason
+
 	shardsTime  = 250 * time.Millisecond // that shards may take of a round
 	firstRetry  = 100 * time.Millisecond // after a failure, doubled up to lastRetry
 	lastRetry   = 30 * time.Second
@@ -213,7 +217,7 @@ func (m *crlMaker) make(ctx context.Context, l *crlList, kind crlKind, need uint
 func (m *crlMaker) contents(ctx context.Context, l *crlList, kind crlKind, need uint64, may *permission) (*crl.Contents, error) {
 	base := uint64(0)
 	if kind == kindDelta {
-		base = l.newest[kindComplete].number
+		base = m.base(l)
 		if err := m.await(ctx, l, base, need); err != nil {
 			return nil, err
 		}
@@ -238,6 +242,28 @@ func (m *crlMaker) contents(ctx context.Context, l *crlList, kind crlKind, need 
 		}
 	}
 	return c, m.checkOwn(c)
+}
+
+// base is the number of the complete CRL that the next delta is against: the oldest that has not run out, so that whoever has one that is valid
+// can use the delta (RFC 5280 section 5.2.4 wants a complete CRL of that number or a greater one); unless the delta becomes large by it.
+func (m *crlMaker) base(l *crlList) uint64 {
+	for _, b := range l.numbers.Bases {
+		if !l.large && m.server.now().Before(b.NextUpdate) {
+			return b.Number
+		}
+	}
+	return l.newest[kindComplete].number
+}
+
+// addBase makes a complete CRL one that deltas may be against. It is on disk with the next number; until then the CRL itself is there to tell.
+func (m *crlMaker) addBase(l *crlList, b crlBase) {
+	if l.scope != "" || slices.ContainsFunc(l.numbers.Bases, func(o crlBase) bool { return o.Number == b.Number }) {
+		return
+	}
+	numbers := *l.numbers
+	numbers.Bases = slices.DeleteFunc(slices.Clone(numbers.Bases), func(o crlBase) bool { return l.large || !m.server.now().Before(o.NextUpdate) })
+	numbers.Bases = append(numbers.Bases, b)
+	l.numbers = &numbers
 }
 
 // await returns when the bridge is high enough for a delta: above its base, and above a revocation that is known here.
@@ -335,6 +361,9 @@ func (m *crlMaker) sign(l *crlList, kind crlKind, c *crl.Contents) (*signedCRL, 
 	if err := m.store.save(l.scope, kind, der); err != nil {
 		return nil, at(stageStore, err)
 	}
+	if kind == kindComplete {
+		m.addBase(l, crlBase{c.Number, form.NextUpdate})
+	}
 	m.server.step(stepKept)
 	return newSigned(c, kind, form.NextUpdate, der), nil
 }
@@ -348,7 +377,7 @@ func (m *crlMaker) done(l *crlList, signed *signedCRL, c *crl.Contents) {
 	}
 	m.log.Info("signed a CRL", "scope", l.scope, "kind", string(signed.kind), "number", c.Number, "base", c.Base, "entries", len(c.Entries))
 	if signed.kind == kindComplete {
-		l.dirty, l.rebase = false, l.scope == ""
+		l.dirty, l.rebase, l.large = false, l.scope == "", false
 		if l.scope == "" { // the next delta begins anew, and cannot show what has changed before it
 			for _, shard := range m.lists[1:] {
 				shard.dirty = true
@@ -357,6 +386,10 @@ func (m *crlMaker) done(l *crlList, signed *signedCRL, c *crl.Contents) {
 		return
 	}
 	m.markShards(l.seen, c.Entries)
+	if len(c.Entries) > maxDeltaEntries {
+		// A new complete CRL begins smaller ones, but not more than one in a while.
+		l.large, l.dirty = true, m.server.now().Sub(l.newest[kindComplete].thisUpdate) > m.set.FullEvery/maxEarly
+	}
 	m.mu.Lock()
 	maps.DeleteFunc(m.own, func(_ string, block uint64) bool { return block < c.Number })
 	m.mu.Unlock()

@@ -61,6 +61,9 @@ func (s *Server) CRLs() *caapi.CRLs {
 	return st
 }
 
+// etag is what OCSP bridges name the CRL for caches.
+func (c *signedCRL) etag() string { return `"` + hex.EncodeToString(c.sum[:16]) + `"` }
+
 // lost tells whether a target does not serve a CRL any more that it has taken.
 func (t *crlTarget) lost(ctx context.Context, c *signedCRL) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
@@ -83,5 +86,5 @@ func (t *crlTarget) lost(ctx context.Context, c *signedCRL) (bool, error) {
 	case resp.StatusCode != http.StatusOK:
 		return false, fmt.Errorf("HEAD %s: %s", req.URL, resp.Status)
 	}
-	return resp.ContentLength >= 0 && resp.ContentLength != int64(c.size), nil
+	return resp.Header.Get("ETag") != c.etag(), nil
 }

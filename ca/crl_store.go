@@ -37,14 +37,13 @@ type crlNumbers struct {
 	Scope string `json:"scope"`
 	// Number is the greatest that a CRL was signed with, or was about to be when the process ended.
 	Number uint64 `json:"number"`
-	// Complete are the complete CRLs that were signed and have not run out, oldest first.
-	Complete []crlBase `json:"complete"`
+	// Bases are complete CRLs about all certificates that have not run out and that deltas may be against, oldest first.
+	Bases []crlBase `json:"bases,omitempty"`
 }
 
-// crlBase is a complete CRL that a delta may be against.
+// crlBase is a complete CRL.
 type crlBase struct {
 	Number     uint64    `json:"number"`
-	ThisUpdate time.Time `json:"this_update"`
 	NextUpdate time.Time `json:"next_update"`
 }
 
@@ -81,9 +80,14 @@ func (s *crlStore) addScopes(scopes []string) ([]string, error) {
 	}
 	known := len(all)
 	for _, scope := range scopes {
-		if !slices.Contains(all[:known], scope) {
-			all = append(all, scope)
+		if slices.Contains(all[:known], scope) {
+			continue
 		}
+		// OCSP bridges serve it under the last part of its path.
+		if i := slices.IndexFunc(all, func(old string) bool { return shardFile(old) == shardFile(scope) }); i >= 0 {
+			return nil, invalid("crl_url", scope, "must not end like the URL of another shard, %s, which certificates may have: each needs a name of its own", all[i])
+		}
+		all = append(all, scope)
 	}
 	if len(all) == known {
 		return all, nil
