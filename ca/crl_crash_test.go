@@ -222,7 +222,9 @@ func TestDamagedStateOfCRLs(t *testing.T) {
 			}
 			serial := cw.issueAt(server)
 			cw.revokeAt(server, serial)
-			waitFor(t, "the revocation", func() bool { return cw.bridges[0].lists("delta.crl", serial) || cw.bridges[0].lists("full.crl", serial) })
+			waitFor(t, "the revocation", func() bool {
+				return cw.bridges[0].lists("delta.crl", serial) || cw.bridges[0].lists("full.crl", serial)
+			})
 			if err := server.Close(); err != nil {
 				t.Fatal(err)
 			}
