@@ -1,30 +1,33 @@
 package ocspbridge
 
 import (
-	"crypto/x509/pkix"
-	"encoding/asn1"
+	"bytes"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"time"
 
-	"golang.org/x/crypto/cryptobyte"
-
-	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/metrics"
 	"github.com/certanchor/certanchor/internal/ocspwire"
+	"github.com/certanchor/certanchor/ocsp-bridge/internal/answers"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/index"
+	"github.com/certanchor/certanchor/ocsp-bridge/internal/responder"
 )
+
+type identity = responder.Identity
 
 // reply is an answer to one OCSP request.
 type reply struct {
-	der        []byte
-	status     ocspwire.ResponseStatus
-	reason     string    // of a refusal, for the log
-	thisUpdate time.Time // of an answer
-	nextUpdate time.Time
-	nonce      bool // must not be kept for others
+	kept   *answers.Answer // for everybody who asks the same; nil: der, for this request alone
+	der    []byte
+	status ocspwire.ResponseStatus
+	reason string // of a refusal, for the log
+	// For the metrics.
+	said, issuer, cache string
 }
 
 func refuse(status ocspwire.ResponseStatus, reason error) reply {
-	return reply{der: ocspwire.ErrorResponse(status), status: status, reason: reason.Error()}
+	return reply{der: ocspwire.ErrorResponse(status), status: status, reason: reason.Error(), said: status.String(), cache: metrics.CacheNone}
 }
 
 // question is a request with what the index says to it.
@@ -34,11 +37,36 @@ type question struct {
 	view   *index.View
 	limits limits
 	now    time.Time
+
+	signer *identity
+	alg    x509.SignatureAlgorithm
+	chosen bool // alg is by the request's wish, and not what signer signs with by itself
+}
+
+func (q *question) issuer() string {
+	if q.ca == nil {
+		return ""
+	}
+	return q.ca.ID.String()
+}
+
+// kept returns the answer that is kept for a request that consists of one CertID and nothing else, nil if none may be given now.
+// This is the way of nearly every request; it allocates nothing.
+func (b *Bridge) kept(key []byte, now time.Time) *answers.Answer {
+	v := b.index.View()
+	if _, err := b.fresh(v, now); err != nil {
+		return nil
+	}
+	a := b.cache.Get(key)
+	if a == nil || a.State(now, thisUpdate(v, now)) != answers.Ready {
+		return nil
+	}
+	return a
 }
 
 // answer decides and signs. The order matters: the view is taken first and records are read through it, so that what is said
 // to hold at the view's time was read no earlier.
-func (b *Bridge) answer(der []byte) reply {
+func (b *Bridge) answer(der []byte, now time.Time) reply {
 	req, err := ocspwire.ParseRequest(der, b.cfg.Settings.MaxCertIDs)
 	if err != nil {
 		return refuse(ocspwire.MalformedRequest, err)
@@ -47,12 +75,17 @@ func (b *Bridge) answer(der []byte) reply {
 	if oid, found := req.UnknownCritical(); found {
 		return refuse(ocspwire.MalformedRequest, fmt.Errorf("critical extension %s is not known here", oid))
 	}
-	q := question{req: req, view: b.index.View(), now: b.cfg.Now()}
+	q := question{req: req, view: b.index.View(), now: now}
 	if q.limits, err = b.fresh(q.view, q.now); err != nil {
 		return refuse(ocspwire.TryLater, err)
 	}
-	for _, item := range req.Items {
-		ca := q.view.Issuer(item.ID)
+	if req.Signature != nil && b.cfg.Settings.SignedRequests == SignedVerify {
+		if err := b.checkRequestor(&q); err != nil {
+			return refuse(ocspwire.Unauthorized, err)
+		}
+	}
+	for i := range req.Items {
+		ca := q.view.Issuer(req.Items[i].ID)
 		if ca == nil {
 			continue
 		}
@@ -62,108 +95,175 @@ func (b *Bridge) answer(der []byte) reply {
 		}
 		q.ca = ca
 	}
-	return b.answerKnown(&q)
-}
-
-// answerKnown answers a well-formed request from a fresh view.
-func (b *Bridge) answerKnown(q *question) reply {
-	singles, issued, err := b.singles(q)
-	if err != nil {
-		return refuse(ocspwire.InternalError, err)
+	var r reply
+	if len(req.Items) == 1 && req.Nonce == nil {
+		r = b.answerOne(&q)
+	} else {
+		r = b.answerLive(&q)
 	}
-	if issued == 0 && b.cfg.Settings.NotIssued == NotIssuedUnauthorized {
-		return refuse(ocspwire.Unauthorized, fmt.Errorf("none of the certificates is on the ledger"))
-	}
-	id, err := b.signer(q)
-	if err != nil {
-		return refuse(ocspwire.TryLater, err)
-	}
-	r := reply{thisUpdate: thisUpdate(q.view, q.now), nonce: q.req.Nonce != nil}
-	r.nextUpdate = r.thisUpdate.Add(q.limits.validity)
-	// An answer that outlived its signer's certificate would not verify.
-	if end := id.Cert.NotAfter.UTC(); end.Before(r.nextUpdate) {
-		r.nextUpdate = end
-	}
-	for i := range singles {
-		singles[i].ThisUpdate, singles[i].NextUpdate = r.thisUpdate, r.nextUpdate
-	}
-	resp := &ocspwire.Response{
-		Responder: id.ID, ProducedAt: q.now, Responses: singles, Nonce: q.req.Nonce, Certs: [][]byte{id.Cert.Raw},
-	}
-	if r.der, err = b.answers.sign(resp, id); err != nil {
-		return refuse(ocspwire.InternalError, err)
-	}
+	r.issuer = q.issuer()
 	return r
 }
 
-// signer chooses who signs. A request about no CA on the trust list gets its "unknown" from the first identity there is: only
-// a client that trusts this responder by configuration can believe it, and no other answer could be better founded.
-func (b *Bridge) signer(q *question) (*identity, error) {
+// answerOne answers a request whose answer anybody may have who asks the same. The stamp is read before everything that the answer
+// says: a change that comes later spoils the stamp, and the answer is not kept.
+func (b *Bridge) answerOne(q *question) reply {
+	signerErr := b.chooseSigner(q)
+	var (
+		item  = &q.req.Items[0]
+		key   = q.key(item)
+		stamp answers.Stamp
+	)
 	if q.ca != nil {
-		return b.responders.Signer(q.ca, q.now)
+		signer := b.versions.CA(q.ca.ID)
+		if q.signer != nil {
+			signer = b.versions.Cert(q.ca.ID, q.signer.Serial)
+		}
+		stamp = b.versions.Read(b.versions.Cert(q.ca.ID, serialOf(item.ID)), b.versions.CA(q.ca.ID), signer)
+		q.view = b.index.View()
+		q.ca = q.view.CA(q.ca.ID)
 	}
-	err := fmt.Errorf("no CA is on the trust list")
-	for _, ca := range q.view.CAs() {
-		var id *identity
-		if id, err = b.responders.Signer(ca, q.now); err == nil {
-			return id, nil
+	old := b.cache.Get(key)
+	if old != nil {
+		switch old.State(q.now, thisUpdate(q.view, q.now)) {
+		case answers.Ready:
+			return reply{kept: old, cache: metrics.CacheHit}
+		case answers.Gone:
+			old = nil
 		}
 	}
-	return nil, err
-}
-
-// singles evaluates each certificate asked about, and counts those that the ledger has.
-func (b *Bridge) singles(q *question) (out []ocspwire.SingleResponse, issued int, err error) {
-	for _, item := range q.req.Items {
-		single := ocspwire.SingleResponse{ID: item.ID, Status: ocspwire.Unknown}
-		if ca := q.view.Issuer(item.ID); ca != nil {
-			known, err := b.evaluate(ca, &single)
-			if err != nil {
-				return nil, 0, err
-			}
-			if known {
-				issued++
-			}
-		}
-		out = append(out, single)
-	}
-	return out, issued, nil
-}
-
-// evaluate fills in the status of one certificate; it stays unknown unless the ledger has a record of it. A precertificate is enough:
-// it is the CA's promise of the certificate (RFC 6962 section 3.1), and may be all that the ledger ever has of it.
-func (b *Bridge) evaluate(ca *index.CA, single *ocspwire.SingleResponse) (known bool, err error) {
-	serial, err := wire.SerialOf(single.ID.Serial)
+	v, err := b.evaluate(q, q.ca, item.ID)
 	if err != nil {
-		return false, nil // not a serial number that the contract accepts, so never issued
+		return refuse(ocspwire.InternalError, err)
 	}
-	st, rec, err := b.index.Status(ca.ID, serial)
-	if err != nil || rec == nil {
-		return false, err
+	if v.refused(b.cfg.Settings.NotIssued) {
+		return refuse(ocspwire.Unauthorized, errNotIssued)
 	}
-	switch st.State {
-	case wire.CertValid:
-		single.Status = ocspwire.Good
-	case wire.CertHeld, wire.CertRevoked:
-		single.Status = ocspwire.Revoked
-		single.RevokedAt = st.Time.Time()
-		single.Reason = int(st.Reason)
-		// RFC 5280 section 5.3.1: unspecified should be left out.
-		if st.Reason == wire.Unspecified {
-			single.Reason = ocspwire.NoReason
-		}
-		if st.Invalidity != 0 {
-			single.Extensions = []pkix.Extension{invalidityDate(st.Invalidity)}
-		}
-	default:
-		return false, fmt.Errorf("certificate %s of CA %s has the state %d, which this program does not know", serial, ca.ID, st.State)
+	if signerErr == nil && q.ca != nil {
+		signerErr = b.responders.Usable(q.ca, q.signer, q.now) // again: the stamp is younger than the choice
 	}
-	return true, nil
+	if signerErr != nil {
+		return refuse(ocspwire.TryLater, signerErr)
+	}
+	a, err := b.signOne(q, key, v, stamp)
+	switch {
+	case errors.Is(err, answers.ErrBusy) && old != nil:
+		return reply{kept: old, cache: metrics.CacheHit} // past its prime, and still true
+	case errors.Is(err, answers.ErrBusy), errors.Is(err, errTooShort):
+		return refuse(ocspwire.TryLater, err)
+	case err != nil:
+		return refuse(ocspwire.InternalError, err)
+	}
+	return reply{kept: a, said: v.status.String(), cache: metrics.CacheMiss}
 }
 
-// invalidityDate is the CRL entry extension of RFC 5280 section 5.3.2, which RFC 6960 section 4.4.5 allows here.
-func invalidityDate(t wire.Millis) pkix.Extension {
-	b := cryptobyte.NewBuilder(nil)
-	b.AddASN1GeneralizedTime(t.Time().Truncate(time.Second))
-	return pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 24}, Value: b.BytesOrPanic()}
+var (
+	errNotIssued = errors.New("none of the certificates is on the ledger")
+	errTooShort  = errors.New("no answer of the length that the profile asks for can be signed")
+)
+
+// key is what answers are kept under: the CertID, and the algorithm if the request has a wish that the usual signer would not fulfil.
+func (q *question) key(item *ocspwire.RequestItem) []byte {
+	if !q.chosen {
+		return item.ID.Raw
+	}
+	return append(bytes.Clone(item.ID.Raw), byte(q.alg))
+}
+
+// signOne signs once for all who wait for the same, and keeps what may be kept: the answer about a certificate that was issued. Those
+// about others, of which there is no end, cannot drive it out.
+func (b *Bridge) signOne(q *question, key []byte, v verdict, stamp answers.Stamp) (*answers.Answer, error) {
+	a, err, _ := b.flights.Do(v.flight(key, q.signer), func() (any, error) {
+		lane := b.signers
+		if !v.issued {
+			lane = b.live
+		}
+		a, err := b.sign(q, lane, []verdict{v})
+		if err != nil {
+			return nil, err
+		}
+		a.Stamp, a.Stamped = stamp, q.ca != nil
+		a.Hits = b.meters.ocsp.Requests(v.status.String(), q.issuer(), metrics.CacheHit)
+		if v.issued {
+			b.cache.Put(key, a)
+		}
+		return a, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a.(*answers.Answer), nil
+}
+
+// answerLive signs for this request alone.
+func (b *Bridge) answerLive(q *question) reply {
+	var (
+		vs   []verdict
+		some bool
+		said = "several"
+	)
+	for i := range q.req.Items {
+		ca := q.ca
+		if q.view.Issuer(q.req.Items[i].ID) == nil {
+			ca = nil
+		}
+		v, err := b.evaluate(q, ca, q.req.Items[i].ID)
+		if err != nil {
+			return refuse(ocspwire.InternalError, err)
+		}
+		some = some || !v.refused(b.cfg.Settings.NotIssued)
+		vs = append(vs, v)
+	}
+	if !some {
+		return refuse(ocspwire.Unauthorized, errNotIssued)
+	}
+	if len(vs) == 1 {
+		said = vs[0].status.String()
+	}
+	if err := b.chooseSigner(q); err != nil {
+		return refuse(ocspwire.TryLater, err)
+	}
+	a, err := b.sign(q, b.live, vs)
+	switch {
+	case errors.Is(err, answers.ErrBusy), errors.Is(err, errTooShort):
+		return refuse(ocspwire.TryLater, err)
+	case err != nil:
+		return refuse(ocspwire.InternalError, err)
+	case q.req.Nonce == nil:
+		return reply{kept: a, said: said, cache: metrics.CacheLive}
+	}
+	return reply{der: a.DER, said: said, cache: metrics.CacheLive}
+}
+
+// sign makes the answer that says vs of the request's items.
+func (b *Bridge) sign(q *question, lane *answers.Signers, vs []verdict) (*answers.Answer, error) {
+	a := &answers.Answer{ThisUpdate: thisUpdate(q.view, q.now), Made: q.now}
+	a.NextUpdate = a.ThisUpdate.Add(q.limits.validity)
+	// An answer that outlived its signer's certificate would not verify.
+	if end := q.signer.Cert.NotAfter.UTC(); end.Before(a.NextUpdate) {
+		a.NextUpdate = end
+	}
+	var err error
+	if a.Due, a.Dead, err = q.limits.ages(a.NextUpdate.Sub(a.ThisUpdate)); err != nil {
+		return nil, fmt.Errorf("%w: %w", errTooShort, err)
+	}
+	a.Until = a.NextUpdate
+	resp := &ocspwire.Response{Responder: q.signer.ID, ProducedAt: q.now, Nonce: q.req.Nonce, Certs: [][]byte{q.signer.Cert.Raw}}
+	resp.Responses = make([]ocspwire.SingleResponse, len(vs))
+	for i := range vs {
+		single := &resp.Responses[i]
+		vs[i].write(single, q.req.Items[i].ID)
+		single.ThisUpdate, single.NextUpdate = a.ThisUpdate, a.NextUpdate
+		if vs[i].never && resp.Extensions == nil {
+			resp.Extensions = append(resp.Extensions, ocspwire.ExtendedRevoke())
+		}
+		if end := vs[i].until; !end.IsZero() && end.Before(a.Until) {
+			a.Until = end
+		}
+	}
+	a.DER, err = lane.Do(func() ([]byte, error) { return resp.SignWith(q.signer.Key, q.alg) })
+	if err == nil && q.req.Nonce == nil {
+		a.Seal()
+	}
+	return a, err
 }

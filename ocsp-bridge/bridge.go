@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/cosign"
@@ -22,7 +23,10 @@ import (
 	"github.com/certanchor/certanchor/internal/ticker"
 	"github.com/certanchor/certanchor/internal/witness"
 	"github.com/certanchor/certanchor/network"
+	"github.com/certanchor/certanchor/ocsp-bridge/internal/answers"
+	"github.com/certanchor/certanchor/ocsp-bridge/internal/crls"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/ctfront"
+	"github.com/certanchor/certanchor/ocsp-bridge/internal/events"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/heads"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/index"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/responder"
@@ -43,6 +47,8 @@ type Config struct {
 
 	// Settings; the zero value stands for DefaultSettings().
 	Settings Settings
+
+	CRL CRLSettings
 
 	// Enrollers returns how to get a responder certificate from a CA, nil for a CA this bridge does not answer for.
 	Enrollers func(wire.CAID) Enroller
@@ -85,7 +91,20 @@ type Bridge struct {
 
 	index      *index.Index
 	responders *responder.Manager
-	answers    answerCache
+	events     *events.Server
+	versions   *answers.Versions
+	cache      *answers.Cache
+	flights    singleflight.Group            // of what is signed for all who wait for it
+	signers    *answers.Signers              // of answers that are kept
+	live       *answers.Signers              // of others: a flood of them leaves the former alone
+	control    []string                      // Cache-Control of an answer that holds for max_age
+	dates      atomic.Pointer[dates]         // of this second
+	offset     atomic.Pointer[time.Duration] // newest block's transaction time less the local time of its arrival; nil: none yet
+
+	crls      *crls.Store
+	crlMaker  *crls.Maker
+	crlBodies chan struct{}  // held while a CRL that is offered is in memory
+	indirect  *crls.Indirect // nil: none is configured
 
 	key      *logkey.Key
 	ownKey   note.Verifier // of key
@@ -118,15 +137,19 @@ func New(ctx context.Context, cfg Config, ledger network.Ledger) (*Bridge, error
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("ocsp bridge: %w", err)
 	}
-	ix, err := index.Open(index.Options{Dir: filepath.Join(cfg.Dir, "index"), Channel: ledger.Channel(), Now: cfg.Now, Log: cfg.Log})
+	b := &Bridge{cfg: cfg, ledger: ledger, log: cfg.Log, halted: make(chan struct{})}
+	ix, err := index.Open(index.Options{
+		Dir: filepath.Join(cfg.Dir, "index"), Channel: ledger.Channel(), Published: b.published, Now: cfg.Now, Log: cfg.Log,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("ocsp bridge: %w", err)
 	}
-	b := &Bridge{cfg: cfg, ledger: ledger, log: cfg.Log, index: ix, halted: make(chan struct{})}
+	b.index = ix
 	b.required.Store(unknownHeight)
 	b.trusted.Store(cfg.Trust)
+	b.openAnswers()
 	for _, step := range []func() error{
-		b.loadKeys, b.readPeers, b.openResponders, b.openWitness, b.openFront, func() error { return b.learn(ix.View()) }, ctx.Err,
+		b.loadKeys, b.readPeers, b.openResponders, b.openWitness, b.openFront, b.openCRLs, func() error { return b.learn(ix.View()) }, ctx.Err,
 	} {
 		if err := step(); err != nil {
 			if b.heads != nil {
@@ -135,8 +158,17 @@ func New(ctx context.Context, cfg Config, ledger network.Ledger) (*Bridge, error
 			return nil, errors.Join(fmt.Errorf("ocsp bridge: %w", err), ix.Close())
 		}
 	}
+	b.openEvents()
 	b.meters = b.newMeters()
 	return b, nil
+}
+
+func (b *Bridge) openAnswers() {
+	s := b.cfg.Settings
+	b.versions = answers.NewVersions(latest(b.index.View().Time.Time(), b.cfg.Now()))
+	b.cache = answers.NewCache(b.versions, s.cacheBytes())
+	b.signers, b.live = answers.NewSigners(s.signers(), s.queue()), answers.NewSigners(s.signers(), s.queue())
+	b.control = cacheControl(s.MaxAge)
 }
 
 func (b *Bridge) loadKeys() (err error) {
@@ -220,6 +252,7 @@ func (c *Config) complete() error {
 // bridge must halt (it returns why; every answer is a refusal from then on).
 func (b *Bridge) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
+	context.AfterFunc(ctx, b.events.Close)
 	group.Go(func() error { return b.follow(ctx) })
 	group.Go(func() error {
 		select {
@@ -234,6 +267,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error { return b.keepHeads(ctx) })
+	group.Go(func() error { return b.keepCRLs(ctx) })
 	for _, p := range b.peers {
 		group.Go(func() error {
 			b.watchPeer(ctx, p)
@@ -269,6 +303,9 @@ func (b *Bridge) VKey() string { return b.key.VKey }
 
 // CosignerVKey is the verifier key of this organisation's cosigner key.
 func (b *Bridge) CosignerVKey() string { return b.cosigner.VKey() }
+
+// Reload reads the configured responder certificates again, which may have been renewed. After an error those that were read before stay.
+func (b *Bridge) Reload() error { return b.responders.Reload() }
 
 // Handler serves everything over HTTP; routes lists what.
 func (b *Bridge) Handler() http.Handler { return b.routes() }

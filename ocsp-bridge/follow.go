@@ -72,10 +72,15 @@ func (b *Bridge) apply(block *network.Block) error {
 		return nil
 	}
 	delays := b.mergeDelays(block)
+	// What the block touches is not answered from what is kept while it is being applied: nobody who sees the block is given an answer from
+	// before it, at no moment.
+	b.versions.Begin(b.touched(block), latest(v.Time.Time(), b.cfg.Now()))
 	if err := b.index.Apply(block); err != nil {
-		return fmt.Errorf("apply block %d: %w", block.Number, err)
+		return fmt.Errorf("apply block %d: %w", block.Number, err) // and it stays so
 	}
+	b.versions.End()
 	b.meters.applied(delays)
+	b.noteClock(block)
 	b.confirmed.Store(true)
 	return b.learn(b.index.View())
 }

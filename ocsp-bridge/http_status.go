@@ -229,6 +229,10 @@ func (b *Bridge) serveApplied(w http.ResponseWriter, r *http.Request) {
 // would take down every bridge at once. The body tells, as do /v1/alarms, /v1/heads, the metrics and the log. An alarm stays until its
 // evidence is taken away.
 func (b *Bridge) serveHealth(w http.ResponseWriter, _ *http.Request) {
+	if reasons := b.crls.Problems(); len(reasons) > 0 { // this bridge's own doing: a restart compares everything again
+		b.writeJSON(w, http.StatusServiceUnavailable, map[string]any{"status": "failing", "reasons": reasons})
+		return
+	}
 	if n := b.alarms.Load(); n > 0 {
 		b.writeJSON(w, http.StatusOK, map[string]any{"status": "alarm", "alarms": n, "see": pathAlarms})
 		return

@@ -1,18 +1,23 @@
 package ocspbridge
 
 import (
+	"context"
 	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/metrics"
 	"github.com/certanchor/certanchor/network"
+	"github.com/certanchor/certanchor/ocsp-bridge/internal/answers"
 )
 
 // meters is what the bridge tells Prometheus.
-type meters struct{ bridge *metrics.Bridge }
+type meters struct {
+	bridge *metrics.Bridge
+	ocsp   *metrics.OCSP
+}
 
 func (b *Bridge) newMeters() meters {
-	return meters{b.cfg.Metrics.Bridge(func() metrics.BridgeState {
+	return meters{ocsp: b.cfg.Metrics.OCSP(b.ocspState), bridge: b.cfg.Metrics.Bridge(func() metrics.BridgeState {
 		v, now := b.index.View(), b.cfg.Now()
 		s := metrics.BridgeState{Height: v.Height, ViewAge: -1, Pending: v.Pending, Alarms: b.alarms.Load()}
 		if v.Time != 0 {
@@ -32,6 +37,22 @@ func (b *Bridge) newMeters() meters {
 		}
 		return s
 	})}
+}
+
+func (b *Bridge) ocspState() metrics.OCSPState {
+	var s metrics.OCSPState
+	for _, lane := range []*answers.Signers{b.signers, b.live} {
+		waiting, signing := lane.Load()
+		s.Waiting, s.Signing = s.Waiting+waiting, s.Signing+signing
+	}
+	s.KeptAnswers, s.KeptOctets = b.cache.Size()
+	s.ClockOffset, s.Lag = b.offset.Load(), -1
+	ctx, cancel := context.WithTimeout(context.Background(), heightPatience)
+	defer cancel()
+	if peer, err := b.ledger.Height(ctx); err == nil {
+		s.Lag = max(int64(peer)-int64(b.index.View().Height), 0)
+	}
+	return s
 }
 
 // mergeDelays returns, for each transaction of a block that is about to be applied and integrates changes of status, how long each change

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
-	"encoding/asn1"
 	"fmt"
 	"math/big"
 	"strconv"
@@ -19,6 +18,7 @@ type CertID struct {
 	NameHash []byte      // of the issuer's DER subject name
 	KeyHash  []byte      // of the issuer's public key, without tag, length and unused bits
 	Serial   *big.Int
+	Content  []byte // of the serial's INTEGER: two's complement, as short as can be; a key for a map without allocating
 	Raw      []byte // the DER, as it was read or built; a response repeats it octet by octet
 }
 
@@ -34,7 +34,7 @@ func NewCertID(hash crypto.Hash, issuer *x509.Certificate, serial *big.Int) (Cer
 	if err != nil {
 		return CertID{}, err
 	}
-	id := CertID{Hash: hash, NameHash: sum(hash, issuer.RawSubject), KeyHash: sum(hash, key), Serial: serial}
+	id := CertID{Hash: hash, NameHash: sum(hash, issuer.RawSubject), KeyHash: sum(hash, key)}
 	b := cryptobyte.NewBuilder(nil)
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
@@ -45,7 +45,12 @@ func NewCertID(hash crypto.Hash, issuer *x509.Certificate, serial *big.Int) (Cer
 		b.AddASN1OctetString(id.KeyHash)
 		b.AddASN1BigInt(serial)
 	})
-	id.Raw, err = b.Bytes()
+	der, err := b.Bytes()
+	if err != nil {
+		return CertID{}, err
+	}
+	s := cryptobyte.String(der)
+	err = id.read(&s)
 	return id, err
 }
 
@@ -76,49 +81,66 @@ func sum(h crypto.Hash, data []byte) []byte {
 	return d.Sum(nil)
 }
 
-// readCertID reads one CertID from s.
-func readCertID(s *cryptobyte.String, field string) (CertID, error) {
-	var (
-		id        CertID
-		raw, body cryptobyte.String
-		alg       cryptobyte.String
-		oid       asn1.ObjectIdentifier
-	)
+// read takes one CertID from s into id, and reuses id.Serial.
+func (id *CertID) read(s *cryptobyte.String) error {
+	var raw, body, alg, serial cryptobyte.String
 	if !s.ReadASN1Element(&raw, cbasn1.SEQUENCE) {
-		return id, malformed(field, "", "must be a SEQUENCE (RFC 6960 section 4.1.1)")
+		return malformed("", "", "must be a SEQUENCE (RFC 6960 section 4.1.1)")
 	}
-	id.Raw = raw
-	if inner := raw; !inner.ReadASN1(&body, cbasn1.SEQUENCE) || !body.ReadASN1(&alg, cbasn1.SEQUENCE) || !alg.ReadASN1ObjectIdentifier(&oid) {
-		return id, malformed(field+".hashAlgorithm", "", "must be an AlgorithmIdentifier")
+	inner, ok := raw, false
+	if !inner.ReadASN1(&body, cbasn1.SEQUENCE) || !body.ReadASN1(&alg, cbasn1.SEQUENCE) {
+		return malformed("hashAlgorithm", "", "must be an AlgorithmIdentifier")
 	}
-	id.Hash = hashOf(oid)
-	if err := readHashParams(&alg, id.Hash, field); err != nil {
-		return id, err
+	if id.Hash, ok = readHashOID(&alg); !ok {
+		return malformed("hashAlgorithm", "", "must begin with an OBJECT IDENTIFIER")
+	}
+	if err := readHashParams(alg, id.Hash); err != nil {
+		return err
 	}
 	var name, key cryptobyte.String
 	if !body.ReadASN1(&name, cbasn1.OCTET_STRING) || !body.ReadASN1(&key, cbasn1.OCTET_STRING) {
-		return id, malformed(field, "", "issuerNameHash and issuerKeyHash must be OCTET STRINGs (RFC 6960 section 4.1.1)")
+		return malformed("", "", "issuerNameHash and issuerKeyHash must be OCTET STRINGs (RFC 6960 section 4.1.1)")
 	}
-	id.NameHash, id.KeyHash = name, key
 	if h := id.Hash; h != 0 && (len(name) != h.Size() || len(key) != h.Size()) {
-		return id, malformed(field, strconv.Itoa(len(name))+" and "+strconv.Itoa(len(key))+" octets of hash", "must have the hash algorithm's length, "+strconv.Itoa(h.Size()))
+		return malformed("", strconv.Itoa(len(name))+" and "+strconv.Itoa(len(key))+" octets of hash", "must have the hash algorithm's length, "+strconv.Itoa(h.Size()))
 	}
-	id.Serial = new(big.Int)
-	if !body.ReadASN1Integer(id.Serial) || !body.Empty() {
-		return id, malformed(field+".serialNumber", "", "must be a DER INTEGER, with nothing after it")
+	if !body.ReadASN1(&serial, cbasn1.INTEGER) || !body.Empty() || !minimal(serial) {
+		return malformed("serialNumber", "", "must be a DER INTEGER, with nothing after it")
 	}
-	return id, nil
+	id.NameHash, id.KeyHash, id.Content, id.Raw = name, key, serial, raw
+	if id.Serial == nil {
+		id.Serial = new(big.Int)
+	}
+	id.Serial.SetBytes(serial)
+	if serial[0]&0x80 != 0 { // two's complement
+		id.Serial.Sub(id.Serial, new(big.Int).Lsh(big.NewInt(1), uint(8*len(serial))))
+	}
+	return nil
+}
+
+// minimal tells whether content is that of a DER INTEGER. X.690 section 8.3.2: the first nine bits are not all alike.
+func minimal(content []byte) bool {
+	if len(content) < 2 {
+		return len(content) == 1
+	}
+	return !(content[0] == 0 && content[1]&0x80 == 0 || content[0] == 0xff && content[1]&0x80 != 0)
 }
 
 // readHashParams checks the parameters of a CertID's hash algorithm. RFC 5754 section 2: NULL or absent, and both must be
-// accepted. Parameters of an unknown algorithm are its own business.
-func readHashParams(alg *cryptobyte.String, h crypto.Hash, field string) error {
-	if h == 0 || alg.Empty() {
+// accepted. Parameters of an unknown algorithm are its own business, but there is one at most.
+func readHashParams(alg cryptobyte.String, h crypto.Hash) error {
+	if alg.Empty() {
 		return nil
 	}
-	var null cryptobyte.String
-	if !alg.ReadASN1(&null, cbasn1.NULL) || !null.Empty() || !alg.Empty() {
-		return malformed(field+".hashAlgorithm.parameters", "", "must be NULL or absent (RFC 5754 section 2)")
+	var (
+		param cryptobyte.String
+		tag   cbasn1.Tag
+	)
+	if !alg.ReadAnyASN1(&param, &tag) || !alg.Empty() {
+		return malformed("hashAlgorithm.parameters", "", "must be one DER element")
+	}
+	if h != 0 && (tag != cbasn1.NULL || !param.Empty()) {
+		return malformed("hashAlgorithm.parameters", "", "must be NULL or absent (RFC 5754 section 2)")
 	}
 	return nil
 }

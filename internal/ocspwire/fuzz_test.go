@@ -3,8 +3,9 @@ package ocspwire
 import (
 	"bytes"
 	"crypto"
+	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/hex"
+	"encoding/asn1"
 	"flag"
 	"fmt"
 	"os"
@@ -22,13 +23,15 @@ func FuzzParseRequest(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if req.Signature == nil {
-			again := *req
-			again.Nonce = nil // it is among the extensions, in its place
-			if got, err := again.Marshal(); err != nil || !bytes.Equal(got, der) {
-				t.Fatalf("accepted %x, which encodes as %x, %v", der, got, err)
-			}
+		again := *req
+		again.Nonce = nil // it is among the extensions, in its place
+		if got, err := again.Marshal(); err != nil || !bytes.Equal(got, der) {
+			t.Fatalf("accepted %x, which encodes as %x, %v", der, got, err)
 		}
+		if _, err := req.Verify(RequestorOptions{}); err == nil && !bytes.Contains(der, req.Signature.TBS) {
+			t.Fatalf("%x: verified what was not sent", der)
+		}
+		reread(t, der, req)
 		first := req.Items[0].ID
 		if first.Hash == 0 || req.RequestorName != nil { // x/crypto knows no other hashes, and names only as RDNSequence
 			return
@@ -42,6 +45,44 @@ func FuzzParseRequest(f *testing.F) {
 			t.Fatalf("%x: read %+v, x/crypto %+v", der, first, theirs)
 		}
 	})
+}
+
+// dirty is what every input of this process was read into: nothing of one may be seen in the next.
+var dirty Request
+
+func reread(t *testing.T, der []byte, want *Request) {
+	if err := dirty.Unmarshal(der, manyItems); err != nil {
+		t.Fatalf("%x: refused the second time: %v", der, err)
+	}
+	if a, b := fmt.Sprintf("%+v", summary(&dirty)), fmt.Sprintf("%+v", summary(want)); a != b {
+		t.Fatalf("%x: read into used memory %s, into new memory %s", der, a, b)
+	}
+}
+
+// summary is all of a request, without pointers.
+func summary(r *Request) (out []any) {
+	out = append(out, r.Extensions, r.Nonce, r.RequestorName.marshal(), r.AcceptsBasic(), r.PreferredAlgorithms())
+	for _, it := range r.Items {
+		out = append(out, it.ID.Hash, it.ID.NameHash, it.ID.KeyHash, it.ID.Content, it.ID.Serial.String(), it.ID.Raw, len(it.Extensions))
+		for _, e := range it.Extensions {
+			out = append(out, e)
+		}
+	}
+	if s := r.Signature; s != nil {
+		out = append(out, *s)
+	}
+	return out
+}
+
+func (n *GeneralName) marshal() []byte {
+	if n == nil {
+		return nil
+	}
+	der, err := n.Marshal()
+	if err != nil {
+		panic(err)
+	}
+	return der
 }
 
 // FuzzParseResponse: what is accepted has one encoding, and means to x/crypto/ocsp what it means here.
@@ -106,17 +147,35 @@ func TestFuzzSeedsAreCurrent(t *testing.T) {
 
 func writeSeeds(t *testing.T) {
 	p := newPKI(t, nil, nil)
-	name, err := hex.DecodeString("820378797a")
+	prefer, err := PreferredAlgorithmsExtension(x509.SHA384WithRSAPSS, x509.PureEd25519, x509.ECDSAWithSHA512)
 	if err != nil {
 		t.Fatal(err)
 	}
+	accept, err := AcceptableResponsesExtension(asn1.ObjectIdentifier{1, 2, 3}, OIDBasic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	accept.Critical = true
+	locator := ServiceLocator{Issuer: p.ca.RawSubject, Locator: wrap(0x30, wrap(0x30, []byte{6, 3, 0x2a, 3, 4}, wrap(0x86, []byte("http://ocsp.test"))))}
 	for i, h := range Hashes() {
 		item := RequestItem{ID: p.id(t, h)}
 		writeSeed(t, "FuzzParseRequest", fmt.Sprintf("plain-%d", i), marshal(t, &Request{Items: []RequestItem{item}}))
 		writeSeed(t, "FuzzParseRequest", fmt.Sprintf("full-%d", i), marshal(t, &Request{
-			RequestorName: name, Nonce: []byte("0123456789abcdef"), Extensions: []pkix.Extension{{Id: OIDResponse, Critical: true, Value: []byte{0x30, 0}}},
-			Items: []RequestItem{item, {ID: item.ID, Extensions: []pkix.Extension{{Id: OIDServiceLocator, Value: []byte{0x30, 0}}}}},
+			RequestorName: &GeneralName{Choice: DNSName, Text: "xyz"}, Nonce: []byte("0123456789abcdef"),
+			Extensions: []pkix.Extension{accept, prefer},
+			Items:      []RequestItem{item, {ID: item.ID, Extensions: []pkix.Extension{locator.Extension()}}},
 		}))
+	}
+	for name, n := range generalNames(t, p) {
+		writeSeed(t, "FuzzParseRequest", "by-"+name, marshal(t, &Request{RequestorName: n, Items: []RequestItem{{ID: p.id(t, crypto.SHA1)}}}))
+	}
+	for name, key := range keys(t) {
+		signer := newPKI(t, key, nil)
+		der, err := (&Request{Items: []RequestItem{{ID: p.id(t, crypto.SHA256)}}}).Sign(key, signer.delegate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeSeed(t, "FuzzParseRequest", "signed-"+name, der)
 	}
 	for name, key := range keys(t) {
 		signer := newPKI(t, key, nil)
@@ -124,7 +183,9 @@ func writeSeeds(t *testing.T) {
 		writeSeed(t, "FuzzParseResponse", "good-"+name, signer.signed(t, r))
 		r.Nonce = []byte("0123456789abcdef")
 		r.Responses[0].Status, r.Responses[0].RevokedAt, r.Responses[0].Reason = Revoked, p.now, ocsp.KeyCompromise
-		r.Responses = append(r.Responses, SingleResponse{ID: p.id(t, crypto.SHA512), Status: Unknown, ThisUpdate: p.now})
+		r.Responses[0].Extensions = []pkix.Extension{InvalidityDate(p.now), ArchiveCutoff(p.now)}
+		r.Responses = append(r.Responses, SingleResponse{ID: p.id(t, crypto.SHA512), Status: Unknown, ThisUpdate: p.now}, NeverIssued(p.id(t, crypto.SHA384)))
+		r.Responses[2].ThisUpdate, r.Extensions = p.now, []pkix.Extension{ExtendedRevoke()}
 		writeSeed(t, "FuzzParseResponse", "several-"+name, signer.signed(t, r))
 		r.Responses, r.Certs = r.Responses[:1], nil
 		writeSeed(t, "FuzzParseResponse", "revoked-"+name, signer.signed(t, r))

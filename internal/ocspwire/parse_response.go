@@ -1,6 +1,7 @@
 package ocspwire
 
 import (
+	"bytes"
 	"encoding/asn1"
 	"strconv"
 	"time"
@@ -63,8 +64,8 @@ func readBasic(s cryptobyte.String) (*Response, error) {
 		return nil, malformed("BasicOCSPResponse", "", "must have a signatureAlgorithm and a BIT STRING of whole octets")
 	}
 	r.TBS, r.SignatureAlg = tbs, alg
-	if r.Certs, err = readCerts(&body, "certs"); err != nil {
-		return nil, err
+	if r.Certs, err = readCerts(&body); err != nil {
+		return nil, within("BasicOCSPResponse", err)
 	}
 	if err := r.readTBS(tbs); err != nil {
 		return nil, err
@@ -87,29 +88,35 @@ func (r *Response) readTBS(tbs cryptobyte.String) error {
 	if err := r.readResponder(&body); err != nil {
 		return err
 	}
-	if r.ProducedAt, err = readTime(&body, "producedAt"); err != nil {
-		return err
+	if r.ProducedAt, err = readTime(&body); err != nil {
+		return within("tbsResponseData.producedAt", err)
 	}
 	if !body.ReadASN1(&list, cbasn1.SEQUENCE) || list.Empty() {
 		return malformed("tbsResponseData.responses", "", "must be a SEQUENCE OF at least one SingleResponse")
 	}
 	for !list.Empty() {
-		single, err := readSingle(&list, "responses["+strconv.Itoa(len(r.Responses))+"]")
+		single, err := readSingle(&list)
 		if err != nil {
-			return err
+			return within("responses["+strconv.Itoa(len(r.Responses))+"]", err)
 		}
 		r.Responses = append(r.Responses, single)
 	}
 	if !body.ReadOptionalASN1(&exts, &present, explicit1) || !body.Empty() {
 		return malformed("tbsResponseData", "", "only responseExtensions [1] may follow responses")
 	}
-	if present {
-		if r.Extensions, err = readExtensions(&exts, "responseExtensions"); err != nil {
-			return err
-		}
-		r.Nonce, err = readNonce(r.Extensions, "responseExtensions")
+	if !present {
+		return nil
 	}
-	return err
+	if r.Extensions, err = readExtensions(&exts, nil); err != nil {
+		return within("responseExtensions", err)
+	}
+	if ext, ok := findExtension(r.Extensions, OIDExtendedRevoke); ok && !bytes.Equal(ext.Value, []byte{0x05, 0x00}) {
+		return malformed("responseExtensions.extendedRevoke", "", "must be NULL (RFC 6960 section 4.4.8)")
+	}
+	if r.Nonce, err = readNonce(r.Extensions); err != nil {
+		return within("responseExtensions", err)
+	}
+	return nil
 }
 
 // readResponder reads ResponderID ::= CHOICE { byName [1] Name, byKey [2] KeyHash }, explicitly tagged.
@@ -130,7 +137,7 @@ func (r *Response) readResponder(body *cryptobyte.String) error {
 	return malformed("tbsResponseData.responderID", "", "must be byName [1] with a Name or byKey [2] with a SHA-1 hash (RFC 6960 section 4.2.1)")
 }
 
-func readSingle(list *cryptobyte.String, field string) (SingleResponse, error) {
+func readSingle(list *cryptobyte.String) (SingleResponse, error) {
 	var (
 		s          SingleResponse
 		body, next cryptobyte.String
@@ -139,45 +146,57 @@ func readSingle(list *cryptobyte.String, field string) (SingleResponse, error) {
 		err        error
 	)
 	if !list.ReadASN1(&body, cbasn1.SEQUENCE) {
-		return s, malformed(field, "", "must be a SEQUENCE")
+		return s, malformed("", "", "must be a SEQUENCE")
 	}
-	if s.ID, err = readCertID(&body, field+".certID"); err != nil {
-		return s, err
+	if err = s.ID.read(&body); err != nil {
+		return s, within("certID", err)
 	}
-	if err = s.readStatus(&body, field+".certStatus"); err != nil {
-		return s, err
+	if err = s.readStatus(&body); err != nil {
+		return s, within("certStatus", err)
 	}
-	if s.ThisUpdate, err = readTime(&body, field+".thisUpdate"); err != nil {
-		return s, err
+	if s.ThisUpdate, err = readTime(&body); err != nil {
+		return s, within("thisUpdate", err)
 	}
 	if !body.ReadOptionalASN1(&next, &present, explicit0) {
-		return s, malformed(field+".nextUpdate", "", "must be DER")
+		return s, malformed("nextUpdate", "", "must be DER")
 	}
 	if present {
-		if s.NextUpdate, err = readTime(&next, field+".nextUpdate"); err != nil {
-			return s, err
+		if s.NextUpdate, err = readTime(&next); err != nil {
+			return s, within("nextUpdate", err)
 		}
 		if !next.Empty() {
-			return s, malformed(field+".nextUpdate", "", "must be one GeneralizedTime")
+			return s, malformed("nextUpdate", "", "must be one GeneralizedTime")
 		}
 	}
 	if !body.ReadOptionalASN1(&exts, &present, explicit1) || !body.Empty() {
-		return s, malformed(field, "", "only singleExtensions [1] may follow nextUpdate")
+		return s, malformed("", "", "only singleExtensions [1] may follow nextUpdate")
 	}
 	if present {
-		s.Extensions, err = readExtensions(&exts, field+".singleExtensions")
+		if err = s.readExtensions(&exts); err != nil {
+			return s, within("singleExtensions", err)
+		}
 	}
-	return s, err
+	return s, nil
+}
+
+func (s *SingleResponse) readExtensions(exts *cryptobyte.String) (err error) {
+	if s.Extensions, err = readExtensions(exts, nil); err != nil {
+		return err
+	}
+	if _, found := findExtension(s.Extensions, OIDExtendedRevoke); found {
+		return malformed("extendedRevoke", "present", "must be among responseExtensions only (RFC 6960 section 4.4.8)")
+	}
+	return checkTimes(s.Extensions)
 }
 
 // readStatus reads CertStatus: good [0] IMPLICIT NULL, revoked [1] IMPLICIT RevokedInfo or unknown [2] IMPLICIT NULL.
-func (s *SingleResponse) readStatus(body *cryptobyte.String, field string) error {
+func (s *SingleResponse) readStatus(body *cryptobyte.String) error {
 	var (
 		val cryptobyte.String
 		tag cbasn1.Tag
 	)
 	if !body.ReadAnyASN1(&val, &tag) {
-		return malformed(field, "", "must be a CertStatus (RFC 6960 section 4.2.1)")
+		return malformed("", "", "must be a CertStatus (RFC 6960 section 4.2.1)")
 	}
 	switch {
 	case tag == implicit0 && val.Empty():
@@ -188,21 +207,21 @@ func (s *SingleResponse) readStatus(body *cryptobyte.String, field string) error
 		return nil
 	case tag == explicit1:
 		s.Status = Revoked
-		return s.readRevoked(val, field)
+		return s.readRevoked(val)
 	}
-	return malformed(field, "", "must be good [0] NULL, revoked [1] RevokedInfo or unknown [2] NULL (RFC 6960 section 4.2.1)")
+	return malformed("", "", "must be good [0] NULL, revoked [1] RevokedInfo or unknown [2] NULL (RFC 6960 section 4.2.1)")
 }
 
-func (s *SingleResponse) readRevoked(val cryptobyte.String, field string) (err error) {
+func (s *SingleResponse) readRevoked(val cryptobyte.String) (err error) {
 	var (
 		outer   cryptobyte.String
 		present bool
 	)
-	if s.RevokedAt, err = readTime(&val, field+".revocationTime"); err != nil {
-		return err
+	if s.RevokedAt, err = readTime(&val); err != nil {
+		return within("revocationTime", err)
 	}
 	if !val.ReadOptionalASN1(&outer, &present, explicit0) || !val.Empty() {
-		return malformed(field, "", "only revocationReason [0] may follow revocationTime")
+		return malformed("", "", "only revocationReason [0] may follow revocationTime")
 	}
 	s.Reason = NoReason
 	if !present {
@@ -210,21 +229,21 @@ func (s *SingleResponse) readRevoked(val cryptobyte.String, field string) (err e
 	}
 	// RFC 5280 section 5.3.1: CRLReason has the values 0 to 10 without 7.
 	if !outer.ReadASN1Enum(&s.Reason) || !outer.Empty() || s.Reason < 0 || s.Reason == 7 || s.Reason > 10 {
-		return malformed(field+".revocationReason", "", "must be an ENUMERATED of RFC 5280 section 5.3.1")
+		return malformed("revocationReason", "", "must be an ENUMERATED of RFC 5280 section 5.3.1")
 	}
 	return nil
 }
 
 // readTime reads a GeneralizedTime. RFC 5280 section 4.1.2.5.2: in UTC (Z), with seconds, without fractions.
-func readTime(s *cryptobyte.String, field string) (time.Time, error) {
+func readTime(s *cryptobyte.String) (time.Time, error) {
 	const layout = "20060102150405Z"
 	var raw cryptobyte.String
 	if !s.ReadASN1(&raw, cbasn1.GeneralizedTime) {
-		return time.Time{}, malformed(field, "", "must be a GeneralizedTime")
+		return time.Time{}, malformed("", "", "must be a GeneralizedTime")
 	}
 	t, err := time.Parse(layout, string(raw))
 	if err != nil || t.Format(layout) != string(raw) {
-		return time.Time{}, malformed(field, strconv.Quote(string(raw[:min(len(raw), 24)])), "must be YYYYMMDDHHMMSSZ (RFC 5280 section 4.1.2.5.2)")
+		return time.Time{}, malformed("", strconv.Quote(string(raw[:min(len(raw), 24)])), "must be YYYYMMDDHHMMSSZ (RFC 5280 section 4.1.2.5.2)")
 	}
 	return t, nil
 }

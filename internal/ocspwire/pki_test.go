@@ -133,7 +133,7 @@ func keys(t testing.TB) map[string]crypto.Signer {
 		t.Fatal(err)
 	}
 	return map[string]crypto.Signer{
-		"P-256": ecKey(t, elliptic.P256()), "P-384": ecKey(t, elliptic.P384()), "RSA-2048": rsaKey, "Ed25519": edKey,
+		"P-256": ecKey(t, elliptic.P256()), "P-384": ecKey(t, elliptic.P384()), "P-521": ecKey(t, elliptic.P521()), "RSA-2048": rsaKey, "Ed25519": edKey,
 	}
 }
 

@@ -123,6 +123,7 @@ func TestUnfinishedResponsesAreNotSigned(t *testing.T) {
 		"no time":          func(r *Response) { r.Responses[0].Status = Revoked },
 		"nobody":           func(r *Response) { r.Responder = ResponderID{} },
 		"two responders":   func(r *Response) { r.Responder.Name = p.ca.RawSubject },
+		"bad extension":    func(r *Response) { r.Responses[0].Extensions = []pkix.Extension{{Id: OIDArchiveCutoff}} },
 		"nothing answered": func(r *Response) { r.Responses = nil },
 		"year 10000":       func(r *Response) { r.ProducedAt = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
 	} {
@@ -132,8 +133,11 @@ func TestUnfinishedResponsesAreNotSigned(t *testing.T) {
 			t.Errorf("%s: is signed", what)
 		}
 	}
-	if _, err := p.response(t).Sign(ecKey(t, elliptic.P521())); err == nil {
-		t.Error("P-521: is signed")
+	if _, err := p.response(t).Sign(ecKey(t, elliptic.P224())); err == nil {
+		t.Error("P-224: is signed")
+	}
+	if _, err := p.response(t).SignWith(p.key, x509.PureEd25519); err == nil {
+		t.Error("Ed25519 by an ECDSA key: is signed")
 	}
 }
 

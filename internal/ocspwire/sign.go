@@ -2,13 +2,7 @@ package ocspwire
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
-	"encoding/asn1"
 	"fmt"
 	"time"
 
@@ -16,106 +10,52 @@ import (
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// signatureAlg is one way to sign a response.
-type signatureAlg struct {
-	alg  x509.SignatureAlgorithm
-	oid  asn1.ObjectIdentifier
-	hash crypto.Hash // 0: the message itself is signed
-	null bool        // parameters are NULL, not absent
-}
-
-// RFC 5758 section 3.2, RFC 4055 section 5 and RFC 8410 section 3 say which have NULL parameters and which have none.
-var signatureAlgs = []signatureAlg{
-	{x509.ECDSAWithSHA256, asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}, crypto.SHA256, false},
-	{x509.ECDSAWithSHA384, asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 3}, crypto.SHA384, false},
-	{x509.SHA256WithRSA, asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 11}, crypto.SHA256, true},
-	{x509.SHA384WithRSA, asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 12}, crypto.SHA384, true},
-	{x509.SHA512WithRSA, asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 13}, crypto.SHA512, true},
-	{x509.PureEd25519, asn1.ObjectIdentifier{1, 3, 101, 112}, 0, false},
-}
-
-// algFor chooses the algorithm that goes with a public key.
-func algFor(pub crypto.PublicKey) (signatureAlg, error) {
-	want := x509.UnknownSignatureAlgorithm
-	switch k := pub.(type) {
-	case *ecdsa.PublicKey:
-		switch k.Curve {
-		case elliptic.P256():
-			want = x509.ECDSAWithSHA256
-		case elliptic.P384():
-			want = x509.ECDSAWithSHA384
-		}
-	case *rsa.PublicKey:
-		want = x509.SHA256WithRSA
-	case ed25519.PublicKey:
-		want = x509.PureEd25519
-	}
-	for _, a := range signatureAlgs {
-		if a.alg == want {
-			return a, nil
-		}
-	}
-	return signatureAlg{}, fmt.Errorf("ocsp: signing key is %T: must be ECDSA P-256 or P-384, RSA or Ed25519", pub)
-}
-
-// CheckSigner tells whether responses can be signed with this kind of key.
-func CheckSigner(pub crypto.PublicKey) error {
-	_, err := algFor(pub)
-	return err
-}
-
-// Sign encodes r as a successful OCSPResponse signed by key, whose public half Responder must name. It fails on a key that
-// CheckSigner refuses, on a response without a SingleResponse, and on a status, reason or time that has no encoding.
+// Sign is SignWith the key's default algorithm.
 func (r *Response) Sign(key crypto.Signer) ([]byte, error) {
-	alg, err := algFor(key.Public())
+	alg, err := ChooseAlgorithm(key.Public(), nil)
 	if err != nil {
 		return nil, err
 	}
+	return r.SignWith(key, alg)
+}
+
+// SignWith encodes r as a successful OCSPResponse signed by key, whose public half Responder must name. It fails on a key or an
+// algorithm that Algorithms does not list, on a response without a SingleResponse, and on a status, reason or time that has no
+// encoding.
+func (r *Response) SignWith(key crypto.Signer, alg x509.SignatureAlgorithm) ([]byte, error) {
 	tbs, err := r.marshalTBS()
 	if err != nil {
 		return nil, err
 	}
-	msg := tbs
-	if alg.hash != 0 {
-		msg = sum(alg.hash, tbs)
-	}
-	sig, err := key.Sign(rand.Reader, msg, alg.hash)
+	a, sig, err := signWith(key, alg, tbs)
 	if err != nil {
-		return nil, fmt.Errorf("ocsp: sign response: %w", err)
+		return nil, err
 	}
-	b := cryptobyte.NewBuilder(make([]byte, 0, len(tbs)+1024))
+	size := len(tbs) + len(sig) + 128
+	for _, c := range r.Certs {
+		size += len(c)
+	}
+	b := cryptobyte.NewBuilder(make([]byte, 0, size))
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1Enum(int64(Successful))
 		b.AddASN1(explicit0, func(b *cryptobyte.Builder) {
 			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 				b.AddASN1ObjectIdentifier(OIDBasic)
-				b.AddASN1(cbasn1.OCTET_STRING, func(b *cryptobyte.Builder) { r.addBasic(b, tbs, alg, sig) })
+				b.AddASN1(cbasn1.OCTET_STRING, func(b *cryptobyte.Builder) { r.addBasic(b, tbs, a, sig) })
 			})
 		})
 	})
 	return b.Bytes()
 }
 
-func (r *Response) addBasic(b *cryptobyte.Builder, tbs []byte, alg signatureAlg, sig []byte) {
+func (r *Response) addBasic(b *cryptobyte.Builder, tbs []byte, alg *signatureAlg, sig []byte) {
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddBytes(tbs)
-		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddASN1ObjectIdentifier(alg.oid)
-			if alg.null {
-				addNull(b)
-			}
-		})
+		b.AddBytes(alg.der)
 		b.AddASN1BitString(sig)
-		if len(r.Certs) == 0 {
-			return
+		if len(r.Certs) > 0 {
+			addCerts(b, r.Certs)
 		}
-		b.AddASN1(explicit0, func(b *cryptobyte.Builder) {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				for _, c := range r.Certs {
-					b.AddBytes(c)
-				}
-			})
-		})
 	})
 }
 
@@ -167,7 +107,7 @@ func (s *SingleResponse) check() error {
 	if s.Status == Revoked && s.RevokedAt.IsZero() {
 		return fmt.Errorf("ocsp: revoked without a revocation time")
 	}
-	return nil
+	return checkTimes(s.Extensions)
 }
 
 func (s *SingleResponse) add(b *cryptobyte.Builder) {

@@ -4,13 +4,9 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
-	"encoding/asn1"
 	"errors"
 	"fmt"
 	"time"
-
-	"golang.org/x/crypto/cryptobyte"
-	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // Reasons why Verify does not accept a response, for errors.Is; the error's text says what exactly is wrong.
@@ -50,7 +46,7 @@ func (r *Response) Verify(opts VerifyOptions) (*SingleResponse, *x509.Certificat
 		return nil, nil, fmt.Errorf("ocsp: %w: sent %x, received %x", ErrNonce, opts.Nonce, r.Nonce)
 	}
 	for _, e := range r.Extensions {
-		if e.Critical && !e.Id.Equal(OIDNonce) {
+		if e.Critical && !e.Id.Equal(OIDNonce) && !e.Id.Equal(OIDExtendedRevoke) {
 			return nil, nil, malformed("responseExtensions", e.Id.String(), "is critical and not known here (RFC 6960 section 4.4)")
 		}
 	}
@@ -85,7 +81,7 @@ func (r *Response) about(id CertID) (*SingleResponse, error) {
 // checkWindow: RFC 6960 section 4.2.2.1, and section 3.2 points 5 and 6.
 func (s *SingleResponse) checkWindow(opts VerifyOptions) error {
 	for _, e := range s.Extensions {
-		if e.Critical {
+		if e.Critical && !e.Id.Equal(OIDArchiveCutoff) && !e.Id.Equal(OIDInvalidityDate) {
 			return malformed("singleExtensions", e.Id.String(), "is critical and not known here (RFC 6960 section 4.4)")
 		}
 	}
@@ -186,29 +182,6 @@ func CheckMarks(cert *x509.Certificate) error {
 		return fmt.Errorf("%s: critical extension %s is not known here", who, cert.UnhandledCriticalExtensions[0])
 	}
 	return nil
-}
-
-// algOf reads a signature's AlgorithmIdentifier. Parameters must be exactly as the algorithm's RFC has them.
-func algOf(der []byte) (x509.SignatureAlgorithm, error) {
-	var (
-		s     = cryptobyte.String(der)
-		body  cryptobyte.String
-		oid   asn1.ObjectIdentifier
-		param cryptobyte.String
-	)
-	if !s.ReadASN1(&body, cbasn1.SEQUENCE) || !body.ReadASN1ObjectIdentifier(&oid) {
-		return 0, malformed("signatureAlgorithm", "", "must be an AlgorithmIdentifier")
-	}
-	for _, a := range signatureAlgs {
-		if !a.oid.Equal(oid) {
-			continue
-		}
-		if a.null && body.ReadASN1(&param, cbasn1.NULL) && param.Empty() && body.Empty() || !a.null && body.Empty() {
-			return a.alg, nil
-		}
-		return 0, malformed("signatureAlgorithm.parameters", "", "must be NULL for RSA and absent for ECDSA and Ed25519")
-	}
-	return 0, malformed("signatureAlgorithm", oid.String(), "must be ECDSA, RSA PKCS #1 v1.5 or Ed25519, with SHA-2")
 }
 
 // ByKey is the responder ID of a certificate's key.

@@ -45,7 +45,7 @@ type Config struct {
 // Manager holds the responder identities. Its methods are safe for concurrent use.
 type Manager struct {
 	cfg   Config
-	files []*fileIdentity
+	files atomic.Pointer[[]*fileIdentity] // configured ones; replaced by Reload
 
 	mu  sync.RWMutex
 	cas map[wire.CAID]*caState // CAs with an enroller
@@ -84,9 +84,10 @@ func (f *fileIdentity) serves(ca *index.CA) bool {
 
 // Identity is a key with its responder certificate.
 type Identity struct {
-	Key  crypto.Signer
-	Cert *x509.Certificate
-	ID   ocspwire.ResponderID // by key
+	Key    crypto.Signer
+	Cert   *x509.Certificate
+	Serial wire.Serial          // of Cert
+	ID     ocspwire.ResponderID // by key
 
 	valid atomic.Pointer[index.View] // the newest view in which the certificate was found on the ledger, with the status valid
 }
@@ -95,63 +96,107 @@ func newIdentity(key crypto.Signer, cert *x509.Certificate) (*Identity, error) {
 	if err := checkOwn(cert, key); err != nil {
 		return nil, err
 	}
+	serial, err := wire.SerialOf(cert.SerialNumber)
+	if err != nil {
+		return nil, fmt.Errorf("responder certificate: %w", err)
+	}
 	id, err := ocspwire.ByKey(cert)
-	return &Identity{Key: key, Cert: cert, ID: id}, err
+	return &Identity{Key: key, Cert: cert, Serial: serial, ID: id}, err
 }
 
 // New reads the configured files and refuses those that cannot be a responder's.
 func New(cfg Config) (*Manager, error) {
 	m := &Manager{cfg: cfg, cas: map[wire.CAID]*caState{}}
-	for _, f := range cfg.Files {
-		key, err := loadKey(f.KeyFile)
+	return m, m.Reload()
+}
+
+// Reload reads the configured files again: a certificate that was renewed is used from now on. After an error everything is as it was.
+func (m *Manager) Reload() error {
+	var files []*fileIdentity
+	for _, f := range m.cfg.Files {
+		id, err := loadPair(f)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		cert, err := loadCert(f.CertFile)
-		if err != nil {
-			return nil, err
-		}
-		id, err := newIdentity(key, cert)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", f.CertFile, err)
-		}
-		// Everything about the certificate but who issued it and whether it is on the ledger is known now.
-		if err := ocspwire.CheckMarks(cert); err != nil {
-			return nil, fmt.Errorf("%s: %w", f.CertFile, err)
-		}
-		m.files = append(m.files, &fileIdentity{Identity: id})
+		files = append(files, &fileIdentity{Identity: id})
 	}
-	return m, nil
+	m.files.Store(&files)
+	return nil
+}
+
+func loadPair(f KeyPair) (*Identity, error) {
+	key, err := loadKey(f.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := loadCert(f.CertFile)
+	if err != nil {
+		return nil, err
+	}
+	id, err := newIdentity(key, cert)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.CertFile, err)
+	}
+	// Everything about the certificate but who issued it and whether it is on the ledger is known now.
+	if err := ocspwire.CheckMarks(cert); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.CertFile, err)
+	}
+	return id, nil
 }
 
 // Signer returns the identity that may sign for a CA now: its certificate is valid, issued by the CA, and on the ledger
 // with the status valid. The error says why there is none.
 func (m *Manager) Signer(ca *index.CA, now time.Time) (*Identity, error) {
+	var found *Identity
+	err := m.each(ca, now, func(id *Identity) bool {
+		found = id
+		return false
+	})
+	if found != nil {
+		err = nil
+	}
+	return found, err
+}
+
+// Signers returns all identities that Signer could return, that one first.
+func (m *Manager) Signers(ca *index.CA, now time.Time) (ids []*Identity, err error) {
+	err = m.each(ca, now, func(id *Identity) bool {
+		ids = append(ids, id)
+		return true
+	})
+	if len(ids) > 0 {
+		err = nil
+	}
+	return ids, err
+}
+
+// each calls fn with every usable identity until fn says that it is enough. The error says why there is none, or no other one.
+func (m *Manager) each(ca *index.CA, now time.Time, fn func(*Identity) bool) error {
 	reason := fmt.Errorf("CA %s: no responder certificate is configured", ca.ID)
-	for _, f := range m.files {
+	for _, f := range *m.files.Load() {
 		if !f.serves(ca) {
 			continue
 		}
-		if reason = m.usable(ca, f.Identity, now); reason == nil {
-			return f.Identity, nil
+		if reason = m.Usable(ca, f.Identity, now); reason == nil && !fn(f.Identity) {
+			return nil
 		}
 	}
 	m.mu.RLock()
 	st := m.cas[ca.ID]
 	m.mu.RUnlock()
 	if st == nil {
-		return nil, reason
+		return reason
 	}
 	if id := st.current.Load(); id != nil {
-		if reason = m.usable(ca, id, now); reason == nil {
-			return id, nil
+		if reason = m.Usable(ca, id, now); reason == nil {
+			fn(id)
 		}
-		return nil, reason
+		return reason
 	}
 	if p := st.problem.Load(); p != nil {
-		return nil, fmt.Errorf("CA %s: %s", ca.ID, *p)
+		return fmt.Errorf("CA %s: %s", ca.ID, *p)
 	}
-	return nil, fmt.Errorf("CA %s: no responder certificate yet", ca.ID)
+	return fmt.Errorf("CA %s: no responder certificate yet", ca.ID)
 }
 
 // Problems returns, for each CA this responder is configured to answer for and cannot now, why.
@@ -169,7 +214,7 @@ func (m *Manager) Problems(cas []*index.CA, now time.Time) map[string]string {
 }
 
 func (m *Manager) configured(ca *index.CA) bool {
-	for _, f := range m.files {
+	for _, f := range *m.files.Load() {
 		if f.serves(ca) {
 			return true
 		}
@@ -177,8 +222,8 @@ func (m *Manager) configured(ca *index.CA) bool {
 	return m.cfg.Enrollers != nil && m.cfg.Enrollers(ca.ID) != nil
 }
 
-// usable checks what time or a transaction can change about an accepted identity.
-func (m *Manager) usable(ca *index.CA, id *Identity, now time.Time) error {
+// Usable checks what time or a transaction can change about an accepted identity, as of the newest blocks.
+func (m *Manager) Usable(ca *index.CA, id *Identity, now time.Time) error {
 	if now.Before(id.Cert.NotBefore) || now.After(id.Cert.NotAfter) {
 		return fmt.Errorf("responder certificate %x is valid from %s to %s only", id.Cert.SerialNumber, id.Cert.NotBefore, id.Cert.NotAfter)
 	}

@@ -1,0 +1,230 @@
+package crls
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/crl"
+	"github.com/certanchor/certanchor/internal/metrics"
+	"github.com/certanchor/certanchor/internal/problem"
+	"github.com/certanchor/certanchor/ocsp-bridge/internal/index"
+)
+
+// Outcome is what became of a CRL that was offered.
+type Outcome struct {
+	CAID   wire.CAID
+	Name   string
+	Number uint64
+	Taken  bool   // false: there is one that is as new
+	Newest uint64 // number of the one that is kept
+}
+
+// patience is how long a CRL may be ahead of this bridge's blocks.
+const patience = 5 * time.Second
+
+// Accept takes a CRL of a CA, keeps it and serves it, if the CA has signed it and it says what this bridge's own index says at its number. It
+// returns once it is on disk. One that is not newer than the one there is has no effect.
+//
+// Errors are *problem.Problem: 404 for a CA that is not on the trust list; 400 for what is not a CRL; 422 for one that the CA has not signed,
+// whose times are wrong, or that says something else than the ledger; 409 for a delta CRL whose complete CRL is not here yet; 503 for
+// one that is ahead of this bridge by more than 5 seconds, or when the bridge cannot judge. Others are failures of the disk.
+func (s *Store) Accept(ctx context.Context, id wire.CAID, der []byte) (Outcome, error) {
+	began := s.cfg.Now()
+	out, err := s.accept(ctx, id, der)
+	what := metrics.CRLTaken
+	var p *problem.Problem
+	switch {
+	case err == nil && !out.Taken:
+		what = metrics.CRLOld
+	case errors.As(err, &p) && (p.Status == http.StatusUnprocessableEntity || p.Status == http.StatusBadRequest):
+		what = metrics.CRLRefused
+		s.cfg.Log.Error("a CRL is refused", "ca", id, "name", out.Name, "number", out.Number, "error", err)
+	case err != nil:
+		what = metrics.CRLFailed
+	default:
+		s.metrics.Took("accept", s.cfg.Now().Sub(began).Seconds())
+		s.cfg.Log.Info("CRL taken", "ca", id, "name", out.Name, "number", out.Number)
+	}
+	label := id.String()
+	if s.cfg.Ledger.View().CA(id) == nil { // whoever asks must not make label values
+		label = "unknown"
+	}
+	s.metrics.Offered(label, what)
+	return out, err
+}
+
+func (s *Store) accept(ctx context.Context, id wire.CAID, der []byte) (out Outcome, err error) {
+	out.CAID = id
+	if err := s.cfg.Usable(); err != nil {
+		return out, problem.New(http.StatusServiceUnavailable, problem.CodeUnavailable, "bridge", "not usable", err.Error())
+	}
+	ca := s.cfg.Ledger.View().CA(id)
+	if ca == nil {
+		return out, problem.New(http.StatusNotFound, string(wire.NotFound), "ca_id", id.String(), "must be a registered CA")
+	}
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return out, err
+	}
+	defer leave()
+	list, err := s.read(id, der, ca.Certs)
+	if list != nil {
+		out.Name, out.Number = list.Name, list.Contents.Number
+	}
+	if err != nil {
+		return out, err
+	}
+	if old := s.slot(id, list.Name); old != nil {
+		if old.list.Contents.Scope != list.Contents.Scope {
+			return out, refuse("scope", list.Contents.Scope, "must not share its name with that of another CRL, %s", old.list.Contents.Scope)
+		}
+		// One that was found to be wrong is replaced by a right one of the same number.
+		if out.Newest = old.list.Contents.Number; out.Newest > out.Number || out.Newest == out.Number && old.state == agrees {
+			return out, nil
+		}
+	}
+	if err := s.judge(ctx, list); err != nil {
+		return out, err
+	}
+	if err := s.keep(list); err != nil {
+		return out, err
+	}
+	out.Taken, out.Newest = true, out.Number
+	return out, nil
+}
+
+// read parses a CRL and verifies its signature. The list is there, if it could be parsed, with an error as well.
+func (s *Store) read(id wire.CAID, der []byte, certs []*x509.Certificate) (*List, error) {
+	parsed, err := crl.Parse(der)
+	if err != nil {
+		return nil, as(http.StatusBadRequest, err)
+	}
+	list, err := newList(id, der, parsed)
+	if err != nil {
+		return nil, as(http.StatusUnprocessableEntity, err)
+	}
+	if _, err := parsed.Verify(certs); err != nil {
+		return list, as(http.StatusUnprocessableEntity, err)
+	}
+	return list, nil
+}
+
+// judge compares a CRL that the CA has signed with the clock and with the index.
+func (s *Store) judge(ctx context.Context, list *List) error {
+	c, now := list.Contents, s.cfg.Now()
+	if !now.Before(list.NextUpdate) {
+		return refuse("nextUpdate", list.NextUpdate.Format(time.RFC3339), "must be in the future")
+	}
+	if c.ThisUpdate.After(now.Add(s.cfg.Tolerance)) {
+		return refuse("thisUpdate", c.ThisUpdate.Format(time.RFC3339), "must not be in the future: it is %s here", now.UTC().Format(time.RFC3339))
+	}
+	if err := s.reach(ctx, c.Number); err != nil {
+		return err
+	}
+	if c.Base != 0 {
+		if err := s.checkBase(list); err != nil {
+			return err
+		}
+	}
+	return s.compare(list)
+}
+
+// reach waits until the index has as many blocks.
+func (s *Store) reach(ctx context.Context, height uint64) error {
+	limit := s.cfg.After(patience)
+	for {
+		changed := s.cfg.Changed()
+		have := s.cfg.Ledger.View().Height
+		if have >= height {
+			return nil
+		}
+		select {
+		case <-changed:
+			continue
+		case <-limit:
+		case <-ctx.Done():
+		}
+		return problem.New(http.StatusServiceUnavailable, problem.CodeUnavailable, "cRLNumber", strconv.FormatUint(height, 10),
+			fmt.Sprintf("is ahead of this bridge, which has applied %d blocks; ask again", have))
+	}
+}
+
+// checkBase: RFC 5280 section 5.2.4: a delta CRL goes with a complete CRL of the same scope whose number is the base's or a later one's.
+func (s *Store) checkBase(delta *List) error {
+	name, err := Name(delta.Contents.Scope, false)
+	if err != nil {
+		return as(http.StatusUnprocessableEntity, err)
+	}
+	base := strconv.FormatUint(delta.Contents.Base, 10)
+	full := s.slot(delta.CAID, name)
+	if full == nil || full.state != agrees || full.list.Contents.Number < delta.Contents.Base {
+		return problem.New(http.StatusConflict, string(wire.FailedPrecondition), "BaseCRLNumber", base, "must be at most the number of the complete CRL that is served here: publish that first")
+	}
+	if full.list.Contents.Scope != delta.Contents.Scope {
+		return refuse("scope", delta.Contents.Scope, "must be that of the complete CRL of that name, %s", full.list.Contents.Scope)
+	}
+	return nil
+}
+
+// compare tells whether the index says the same at the CRL's number, and nothing later that the CRL's thisUpdate hides.
+func (s *Store) compare(list *List) error {
+	c := list.Contents
+	began := s.cfg.Now()
+	want, err := s.maker.Contents(Request{CAID: c.CAID, Scope: c.Scope, Base: c.Base, Number: c.Number, ThisUpdate: c.ThisUpdate})
+	if err != nil {
+		return err
+	}
+	s.metrics.Took("contents", s.cfg.Now().Sub(began).Seconds())
+	if err := c.Compare(want); err != nil {
+		return as(http.StatusUnprocessableEntity, fmt.Errorf("the CRL says something else than the ledger at height %d: %w", c.Number, err))
+	}
+	next, err := firstChange(s.cfg.Ledger, c.CAID, c.Number)
+	if err != nil || next == nil {
+		return err
+	}
+	// A CRL speaks for its thisUpdate. To date an old one anew would hide what has changed since.
+	if at := next.At.Time(); at.Add(s.cfg.Tolerance).Before(c.ThisUpdate) {
+		return refuse("thisUpdate", c.ThisUpdate.Format(time.RFC3339), "must not be after the next change, in block %d at %s, which is not in the CRL", next.Pos.Block, at.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// firstChange is the first change of a CA or one of its certificates after as many blocks, nil if there is none.
+func firstChange(l Ledger, id wire.CAID, height uint64) (*index.Change, error) {
+	last, err := l.LastChange(id)
+	if err != nil || last.Compare(index.Before(height)) <= 0 {
+		return nil, err
+	}
+	const page = 1000
+	for after := index.Before(height); ; {
+		changes, err := l.Changes(after, page)
+		if err != nil || len(changes) == 0 {
+			return nil, err
+		}
+		for i := range changes {
+			if c := &changes[i]; c.CAID == id && (c.Serial != nil || c.Rule != 0) {
+				return c, nil
+			}
+		}
+		after = changes[len(changes)-1].Pos
+	}
+}
+
+func refuse(field, value, rule string, args ...any) error {
+	return problem.New(http.StatusUnprocessableEntity, string(wire.InvalidArgument), field, value, fmt.Sprintf(rule, args...))
+}
+
+// as gives a *wire.Error the status that it has here.
+func as(status int, err error) error {
+	var we *wire.Error
+	if !errors.As(err, &we) {
+		return err
+	}
+	return problem.New(status, string(we.Code), we.Field, we.Value, we.Rule)
+}

@@ -1,0 +1,270 @@
+package crls
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/crl"
+	"github.com/certanchor/certanchor/internal/merklelog"
+	"github.com/certanchor/certanchor/internal/status"
+	"github.com/certanchor/certanchor/ocsp-bridge/internal/index"
+)
+
+// Ledger is what is needed of *index.Index.
+type Ledger interface {
+	View() *index.View
+	Changes(after index.Pos, limit int) ([]index.Change, error)
+	LastChange(id wire.CAID) (index.Pos, error)
+	EachChangedAt(id wire.CAID, height uint64, fn func(wire.Serial, status.Status, *wire.CertRecord) error) error
+	Record(id wire.CAID, s wire.Serial) (*wire.CertRecord, error)
+	Issuance(id wire.CAID) (merklelog.Log, bool)
+}
+
+// Maker computes the contents of CRLs. It is safe for concurrent use.
+type Maker struct {
+	ledger Ledger
+	scopes scopes
+
+	mu    sync.Mutex
+	folds []*fold // of recent bases, the newest use last; guarded by mu, as is what is in them
+}
+
+// NewMaker returns a Maker.
+func NewMaker(l Ledger) *Maker { return &Maker{ledger: l, scopes: scopes{ledger: l}} }
+
+// Request says which CRL's contents are wanted. The fields are those of crl.Contents.
+type Request struct {
+	CAID       wire.CAID
+	Scope      string
+	Base       uint64
+	Number     uint64 // at most the height of the index
+	ThisUpdate time.Time
+}
+
+// Newest completes a Request by the height and the time of the newest view.
+func (m *Maker) Newest(id wire.CAID, scope string, base uint64) Request {
+	v := m.ledger.View()
+	return Request{CAID: id, Scope: scope, Base: base, Number: v.Height, ThisUpdate: crl.At(v.Time)}
+}
+
+// Contents computes what a CRL must say. A complete one takes time in proportion to the certificates that are on hold or revoked, a delta one
+// to what has changed since its base, of which what was asked for lately is remembered; unless a rule has come between: then to all
+// certificates of the CA. Errors: a CA that is not on the trust list, a height that is not reached, what crl.Contents.Check refuses, and those
+// of the ledger.
+func (m *Maker) Contents(r Request) (*crl.Contents, error) {
+	if m.ledger.View().CA(r.CAID) == nil {
+		return nil, wire.Errorf(wire.NotFound, "ca_id", r.CAID.String(), "must be a registered CA")
+	}
+	if v := m.ledger.View(); r.Number > v.Height {
+		return nil, wire.Errorf(wire.FailedPrecondition, "number", strconv.FormatUint(r.Number, 10), "must be reached: this bridge has applied %d blocks", v.Height)
+	}
+	c := &crl.Contents{CAID: r.CAID, Scope: r.Scope, Number: r.Number, Base: r.Base, ThisUpdate: r.ThisUpdate}
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	var err error
+	if r.Base == 0 {
+		err = m.complete(c)
+	} else {
+		err = m.delta(c)
+	}
+	if err == nil {
+		err = c.Check()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("contents of the CRL of %s: %w", r.CAID, err)
+	}
+	return c, nil
+}
+
+func (m *Maker) complete(c *crl.Contents) error {
+	return m.ledger.EachChangedAt(c.CAID, c.Number, func(serial wire.Serial, st status.Status, rec *wire.CertRecord) error {
+		in, err := m.listed(c, rec)
+		if err == nil && in {
+			c.Entries = append(c.Entries, entryOf(serial, st))
+		}
+		return err
+	})
+}
+
+// listed: the certificate is in the CRL's scope, and not expired for so long that CRLs have dropped it.
+func (m *Maker) listed(c *crl.Contents, rec *wire.CertRecord) (bool, error) {
+	if !crl.Lists(rec.NotAfter, c.ThisUpdate) {
+		return false, nil
+	}
+	return m.scopes.has(c.CAID, rec, c.Scope)
+}
+
+// entryOf is the entry of a certificate that is on hold or revoked.
+func entryOf(serial wire.Serial, st status.Status) crl.Entry {
+	e := crl.Entry{Serial: serial, Time: crl.SecondsOf(st.Time), Reason: st.Reason, Invalidity: max(crl.SecondsOf(st.Invalidity), 0)}
+	if st.State == wire.CertHeld {
+		e.Reason, e.Invalidity = wire.CertificateHold, 0
+	}
+	return e
+}
+
+// delta lists every certificate with a change since the base. RFC 5280 section 5.2.4: one that is valid and was on hold at the base, or at any
+// height since, is listed as removed, whether or not a CRL of that height exists. What was neither, and is valid, is not listed.
+func (m *Maker) delta(c *crl.Contents) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f, err := m.foldTo(c.CAID, c.Base, c.Number)
+	if err != nil {
+		return err
+	}
+	add := func(serial wire.Serial, st status.Status, held bool, rec *wire.CertRecord) error {
+		if st.State == wire.CertValid && !held {
+			return nil
+		}
+		in, err := m.listed(c, rec)
+		switch {
+		case err != nil || !in:
+		case st.State == wire.CertValid:
+			c.Entries = append(c.Entries, crl.Entry{Serial: serial, Time: crl.SecondsOf(st.Time), Remove: true})
+		default:
+			c.Entries = append(c.Entries, entryOf(serial, st))
+		}
+		return err
+	}
+	revoked := map[string]bool{}
+	if len(f.rules) > 0 {
+		rules := m.ledger.View().CA(c.CAID).Rules
+		if err := m.ledger.EachChangedAt(c.CAID, c.Number, func(serial wire.Serial, st status.Status, rec *wire.CertRecord) error {
+			if f.certs[string(serial)] == nil && !f.covered(rules, rec) {
+				return nil
+			}
+			revoked[string(serial)] = true
+			return add(serial, st, false, rec)
+		}); err != nil {
+			return err
+		}
+	}
+	for serial, t := range f.certs {
+		if revoked[serial] { // a rule since its newest change may have changed it again
+			continue
+		}
+		if err := add(wire.Serial(serial), t.now, t.held, t.rec); err != nil {
+			return err
+		}
+	}
+	crl.Sort(c.Entries)
+	return nil
+}
+
+// fold is the changes of one CA from a base up to a height, certificate by certificate.
+type fold struct {
+	id           wire.CAID
+	base, height uint64
+	next         index.Pos // after it changes are to be folded
+	certs        map[string]*touched
+	rules        []uint64
+}
+
+// touched is a certificate that has changed since the base.
+type touched struct {
+	now   status.Status // by its newest change
+	block uint64        // of that
+	held  bool          // was on hold at the base, or after some block since
+	rec   *wire.CertRecord
+}
+
+// keptFolds is how many bases are remembered.
+const keptFolds = 16
+
+// foldTo requires mu. The changes up to a height below one that was asked for before are folded anew, and not kept.
+func (m *Maker) foldTo(id wire.CAID, base, height uint64) (*fold, error) {
+	at := slices.IndexFunc(m.folds, func(f *fold) bool { return f.id == id && f.base == base })
+	f := &fold{id: id, base: base, height: base, next: index.Before(base), certs: map[string]*touched{}}
+	keep := at < 0
+	if at >= 0 && m.folds[at].height <= height {
+		f, keep = m.folds[at], true
+		m.folds = slices.Delete(m.folds, at, at+1)
+	}
+	if err := f.extend(m.ledger, height); err != nil {
+		return nil, err // what is half done is forgotten
+	}
+	if keep {
+		if len(m.folds) == keptFolds {
+			m.folds = slices.Delete(m.folds, 0, 1)
+		}
+		m.folds = append(m.folds, f)
+	}
+	return f, nil
+}
+
+func (f *fold) extend(l Ledger, height uint64) error {
+	const page = 1000
+	for f.height < height {
+		changes, err := l.Changes(f.next, page)
+		if err != nil {
+			return err
+		}
+		for i := range changes {
+			if changes[i].Pos.Block >= height {
+				f.height = height
+				break
+			}
+			if err := f.add(l, &changes[i]); err != nil {
+				return err
+			}
+			f.next = changes[i].Pos
+		}
+		if len(changes) < page {
+			f.height = height
+		}
+	}
+	// Nothing more can come before height.
+	if before := index.Before(height); f.next.Compare(before) < 0 {
+		f.next = before
+	}
+	return nil
+}
+
+func (f *fold) add(l Ledger, c *index.Change) error {
+	switch {
+	case c.CAID != f.id:
+		return nil
+	case c.Rule != 0:
+		f.rules = append(f.rules, c.Rule)
+		return nil
+	case c.Serial == nil:
+		return nil
+	}
+	t := f.certs[string(c.Serial)]
+	if t == nil {
+		rec, err := l.Record(c.CAID, c.Serial)
+		if err != nil {
+			return err
+		}
+		if rec == nil {
+			return fmt.Errorf("certificate %s has changed and has no record: the stored index is damaged", c.Serial)
+		}
+		t = &touched{rec: rec, block: math.MaxUint64}
+		f.certs[string(c.Serial)] = t
+	}
+	// A hold that begins and ends within a block was at no height.
+	if c.Before.State == wire.CertHeld && t.block != c.Pos.Block {
+		t.held = true
+	}
+	t.now, t.block = c.After, c.Pos.Block
+	return nil
+}
+
+// covered: a rule since the base is about the certificate.
+func (f *fold) covered(rules []wire.Rule, rec *wire.CertRecord) bool {
+	for _, n := range f.rules {
+		if n == 0 || n > uint64(len(rules)) {
+			continue
+		}
+		if r := &rules[n-1]; status.Covers(r, rec.Pre) || status.Covers(r, rec.Final) {
+			return true
+		}
+	}
+	return false
+}

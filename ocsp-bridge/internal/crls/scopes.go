@@ -1,0 +1,90 @@
+package crls
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/crl"
+)
+
+// scopes tells which shards a certificate belongs to: the URLs that are stamped into it. It remembers the answers, since each costs a lookup of
+// the certificate.
+type scopes struct {
+	ledger Ledger
+
+	mu    sync.Mutex
+	known map[wire.CAID]map[uint64]uint32 // by index in the CA's log: a place in lists; guarded by mu
+	count int
+	lists [][]string // distinct lists of URLs
+	place map[string]uint32
+}
+
+// keptScopes bounds what is remembered: some 30 octets each.
+const keptScopes = 8 << 20
+
+// has reports whether the certificate belongs to scope.
+func (s *scopes) has(id wire.CAID, rec *wire.CertRecord, scope string) (bool, error) {
+	if scope == "" {
+		return true, nil
+	}
+	e := rec.Final
+	if e == nil { // a precertificate has the same extensions
+		e = rec.Pre
+	}
+	if e == nil {
+		return false, fmt.Errorf("a record without a log entry: the stored index is damaged")
+	}
+	s.mu.Lock()
+	at, found := s.known[id][e.Index]
+	var urls []string
+	if found {
+		urls = s.lists[at]
+	}
+	s.mu.Unlock()
+	if !found {
+		var err error
+		if urls, err = s.read(id, e.Index); err != nil {
+			return false, err
+		}
+		s.remember(id, e.Index, urls)
+	}
+	return slices.Contains(urls, scope), nil
+}
+
+func (s *scopes) read(id wire.CAID, at uint64) ([]string, error) {
+	log, ok := s.ledger.Issuance(id)
+	if !ok {
+		return nil, fmt.Errorf("CA %s has no log", id)
+	}
+	entries, err := log.Entries(at, at+1)
+	if err != nil {
+		return nil, err
+	}
+	urls, err := crl.Points(entries[0].DER)
+	if err != nil {
+		return nil, fmt.Errorf("entry %d of the log of %s: %w", at, id, err)
+	}
+	return urls, nil
+}
+
+func (s *scopes) remember(id wire.CAID, at uint64, urls []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.known == nil || s.count >= keptScopes {
+		s.known, s.place, s.lists, s.count = map[wire.CAID]map[uint64]uint32{}, map[string]uint32{}, nil, 0
+	}
+	key := strings.Join(urls, "\x00")
+	n, found := s.place[key]
+	if !found {
+		n = uint32(len(s.lists))
+		s.place[key], s.lists = n, append(s.lists, urls)
+	}
+	if s.known[id] == nil {
+		s.known[id] = map[uint64]uint32{}
+	}
+	s.known[id][at] = n
+	s.count++
+}
