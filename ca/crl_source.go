@@ -112,6 +112,7 @@ func (s *crlSource) follow(ctx context.Context, id wire.CAID, changed func()) er
 	if resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
 		return fmt.Errorf("GET %s: %w", req.URL, answerError(resp))
 	}
+	changed() // before the stream began, perhaps
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, maxEvent)
 	for lines.Scan() {

@@ -25,7 +25,7 @@ ca:
   passphrase: {file: pass}
   responders: ["http://127.0.0.1:8889"]
   ack_timeout: 4s
-  crl: {publish: ["http://127.0.0.1:8889", "https://org2.example"], full_every: 2h, tls_ca: org2-ca.pem, delta_url: "http://org1.example/crl/{ca}/delta.crl"}
+  crl: {publish: ["http://127.0.0.1:8889", "https://org3.example"], full_every: 2h, tls_ca: org2-ca.pem, delta_url: "http://org1.example/crl/{ca}/delta.crl"}
   ct: {key_file: bridge/ct/x.pem, public_url: "https://ca.example"}
 ocsp_bridge:
   dir: bridge
@@ -128,11 +128,11 @@ func TestBadConfigurationNamesKeyValueAndRule(t *testing.T) {
 		"public URL with a query":   {strings.Replace(whole, "policy: policy\n", "policy: policy\n  public_url: https://x/?a=b\n", 1), "ocsp_bridge.public_url", "without query"},
 		"CRLs run out":              {strings.Replace(whole, "full_every: 2h", "full_every: 2h, validity: 2h", 1), "ca.crl.validity", "must be more than full_every"},
 		"CRLs too rarely":           {strings.Replace(whole, "full_every: 2h", "full_every: 25h, validity: 48h", 1), "ca.crl.full_every", "24h0m0s"},
-		"CRLs nobody serves":        {strings.Replace(whole, `publish: ["http://127.0.0.1:8889", "https://org2.example"]`, "publish: []", 1), "ca.crl.publish", "1 to 64"},
+		"CRLs nobody serves":        {strings.Replace(whole, `publish: ["http://127.0.0.1:8889", "https://org3.example"]`, "publish: []", 1), "ca.crl.publish", "1 to 64"},
 		"CRLs from nowhere":         {strings.Replace(whole, `responders: ["http://127.0.0.1:8889"]`, "responders: []", 1), "ca.crl.contents", "must name an OCSP bridge"},
-		"CRL target twice":          {strings.Replace(whole, `"https://org2.example"]`, `"http://127.0.0.1:8889"]`, 1), "ca.crl.publish[1]", "occurs twice"},
-		"CRL target without scheme": {strings.Replace(whole, `"https://org2.example"]`, `"org2.example"]`, 1), "ca.crl.publish[1]", "absolute http or https"},
-		"CRL target with a query":   {strings.Replace(whole, `"https://org2.example"]`, `"https://org2.example?a=b"]`, 1), "ca.crl.publish[1]", "without query"},
+		"CRL target twice":          {strings.Replace(whole, `"https://org3.example"]`, `"http://127.0.0.1:8889"]`, 1), "ca.crl.publish[1]", "occurs twice"},
+		"CRL target without scheme": {strings.Replace(whole, `"https://org3.example"]`, `"org2.example"]`, 1), "ca.crl.publish[1]", "absolute http or https"},
+		"CRL target with a query":   {strings.Replace(whole, `"https://org3.example"]`, `"https://org2.example?a=b"]`, 1), "ca.crl.publish[1]", "without query"},
 		"contents without scheme":   {strings.Replace(whole, "full_every: 2h", "contents: x", 1), "ca.crl.contents", "absolute http or https"},
 		"long-lived CRLs":           {strings.Replace(whole, "full_every: 2h", "validity: 241h", 1), "ca.crl.validity", "240h"},
 		"negative validity":         {strings.Replace(whole, "full_every: 2h", "validity: -1h", 1), "ca.crl.validity", "240h"},
