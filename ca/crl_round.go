@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
@@ -83,6 +84,9 @@ func (m *crlMaker) round(ctx context.Context) time.Duration {
 				return 0
 			}
 			m.outcome(l, err)
+			if failed, ok := errors.AsType[*stageError](err); ok && i == 0 && (failed.stage == stageLedger || failed.stage == stageContents) {
+				return l.pause // the shards would fare no better
+			}
 		}
 		if l.pause != 0 {
 			wait = min(wait, l.pause)
@@ -148,7 +152,11 @@ func (m *crlMaker) outcome(l *crlList, err error) {
 	}
 	m.problems[l.scope] = p
 	if old == nil || old.Detail != p.Detail {
-		m.log.Error("a CRL is due and cannot be made", "scope", l.scope, "stage", stage.stage, "error", stage.err)
+		level := slog.LevelError
+		if stage.stage == stageLedger || stage.stage == stageContents { // services that start in any order, as a rule
+			level = slog.LevelWarn
+		}
+		m.log.Log(context.Background(), level, "a CRL is due and cannot be made", "scope", l.scope, "stage", stage.stage, "error", stage.err)
 	}
 }
 
