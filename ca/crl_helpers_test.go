@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -310,8 +312,9 @@ func (v *ledgerView) cut(c *crl.Contents) error {
 // crlWorld is a registered CA that makes CRLs out of its ledger, and the bridges of several organisations.
 type crlWorld struct {
 	*world
-	view    *ledgerView
-	bridges []*crlBridge
+	view      *ledgerView
+	bridges   []*crlBridge
+	lintFails atomic.Bool
 }
 
 // newCRLWorld starts one with n bridges; the first says what the contents are.
@@ -337,6 +340,12 @@ func crlWorldIn(t testing.TB, dir string, n int, change func(*Config)) *crlWorld
 	set.Contents = set.Publish[0]
 	cw.world = startWorld(t, dir, func(c *Config) {
 		c.Settings.CRL = set
+		c.lintCRL = func(der []byte) error {
+			if cw.lintFails.Load() {
+				return errors.New("injected")
+			}
+			return lintCRL(der)
+		}
 		if change != nil {
 			change(c)
 		}

@@ -33,6 +33,7 @@ const (
 
 // Stages of making a CRL, for status and metrics.
 const (
+	stageKey      = "key"
 	stageLedger   = "ledger"
 	stageContents = "contents"
 	stageNumber   = "number"
@@ -84,7 +85,7 @@ func (m *crlMaker) round(ctx context.Context) time.Duration {
 				return 0
 			}
 			m.outcome(l, err)
-			if failed, ok := errors.AsType[*stageError](err); ok && i == 0 && (failed.stage == stageLedger || failed.stage == stageContents) {
+			if failed, ok := errors.AsType[*stageError](err); ok && i == 0 && (failed.stage == stageKey || failed.stage == stageLedger || failed.stage == stageContents) {
 				return l.pause // the shards would fare no better
 			}
 		}
@@ -160,43 +161,45 @@ func (m *crlMaker) outcome(l *crlList, err error) {
 	}
 }
 
-// permission is what the ledger says about the CA and its own time.
+// permission is what key and ledger say about signing now.
 type permission struct {
-	err       error         // nothing may be signed
+	err       error         // a *stageError: nothing may be signed
 	staleness time.Duration // age past which the ledger's time is that of a ledger that stands still
 }
 
-// permission asks the ledger, once a round. A CA that is suspended signs nothing.
+// permission asks, once a round. A CA that the consortium has suspended goes on: its certificates keep their status, may be revoked, and
+// whoever relies on CRLs must not be left with old ones.
 func (m *crlMaker) permission(ctx context.Context) *permission {
 	p := &permission{staleness: m.set.Staleness}
-	values, err := m.server.readState(ctx, wire.CAKey(m.server.issuer.id), wire.ConsortiumKey)
-	if err != nil {
-		p.err = err
+	if err := m.server.keyUsable(); err != nil {
+		p.err = at(stageKey, err)
 		return p
 	}
-	var rec wire.CARecord
+	values, err := m.server.readState(ctx, wire.CAKey(m.server.issuer.id), wire.ConsortiumKey)
 	var consortium wire.Consortium
 	switch {
+	case err != nil:
 	case values[0] == nil:
-		p.err = wire.Errorf(wire.FailedPrecondition, "ca_id", m.server.issuer.id.String(), "the CA is not registered on the ledger yet")
-	case wire.Decode(values[0], &rec) != nil || values[1] == nil || wire.Decode(values[1], &consortium) != nil:
-		p.err = errors.New("the trust list entry and the consortium's settings cannot be read")
-	case rec.State != wire.CAActive:
-		p.err = wire.Errorf(wire.FailedPrecondition, "ca_id", m.server.issuer.id.String(), "the CA is suspended on the ledger: its key signs no CRL")
+		err = wire.Errorf(wire.FailedPrecondition, "ca_id", m.server.issuer.id.String(), "the CA is not registered on the ledger yet")
+	case values[1] == nil:
+		err = errors.New("the ledger has no settings of the consortium")
+	default:
+		err = wire.Decode(values[1], &consortium)
 	}
 	if p.staleness == 0 {
 		p.staleness = 3 * time.Duration(consortium.TickInterval) * time.Millisecond
 	}
-	if p.err == nil && m.floor == 0 {
-		m.floor, p.err = m.server.height(ctx)
+	if err == nil && m.floor == 0 {
+		m.floor, err = m.server.height(ctx)
 	}
+	p.err = at(stageLedger, err)
 	return p
 }
 
 // make makes a CRL and hands it to the targets.
 func (m *crlMaker) make(ctx context.Context, l *crlList, kind crlKind, need uint64, may *permission) error {
 	if may.err != nil {
-		return at(stageLedger, may.err)
+		return may.err
 	}
 	c, err := m.contents(ctx, l, kind, need, may)
 	if errors.Is(err, errNotYet) {

@@ -27,6 +27,9 @@ func (s *Server) loadCRLs(cfg Config) error {
 		return nil
 	}
 	s.crls, err = newCRLMaker(s, s.settings.CRL.withDefaults(s.settings.Responders), store, scopes, cfg.CRLHTTP)
+	if err == nil && cfg.lintCRL != nil {
+		s.crls.lint = cfg.lintCRL
+	}
 	return err
 }
 

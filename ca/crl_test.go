@@ -2,7 +2,11 @@ package ca
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
 	"fmt"
+	"math/big"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,6 +18,7 @@ import (
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/caapi"
 	"github.com/certanchor/certanchor/internal/crl"
+	"github.com/certanchor/certanchor/internal/keyfile"
 )
 
 func TestRevocationIsInTheDeltaAtEveryOrganisation(t *testing.T) {
@@ -301,4 +306,174 @@ func TestContentsWithoutTheCAsOwnRevocationAreNotSigned(t *testing.T) {
 	}
 	cw.tellTheTruth()
 	waitFor(t, "the truth", func() bool { return cw.bridges[0].lists("delta.crl", serial) && len(cw.status().Problems) == 0 })
+}
+
+// TestNoCRLIsSignedWhile: each reason is in the status, and goes away with its cause.
+func TestNoCRLIsSignedWhile(t *testing.T) {
+	for name, tc := range map[string]struct {
+		spoil func(*crlWorld)
+		mend  func(*crlWorld)
+		stage string
+		want  string
+	}{
+		"the ledger does not answer": {
+			func(cw *crlWorld) { cw.ledger.Down(true) }, func(cw *crlWorld) { cw.ledger.Down(false) }, stageLedger, "",
+		},
+		"the ledger's time stands still": {
+			func(cw *crlWorld) { cw.shift(func(c *crl.Contents) { c.ThisUpdate = c.ThisUpdate.Add(-time.Minute) }) }, (*crlWorld).tellTheTruth, stageContents, "stands still",
+		},
+		"the ledger's time is ahead": {
+			func(cw *crlWorld) { cw.shift(func(c *crl.Contents) { c.ThisUpdate = c.ThisUpdate.Add(time.Minute) }) }, (*crlWorld).tellTheTruth, stageContents, "this machine's clock is slow",
+		},
+		"time runs backwards": {
+			func(cw *crlWorld) {
+				cw.shift(func(c *crl.Contents) { c.ThisUpdate = c.ThisUpdate.Add(-5 * time.Second) })
+			}, (*crlWorld).tellTheTruth, stageContents, "must not be before that of the CRL",
+		},
+		"the bridge speaks of another CA": {
+			func(cw *crlWorld) { cw.shift(func(c *crl.Contents) { c.CAID[0] ^= 1 }) }, (*crlWorld).tellTheTruth, stageContents, "ca_id",
+		},
+		"the bridge speaks of another scope": {
+			func(cw *crlWorld) { cw.shift(func(c *crl.Contents) { c.Scope = "http://x/1.crl" }) }, (*crlWorld).tellTheTruth, stageContents, "scope",
+		},
+		"the bridge answers with a complete CRL for a delta": {
+			func(cw *crlWorld) { cw.shift(func(c *crl.Contents) { c.Base = 0 }) }, (*crlWorld).tellTheTruth, stageContents, "base",
+		},
+		"the bridge cannot say": {
+			func(cw *crlWorld) { cw.bridges[0].set(func() { cw.bridges[0].contents = nil }) }, (*crlWorld).tellTheTruth, stageContents, "404",
+		},
+		"zlint finds an error": {
+			func(cw *crlWorld) { cw.lintFails.Store(true) }, func(cw *crlWorld) { cw.lintFails.Store(false) }, stageLint, "injected",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cw := newCRLWorld(t, 1, nil)
+			serial := cw.issue()
+			waitFor(t, "a delta", func() bool { return cw.bridges[0].crlAt("delta.crl") != nil })
+			tc.spoil(cw)
+			before := cw.bridges[0].crlAt("delta.crl").Number
+			revokeBehind(t, cw, serial)
+			cw.bridges[0].tell()
+			waitFor(t, "the problem", func() bool { return len(cw.server.CRLs().Problems) > 0 })
+			if p := cw.server.CRLs().Problems[0]; p.Stage != tc.stage || !strings.Contains(p.Detail, tc.want) || p.Since == "" {
+				t.Errorf("the status says %+v", p)
+			}
+			if now := cw.bridges[0].crlAt("delta.crl").Number; now != before {
+				t.Errorf("delta %d was published, after %d", now, before)
+			}
+			tc.mend(cw)
+			waitFor(t, "the revocation", func() bool { return cw.bridges[0].lists("delta.crl", serial) && len(cw.server.CRLs().Problems) == 0 })
+			cw.bridges[0].noNumberTwice()
+		})
+	}
+}
+
+// shift changes what the CA's bridge says.
+func (cw *crlWorld) shift(change func(*crl.Contents)) {
+	cw.bridges[0].set(func() {
+		cw.bridges[0].contents = func(scope string, base uint64) (*crl.Contents, error) {
+			c, err := cw.view.contents(scope, base)
+			if err == nil {
+				change(c)
+			}
+			return c, err
+		}
+	})
+}
+
+func TestSuspendedKeySignsNothing(t *testing.T) {
+	var suspended atomic.Bool
+	cw := newCRLWorld(t, 1, func(c *Config) {
+		c.KeyUsable = func() error {
+			if suspended.Load() {
+				return wire.Errorf(wire.FailedPrecondition, "key", "suspended", "must be active")
+			}
+			return nil
+		}
+	})
+	serial := cw.issue()
+	waitFor(t, "a delta", func() bool { return cw.bridges[0].crlAt("delta.crl") != nil })
+	suspended.Store(true)
+	revokeBehind(t, cw, serial)
+	cw.bridges[0].tell()
+	waitFor(t, "the problem", func() bool { return len(cw.status().Problems) == 1 })
+	if p := cw.status().Problems[0]; p.Stage != stageKey || !strings.Contains(p.Detail, "suspended") {
+		t.Errorf("the status says %+v", p)
+	}
+	if _, err := cw.server.Issue(t.Context(), Request{CSR: newCSR(t, nil), Profile: "server"}); err == nil || !strings.Contains(err.Error(), "must be active") {
+		t.Errorf("a certificate was signed: %v", err)
+	}
+	if cw.bridges[0].lists("delta.crl", serial) {
+		t.Error("a CRL was signed")
+	}
+	suspended.Store(false)
+	cw.everywhere("delta.crl", serial)
+}
+
+// TestSuspendedCAStillRevokes: the consortium has suspended the CA, its certificates keep their status, and whoever relies on CRLs must learn of
+// a change to it.
+func TestSuspendedCAStillRevokes(t *testing.T) {
+	cw := newCRLWorld(t, 1, nil)
+	serial := cw.issue()
+	waitFor(t, "a delta", func() bool { return cw.bridges[0].crlAt("delta.crl") != nil })
+	arg := wire.Encode(&wire.DecideArg{V: wire.Version, Kind: wire.DecideSuspend, CAID: cw.server.CAID(), Change: cw.caRecord().Change})
+	if _, err := cw.node.Connect(wire.RoleAdministrator).Submit(t.Context(), wire.FnDecide, arg); err != nil {
+		t.Fatal(err)
+	}
+	if st := cw.caRecord().State; st != wire.CASuspended {
+		t.Fatalf("state %d", st)
+	}
+	cw.revoke(serial, "keyCompromise")
+	cw.everywhere("delta.crl", serial)
+}
+
+func (cw *crlWorld) caRecord() *wire.CARecord {
+	cw.t.Helper()
+	rec, err := cw.server.trustListEntry(cw.t.Context())
+	if err != nil || rec == nil {
+		cw.t.Fatal(rec, err)
+	}
+	return rec
+}
+
+func TestCAThatMakesNoCRLsSaysSo(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Settings.CRL = &CRLSettings{Disabled: true} })
+	st, err := w.client("requester").CRLs(t.Context())
+	if err != nil || st.Made || len(st.Lists) != 0 || len(st.Targets) != 0 {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if code, _, _ := w.call("GET", caapi.PathCRLs, "", map[string]string{"Authorization": ""}); code != http.StatusUnauthorized {
+		t.Errorf("without a token: %d", code)
+	}
+}
+
+func TestCAWithoutCRLSignIsRefusedAtStart(t *testing.T) {
+	dir, _ := newDir(t)
+	cert, key := withoutCRLSign(t)
+	if err := os.WriteFile(filepath.Join(dir, certFile), cert, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := New(Config{Dir: dir, Key: key, Settings: crashSettings("http://127.0.0.1:1")}, nil)
+	if err == nil || !strings.Contains(err.Error(), "cRLSign") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// withoutCRLSign makes a CA certificate that may sign certificates only.
+func withoutCRLSign(t *testing.T) (certPEM []byte, key crypto.Signer) {
+	t.Helper()
+	key, err := keyfile.Generate(keyfile.P256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: testSubject, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, SubjectKeyId: []byte{1},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return encodeCert(der), key
 }

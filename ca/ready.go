@@ -18,6 +18,9 @@ const (
 
 // mayIssue refuses to sign while the certificate could not be journalled or the ledger could not take it.
 func (s *Server) mayIssue(ctx context.Context) error {
+	if err := s.keyUsable(); err != nil {
+		return err
+	}
 	if err := s.journal.health(); err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 type Config struct {
 	Dir        string        // made by Init
 	Key        crypto.Signer // from LoadKey, or another keeper of the CA's key
+	KeyUsable  func() error  // why the key must sign nothing now, neither certificates nor CRLs; nil: it may
 	Settings   Settings
 	Responders []Responder       // in this process, beside Settings.Responders
 	CRLHTTP    *http.Client      // for the OCSP bridges of Settings.CRL, without a timeout of its own; default: one with the system's roots
@@ -31,7 +32,8 @@ type Config struct {
 	Log        *slog.Logger      // default slog.Default
 
 	// step is called with the name of each step of an issuance that has just ended. Tests die there.
-	step func(string)
+	step    func(string)
+	lintCRL func(der []byte) error // default lintCRL
 }
 
 // Server is a running CA. Its methods are safe for concurrent use.
@@ -51,6 +53,7 @@ type Server struct {
 	log        *slog.Logger
 	now        func() time.Time
 	step       func(string)
+	keyUsable  func() error
 
 	registered atomic.Bool  // seen on the trust list with this organisation as its operator; never unset
 	reached    atomic.Int64 // when the ledger last answered, Unix milliseconds
@@ -71,12 +74,15 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	if err := cfg.Settings.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{settings: cfg.Settings.withDefaults(), ledger: ledger, metrics: cfg.Metrics, book: newBook(), log: cfg.Log, now: cfg.Now, step: cfg.step, resolveKick: make(chan struct{}, 1)}
+	s := &Server{settings: cfg.Settings.withDefaults(), ledger: ledger, metrics: cfg.Metrics, book: newBook(), log: cfg.Log, now: cfg.Now, step: cfg.step, keyUsable: cfg.KeyUsable, resolveKick: make(chan struct{}, 1)}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.keyUsable == nil {
+		s.keyUsable = func() error { return nil }
 	}
 	if s.metrics == nil {
 		s.metrics = metrics.New()

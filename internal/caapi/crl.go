@@ -53,7 +53,7 @@ type CRLTarget struct {
 // CRLProblem is what keeps a CRL from being made.
 type CRLProblem struct {
 	Scope  string `json:"scope,omitempty"` // as of CRL
-	Stage  string `json:"stage"`           // ledger, contents, number, sign, lint or store
+	Stage  string `json:"stage"`           // key, ledger, contents, number, sign, lint or store
 	Detail string `json:"detail"`
 	Since  string `json:"since"`
 }
