@@ -38,6 +38,7 @@ type crlMaker struct {
 	metrics *metrics.CRLs
 	log     *slog.Logger
 	lint    func(der []byte) error // lintCRL
+	sampler *crlSampler
 
 	kick chan struct{} // capacity 1
 
@@ -96,6 +97,10 @@ func newCRLMaker(s *Server, set CRLSettings, store *crlStore, scopes []string, c
 	m := &crlMaker{
 		server: s, set: set, store: store, source: newCRLSource(set.Contents, client), metrics: s.metrics.CRLs(), log: s.log,
 		lint: lintCRL, kick: make(chan struct{}, 1), newest: map[slotKey]signedCRL{}, problems: map[string]*caapi.CRLProblem{}, own: map[string]uint64{},
+	}
+	var err error
+	if m.sampler, err = newCRLSampler(s.issuer.cert); err != nil {
+		return nil, err
 	}
 	for _, u := range set.Publish {
 		m.targets = append(m.targets, &crlTarget{
