@@ -2,6 +2,7 @@ package ca
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -57,12 +58,19 @@ type script struct {
 	grows  atomic.Bool  // by itself, with each complete CRL
 	asked  atomic.Int64 // requests for contents
 	entry  atomic.Int64 // what the contents say
+	more   atomic.Int64 // and how many entries beside that
+	ahead  atomic.Int64 // of the clock, in nanoseconds
 }
+
+func (s *script) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
 
 func (s *script) contents(scope string, base uint64) (*crl.Contents, error) {
 	s.asked.Add(1)
-	c := &crl.Contents{CAID: s.id, Scope: scope, Number: s.height.Load(), Base: base, ThisUpdate: time.Now().UTC().Truncate(time.Second)}
+	c := &crl.Contents{CAID: s.id, Scope: scope, Number: s.height.Load(), Base: base, ThisUpdate: s.now().UTC().Truncate(time.Second)}
 	c.Entries = []crl.Entry{{Serial: wire.Serial{byte(s.entry.Load())}, Time: 1, Reason: wire.Superseded}}
+	for i := range s.more.Load() {
+		c.Entries = append(c.Entries, crl.Entry{Serial: binary.BigEndian.AppendUint32([]byte{0x7f}, uint32(i)), Time: 1, Reason: wire.Superseded})
+	}
 	if base == 0 && s.grows.Load() {
 		s.height.Add(1)
 	}
@@ -251,5 +259,100 @@ func TestDamagedNumbersNameTheFile(t *testing.T) {
 	}
 	if _, err := s.numbers("http://x/1"); err == nil || !strings.Contains(err.Error(), path) {
 		t.Fatalf("another scope's numbers: %v", err)
+	}
+}
+
+// scripted starts a registered CA whose bridge says what a script says.
+func scripted(t *testing.T, change func(*CRLSettings)) (*crlBridge, *script) {
+	t.Helper()
+	dir, _ := newDir(t)
+	cert, _, err := LoadCertificate(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newCRLBridge(t, cert)
+	s := &script{id: wire.CAIDOf(cert.RawSubjectPublicKeyInfo)}
+	s.height.Store(1000)
+	s.grows.Store(true)
+	s.entry.Store(1)
+	b.set(func() { b.contents, b.height = s.contents, s.height.Load })
+	w := startWorld(t, dir, func(c *Config) {
+		c.Settings, c.Now = crashSettings(b.url), s.now
+		if change != nil {
+			change(c.Settings.CRL)
+		}
+	})
+	register(t, w.node, dir)
+	return b, s
+}
+
+// TestDeltaIsAgainstTheOldestValidCRL: whoever has any complete CRL that is valid can use it, and nobody needs one that has run out.
+func TestDeltaIsAgainstTheOldestValidCRL(t *testing.T) {
+	b, s := scripted(t, func(c *CRLSettings) { c.FullEvery, c.Validity, c.DeltaValidity = time.Hour, 3*time.Hour, time.Hour })
+	waitFor(t, "a complete CRL and a delta", func() bool { return b.crlAt("full.crl") != nil && b.crlAt("delta.crl") != nil })
+	first := b.crlAt("full.crl").Number
+	for hour := range 2 {
+		last := b.crlAt("full.crl").Number
+		s.height.Add(1)
+		s.ahead.Add(int64(time.Hour))
+		waitFor(t, "the next", func() bool { return b.crlAt("full.crl").Number > last })
+		last = b.crlAt("full.crl").Number
+		waitFor(t, "a delta after it", func() bool { return b.crlAt("delta.crl").Number > last })
+		if base := b.crlAt("delta.crl").Base; base != first {
+			t.Errorf("hour %d: the delta is against %d, the oldest valid CRL is %d", hour, base, first)
+		}
+	}
+	s.ahead.Add(int64(time.Hour)) // the first runs out
+	s.height.Add(1)
+	waitFor(t, "another base", func() bool { return b.crlAt("delta.crl").Base > first })
+	b.noNumberTwice()
+}
+
+// TestLargeDeltaBeginsAnew with a complete CRL before its time.
+func TestLargeDeltaBeginsAnew(t *testing.T) {
+	b, s := scripted(t, nil)
+	waitFor(t, "a complete CRL and a delta", func() bool { return b.crlAt("full.crl") != nil && b.crlAt("delta.crl") != nil })
+	first := b.crlAt("full.crl").Number
+	s.more.Store(maxDeltaEntries)
+	s.ahead.Add(int64(time.Hour / maxEarly * 2))
+	s.height.Add(1)
+	waitFor(t, "a complete CRL before its time", func() bool { s.height.Add(1); return b.crlAt("full.crl").Number > first })
+	second := b.crlAt("full.crl").Number
+	s.more.Store(0)
+	waitFor(t, "a small delta against it", func() bool {
+		s.height.Add(1)
+		d := b.crlAt("delta.crl")
+		return d.Base >= second && len(d.Entries) == 1
+	})
+	b.noNumberTwice()
+}
+
+// TestShardWithTheNameOfAnotherIsRefused: certificates that name the other would lose their CRL.
+func TestShardWithTheNameOfAnotherIsRefused(t *testing.T) {
+	dir, _ := newDir(t)
+	write := func(url string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, profilesFile), defaultProfiles(&InitOptions{CRLURLs: []string{url}, CRLShards: 2}, DefaultValidity), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("http://old.example/{shard}.crl")
+	w := startWorld(t, dir, nil)
+	if err := w.server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for url, taken := range map[string]bool{"http://new.example/{shard}.crl": false, "http://new.example/b-{shard}.crl": true, "http://old.example/{shard}.crl": true} {
+		write(url)
+		server, err := New(Config{Dir: dir, Key: prepared.key, Log: slog.New(slog.DiscardHandler)}, w.ledger)
+		if taken {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := server.Close(); err != nil {
+				t.Fatal(err)
+			}
+		} else if err == nil || !strings.Contains(err.Error(), "http://old.example/0.crl") {
+			t.Errorf("%s: %v", url, err)
+		}
 	}
 }

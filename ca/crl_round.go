@@ -90,10 +90,10 @@ func (m *crlMaker) round(ctx context.Context) time.Duration {
 			wait = min(wait, l.pause)
 		}
 	}
-	// The more there is in a CRL the longer it takes: half of the time is left for others.
+	// The more there is in a CRL the longer it takes: most of the time is left for issuing and revoking.
 	select {
 	case <-ctx.Done():
-	case <-time.After(min(max(minCRLPause, time.Since(began)), maxCRLPause)):
+	case <-time.After(min(max(minCRLPause, 3*time.Since(began)), maxCRLPause)):
 	}
 	return wait
 }
