@@ -127,6 +127,11 @@ func TestCertificateNamesItsShardAtEveryOrganisation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, p := range w.server.Describe().Profiles {
+		if stamped := p.Name != ResponderProfile; stamped != slices.Equal(p.CRLURLs, init.CRLURLs) || stamped != (p.CRLShards == 7) {
+			t.Errorf("the CA describes %+v", p)
+		}
+	}
 	cert := parsePEM(t, got.Certificate)
 	shard := new(big.Int).Mod(cert.SerialNumber, big.NewInt(7))
 	var want []string
