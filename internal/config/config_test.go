@@ -40,6 +40,7 @@ ocsp_bridge:
   submit:
     - {issuer: ca2.pem, url: "https://ca.org2.example", tls_ca: org2-ca.pem}
   tls: {cert: s.pem, key: s-key.pem, client_ca: members.pem}
+  crl: {max_age: 5m, indirect: {cert: crl.pem, key: crl-key.pem, cas: ["00"]}}
   logs_access: members
   no_integrator: true
 `
@@ -82,6 +83,8 @@ func TestConfigurationIsReadWithDefaultsAndPathsBesideIt(t *testing.T) {
 		{"ocsp_bridge.tls.client_ca", bridge.TLS.ClientCA, filepath.Join(dir, "members.pem")},
 		{"ca.crl.tls_ca", ca.CRL.TLSCA, filepath.Join(dir, "org2-ca.pem")},
 		{"ca.crl.full_every", ca.CRL.FullEvery.String(), (2 * time.Hour).String()},
+		{"ocsp_bridge.crl.max_age", bridge.CRL.MaxAge.String(), (5 * time.Minute).String()},
+		{"ocsp_bridge.crl.indirect.key", bridge.CRL.Indirect.Key, filepath.Join(dir, "crl-key.pem")},
 		{"ca.ct.key_file", ca.CT.KeyFile, filepath.Join(dir, "bridge/ct/x.pem")},
 		{"ocsp_bridge.enrol.token_file", bridge.Enrol[0].TokenFile, filepath.Join(dir, "org2.token")},
 	} {

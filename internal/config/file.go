@@ -59,19 +59,20 @@ type CTSubmission struct {
 
 // OCSPBridge is the section of the OCSP bridge.
 type OCSPBridge struct {
-	Dir                 string               `yaml:"dir"`                          // index, responder keys and log key; made when absent
-	Listen              string               `yaml:"listen,omitempty"`             // host:port; default DefaultOCSPListen
-	TLS                 *httpserve.TLS       `yaml:"tls,omitempty"`                // required unless listen is a loopback address
-	Enrol               []Enrolment          `yaml:"enrol,omitempty"`              // CAs that certify this responder over their API
-	Responders          []ocspbridge.KeyPair `yaml:"responders,omitempty"`         // responder certificates got in another way
-	NoTicker            bool                 `yaml:"no_ticker,omitempty"`          // leave the ledger's clock to other organisations
-	NoIntegrator        bool                 `yaml:"no_integrator,omitempty"`      // leave the status log to other organisations
-	PublicURL           string               `yaml:"public_url,omitempty"`         // that clients reach this server at; default: the one it listens on
-	Policy              string               `yaml:"policy,omitempty"`             // policy file of the consortium
-	PolicyFingerprint   string               `yaml:"policy_fingerprint,omitempty"` // of a version in it, trusted for that reason
-	Peers               []Peer               `yaml:"peers,omitempty"`              // the other organisations' bridges
-	Submit              []Submission         `yaml:"submit,omitempty"`             // where submissions to CAs' logs go
-	LogsAccess          string               `yaml:"logs_access,omitempty"`        // LogsOpen (default) or LogsMembers
+	Dir                 string                 `yaml:"dir"`                          // index, responder keys and log key; made when absent
+	Listen              string                 `yaml:"listen,omitempty"`             // host:port; default DefaultOCSPListen
+	TLS                 *httpserve.TLS         `yaml:"tls,omitempty"`                // required unless listen is a loopback address
+	Enrol               []Enrolment            `yaml:"enrol,omitempty"`              // CAs that certify this responder over their API
+	Responders          []ocspbridge.KeyPair   `yaml:"responders,omitempty"`         // responder certificates got in another way
+	NoTicker            bool                   `yaml:"no_ticker,omitempty"`          // leave the ledger's clock to other organisations
+	NoIntegrator        bool                   `yaml:"no_integrator,omitempty"`      // leave the status log to other organisations
+	PublicURL           string                 `yaml:"public_url,omitempty"`         // that clients reach this server at; default: the one it listens on
+	Policy              string                 `yaml:"policy,omitempty"`             // policy file of the consortium
+	PolicyFingerprint   string                 `yaml:"policy_fingerprint,omitempty"` // of a version in it, trusted for that reason
+	Peers               []Peer                 `yaml:"peers,omitempty"`              // the other organisations' bridges
+	Submit              []Submission           `yaml:"submit,omitempty"`             // where submissions to CAs' logs go
+	LogsAccess          string                 `yaml:"logs_access,omitempty"`        // LogsOpen (default) or LogsMembers
+	CRL                 ocspbridge.CRLSettings `yaml:"crl,omitempty"`                // CRLs of the CAs, served here
 	ocspbridge.Settings `yaml:",inline"`
 }
 
@@ -254,6 +255,9 @@ func (f *File) paths() []*string {
 	if b := f.OCSPBridge; b != nil {
 		ps = append(ps, &b.Dir, &b.Policy)
 		tls(b.TLS)
+		if x := b.CRL.Indirect; x != nil {
+			ps = append(ps, &x.Cert, &x.Key)
+		}
 		for i := range b.Peers {
 			ps = append(ps, &b.Peers[i].TLSCA)
 		}

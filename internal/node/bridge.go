@@ -18,7 +18,7 @@ import (
 // bridgeConfig reads what a section and the files that it names say. What comes from the ledger and from CAs is left open.
 func bridgeConfig(file string, section *config.OCSPBridge) (ocspbridge.Config, error) {
 	conf := ocspbridge.Config{
-		Dir: section.Dir, Settings: section.Settings, Responders: section.Responders,
+		Dir: section.Dir, Settings: section.Settings, CRL: section.CRL, Responders: section.Responders,
 		NoTicker: section.NoTicker, NoIntegrator: section.NoIntegrator,
 		PublicURL:   cmp.Or(section.PublicURL, listenURL(section.Listen, section.TLS)),
 		MembersOnly: section.LogsAccess == config.LogsMembers,

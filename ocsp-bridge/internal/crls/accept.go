@@ -132,7 +132,7 @@ func (s *Store) judge(ctx context.Context, list *List) error {
 			return err
 		}
 	}
-	return s.compare(list)
+	return s.compare(list, false)
 }
 
 // reach waits until the index has as many blocks.
@@ -172,11 +172,12 @@ func (s *Store) checkBase(delta *List) error {
 	return nil
 }
 
-// compare tells whether the index says the same at the CRL's number, and nothing later that the CRL's thisUpdate hides.
-func (s *Store) compare(list *List) error {
+// compare tells whether the index says the same at the CRL's number, and nothing later that the CRL's thisUpdate hides. fresh: without what the
+// Maker remembers.
+func (s *Store) compare(list *List, fresh bool) error {
 	c := list.Contents
 	began := s.cfg.Now()
-	want, err := s.maker.Contents(Request{CAID: c.CAID, Scope: c.Scope, Base: c.Base, Number: c.Number, ThisUpdate: c.ThisUpdate})
+	want, err := s.maker.Contents(Request{CAID: c.CAID, Scope: c.Scope, Base: c.Base, Number: c.Number, ThisUpdate: c.ThisUpdate, Fresh: fresh})
 	if err != nil {
 		return err
 	}

@@ -86,7 +86,7 @@ func (s *Store) compareStored(sl *slot) error {
 	if _, err := s.read(sl.list.CAID, sl.list.DER, ca.Certs); err != nil {
 		return err
 	}
-	return s.compare(sl.list)
+	return s.compare(sl.list, true)
 }
 
 // settle makes what was found out about a CRL its state, unless it was replaced meanwhile. A failure to compare leaves it as it is.
@@ -116,7 +116,7 @@ func (s *Store) settle(sl *slot, err error) {
 func (s *Store) compareAll(ctx context.Context) {
 	for _, sl := range s.slots() {
 		if sl.state == agrees && ctx.Err() == nil {
-			s.settle(sl, s.compare(sl.list))
+			s.settle(sl, s.compare(sl.list, true))
 		}
 	}
 }
@@ -167,6 +167,7 @@ func (s *Store) checkEntries(sl *slot, entries []crl.Entry) bool {
 			return false
 		}
 	}
+	s.checkedEntries.Add(int64(len(entries)))
 	s.metrics.Checked(len(entries))
 	return true
 }

@@ -32,10 +32,15 @@ type Maker struct {
 
 	mu    sync.Mutex
 	folds []*fold // of recent bases, the newest use last; guarded by mu, as is what is in them
+
+	wholeMu sync.Mutex
+	wholes  map[wire.CAID]*whole // guarded by wholeMu
 }
 
 // NewMaker returns a Maker.
-func NewMaker(l Ledger) *Maker { return &Maker{ledger: l, scopes: scopes{ledger: l}} }
+func NewMaker(l Ledger) *Maker {
+	return &Maker{ledger: l, scopes: scopes{ledger: l}, wholes: map[wire.CAID]*whole{}}
+}
 
 // Request says which CRL's contents are wanted. The fields are those of crl.Contents.
 type Request struct {
@@ -44,6 +49,7 @@ type Request struct {
 	Base       uint64
 	Number     uint64 // at most the height of the index
 	ThisUpdate time.Time
+	Fresh      bool // read everything from the ledger again: what is remembered from before does not count
 }
 
 // Newest completes a Request by the height and the time of the newest view.
@@ -52,9 +58,9 @@ func (m *Maker) Newest(id wire.CAID, scope string, base uint64) Request {
 	return Request{CAID: id, Scope: scope, Base: base, Number: v.Height, ThisUpdate: crl.At(v.Time)}
 }
 
-// Contents computes what a CRL must say. A complete one takes time in proportion to the certificates that are on hold or revoked, a delta one
-// to what has changed since its base, of which what was asked for lately is remembered; unless a rule has come between: then to all
-// certificates of the CA. Errors: a CA that is not on the trust list, a height that is not reached, what crl.Contents.Check refuses, and those
+// Contents computes what a CRL must say. The first complete one of a CA takes time in proportion to the certificates that are on hold or
+// revoked, and is remembered: the next one takes little more than what has changed since. So does a delta, for its base. After a rule
+// all certificates of the CA are looked at. Errors: a CA that is not on the trust list, a height that is not reached, what crl.Contents.Check refuses, and those
 // of the ledger.
 func (m *Maker) Contents(r Request) (*crl.Contents, error) {
 	if m.ledger.View().CA(r.CAID) == nil {
@@ -69,9 +75,9 @@ func (m *Maker) Contents(r Request) (*crl.Contents, error) {
 	}
 	var err error
 	if r.Base == 0 {
-		err = m.complete(c)
+		err = m.complete(c, r.Fresh)
 	} else {
-		err = m.delta(c)
+		err = m.delta(c, r.Fresh)
 	}
 	if err == nil {
 		err = c.Check()
@@ -82,22 +88,30 @@ func (m *Maker) Contents(r Request) (*crl.Contents, error) {
 	return c, nil
 }
 
-func (m *Maker) complete(c *crl.Contents) error {
-	return m.ledger.EachChangedAt(c.CAID, c.Number, func(serial wire.Serial, st status.Status, rec *wire.CertRecord) error {
-		in, err := m.listed(c, rec)
-		if err == nil && in {
-			c.Entries = append(c.Entries, entryOf(serial, st))
-		}
+func (m *Maker) complete(c *crl.Contents, fresh bool) error {
+	all, err := m.wholeAt(c.CAID, c.Number, fresh)
+	if err != nil {
 		return err
-	})
+	}
+	c.Entries = make([]crl.Entry, 0, len(all))
+	for i := range all {
+		in, err := m.inCRL(c, all[i].notAfter, all[i].at)
+		if err != nil {
+			return err
+		}
+		if in {
+			c.Entries = append(c.Entries, all[i].Entry)
+		}
+	}
+	return nil
 }
 
-// listed: the certificate is in the CRL's scope, and not expired for so long that CRLs have dropped it.
-func (m *Maker) listed(c *crl.Contents, rec *wire.CertRecord) (bool, error) {
-	if !crl.Lists(rec.NotAfter, c.ThisUpdate) {
+// inCRL: a certificate is in the CRL's scope, and not expired for so long that CRLs have dropped it. at is its place in the CA's log.
+func (m *Maker) inCRL(c *crl.Contents, notAfter wire.Millis, at uint64) (bool, error) {
+	if !crl.Lists(notAfter, c.ThisUpdate) {
 		return false, nil
 	}
-	return m.scopes.has(c.CAID, rec, c.Scope)
+	return m.scopes.has(c.CAID, at, c.Scope)
 }
 
 // entryOf is the entry of a certificate that is on hold or revoked.
@@ -111,10 +125,10 @@ func entryOf(serial wire.Serial, st status.Status) crl.Entry {
 
 // delta lists every certificate with a change since the base. RFC 5280 section 5.2.4: one that is valid and was on hold at the base, or at any
 // height since, is listed as removed, whether or not a CRL of that height exists. What was neither, and is valid, is not listed.
-func (m *Maker) delta(c *crl.Contents) error {
+func (m *Maker) delta(c *crl.Contents, fresh bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	f, err := m.foldTo(c.CAID, c.Base, c.Number)
+	f, err := m.foldTo(c.CAID, c.Base, c.Number, fresh)
 	if err != nil {
 		return err
 	}
@@ -122,7 +136,11 @@ func (m *Maker) delta(c *crl.Contents) error {
 		if st.State == wire.CertValid && !held {
 			return nil
 		}
-		in, err := m.listed(c, rec)
+		at, err := logIndex(rec)
+		if err != nil {
+			return err
+		}
+		in, err := m.inCRL(c, rec.NotAfter, at)
 		switch {
 		case err != nil || !in:
 		case st.State == wire.CertValid:
@@ -166,6 +184,10 @@ type fold struct {
 	rules        []uint64
 }
 
+func newFold(id wire.CAID, base uint64) *fold {
+	return &fold{id: id, base: base, height: base, next: index.Before(base), certs: map[string]*touched{}}
+}
+
 // touched is a certificate that has changed since the base.
 type touched struct {
 	now   status.Status // by its newest change
@@ -178,9 +200,12 @@ type touched struct {
 const keptFolds = 16
 
 // foldTo requires mu. The changes up to a height below one that was asked for before are folded anew, and not kept.
-func (m *Maker) foldTo(id wire.CAID, base, height uint64) (*fold, error) {
+func (m *Maker) foldTo(id wire.CAID, base, height uint64, fresh bool) (*fold, error) {
+	f := newFold(id, base)
+	if fresh {
+		return f, f.extend(m.ledger, height)
+	}
 	at := slices.IndexFunc(m.folds, func(f *fold) bool { return f.id == id && f.base == base })
-	f := &fold{id: id, base: base, height: base, next: index.Before(base), certs: map[string]*touched{}}
 	keep := at < 0
 	if at >= 0 && m.folds[at].height <= height {
 		f, keep = m.folds[at], true

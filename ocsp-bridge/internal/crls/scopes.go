@@ -1,6 +1,7 @@
 package crls
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,20 +26,24 @@ type scopes struct {
 // keptScopes bounds what is remembered: some 30 octets each.
 const keptScopes = 8 << 20
 
-// has reports whether the certificate belongs to scope.
-func (s *scopes) has(id wire.CAID, rec *wire.CertRecord, scope string) (bool, error) {
+// logIndex is where a certificate stands in its CA's log; of one with only a precertificate, which has the same extensions, where that does.
+func logIndex(rec *wire.CertRecord) (uint64, error) {
+	switch {
+	case rec.Final != nil:
+		return rec.Final.Index, nil
+	case rec.Pre != nil:
+		return rec.Pre.Index, nil
+	}
+	return 0, errors.New("a record without a log entry: the stored index is damaged")
+}
+
+// has reports whether the certificate that stands there in the CA's log belongs to scope.
+func (s *scopes) has(id wire.CAID, index uint64, scope string) (bool, error) {
 	if scope == "" {
 		return true, nil
 	}
-	e := rec.Final
-	if e == nil { // a precertificate has the same extensions
-		e = rec.Pre
-	}
-	if e == nil {
-		return false, fmt.Errorf("a record without a log entry: the stored index is damaged")
-	}
 	s.mu.Lock()
-	at, found := s.known[id][e.Index]
+	at, found := s.known[id][index]
 	var urls []string
 	if found {
 		urls = s.lists[at]
@@ -46,10 +51,10 @@ func (s *scopes) has(id wire.CAID, rec *wire.CertRecord, scope string) (bool, er
 	s.mu.Unlock()
 	if !found {
 		var err error
-		if urls, err = s.read(id, e.Index); err != nil {
+		if urls, err = s.read(id, index); err != nil {
 			return false, err
 		}
-		s.remember(id, e.Index, urls)
+		s.remember(id, index, urls)
 	}
 	return slices.Contains(urls, scope), nil
 }

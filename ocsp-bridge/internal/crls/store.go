@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
@@ -62,6 +63,8 @@ type Store struct {
 	cfg     Config
 	maker   *Maker
 	metrics *metrics.BridgeCRLs
+
+	checkedEntries atomic.Int64 // compared with what OCSP answers
 
 	accepting chan struct{} // held by the one that judges a CRL: memory and processors for one at a time
 

@@ -23,10 +23,18 @@ import (
 // webCert is a certificate of about 1.2 kB with as much in it that does not compress as a web server's: an RSA key and signature
 // of 256 octets each, two SCTs, two key identifiers' worth of hashes.
 func webCert(b *testing.B, n int) []byte {
-	noise := make([]byte, 256+256+2*(32+72)+20)
+	noise := make([]byte, noiseLen)
 	if _, err := rand.Read(noise); err != nil {
 		b.Fatal(err)
 	}
+	serial := append(append([]byte{0x40}, noise[:10]...), fmt.Sprintf("%08d", n)...)
+	return webCertOf(serial, n, noise)
+}
+
+const noiseLen = 256 + 256 + 2*(32+72) + 20
+
+// webCertOf is the n-th certificate with this serial number.
+func webCertOf(serial []byte, n int, noise []byte) []byte {
 	take := func(n int) []byte {
 		out := noise[:n]
 		noise = noise[n:]
@@ -36,7 +44,7 @@ func webCert(b *testing.B, n int) []byte {
 	d := cryptobyte.NewBuilder(nil)
 	d.AddASN1(cbasn1.SEQUENCE, func(d *cryptobyte.Builder) {
 		d.AddASN1(cbasn1.SEQUENCE, func(d *cryptobyte.Builder) {
-			d.AddASN1BigInt(new(big.Int).SetBytes(append(append([]byte{0x40}, take(10)...), text("%08d")...)))
+			d.AddASN1BigInt(new(big.Int).SetBytes(serial))
 			issuer := func(d *cryptobyte.Builder) { d.AddBytes(make([]byte, 100)) }
 			d.AddASN1(cbasn1.SEQUENCE, issuer)
 			d.AddASN1(cbasn1.SEQUENCE, issuer)
