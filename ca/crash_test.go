@@ -69,6 +69,9 @@ func crashChild(at string) {
 	dir := os.Getenv(crashDirEnv)
 	node, err := openNode(dir)
 	fail(err)
+	if url := os.Getenv(crashCRLEnv); url != "" {
+		fail(crashCRLChild(at, dir, url, node))
+	}
 	key, err := LoadKey(dir, []byte(testPassphrase))
 	fail(err)
 	server, err := New(Config{Dir: dir, Key: key, Log: slog.New(slog.DiscardHandler), step: func(s string) {
@@ -149,7 +152,7 @@ func open(s *Server) int {
 	return n
 }
 
-func runChild(t *testing.T, at, dir string) string {
+func runChild(t *testing.T, at, dir string, env ...string) string {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
@@ -157,6 +160,7 @@ func runChild(t *testing.T, at, dir string) string {
 	}
 	cmd := exec.Command(exe)
 	cmd.Env = append(os.Environ(), crashEnv+"="+at, crashDirEnv+"="+dir)
+	cmd.Env = append(cmd.Env, env...)
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err = cmd.Run()

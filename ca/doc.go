@@ -18,6 +18,12 @@
 // A client whose answer got lost repeats the request with the same Idempotency-Key, or asks for the serial number that a
 // problem of unknown outcome names in "instance".
 //
+// # CRLs
+//
+// Beside that, and never in the way of it, the CA signs CRLs of what an OCSP bridge of its organisation says that the ledger says:
+//
+//	contents -> number (fsync) -> sign -> lint -> keep (fsync) -> publish to the OCSP bridges of every organisation
+//
 // # The directory
 //
 //	ca.pem          the CA certificate
@@ -27,6 +33,7 @@
 //	clients         who may use the HTTP API: name, role and SHA-256 of the token, mode 0600
 //	operator.token  the token of the first operator, mode 0600
 //	journal         what was signed and what became of it; one process at a time holds its lock
+//	crl             numbers of CRLs, and the newest of them; crl_store.go has the files
 //
 // Init writes it whole or not at all.
 package ca

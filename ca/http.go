@@ -36,6 +36,7 @@ func (s *Server) Handler() http.Handler {
 	route(caapi.PathReleases, map[string]http.HandlerFunc{"POST": s.guard(actRevoke, s.postRelease)})
 	route(caapi.PathResponders, map[string]http.HandlerFunc{"POST": s.guard(actEnrol, s.postResponder)})
 	route(caapi.PathCA, map[string]http.HandlerFunc{"GET": s.guard(actDescribe, s.getCA)})
+	route(caapi.PathCRLs, map[string]http.HandlerFunc{"GET": s.guard(actDescribe, s.getCRLs)})
 	route(caapi.PathHealth, map[string]http.HandlerFunc{"GET": s.getHealth})
 	route(caapi.PathReady, map[string]http.HandlerFunc{"GET": s.getReady})
 	route(caapi.PathMetrics, map[string]http.HandlerFunc{"GET": s.metrics.Handler().ServeHTTP})

@@ -52,6 +52,8 @@ type InitOptions struct {
 	Validity   time.Duration     // default DefaultValidity
 	PathLen    int               // CA certificates that may stand below this one; default 0: it issues end-entity certificates only
 	OCSPURL    string            // goes into the profiles' AIA; may be empty
+	CRLURLs    []string          // go into the profiles' CRL distribution point, with {ca} and {shard}; may be empty
+	CRLShards  int               // CRLs that certificates are spread over; 0: the complete one is at CRLURLs
 	Passphrase []byte            // of the key file, at least keyfile.MinPassphrase bytes
 	Now        func() time.Time  // default time.Now
 }
@@ -149,7 +151,7 @@ func (o *InitOptions) populate(dir string) (*x509.Certificate, error) {
 		return nil, err
 	}
 	// The profiles must fit into the CA's own life, or the first request would be refused.
-	profiles := defaultProfiles(o.OCSPURL, o.Validity-caBackdate)
+	profiles := defaultProfiles(o, o.Validity-caBackdate)
 	if _, err := parseProfiles(profiles); err != nil {
 		return nil, err
 	}

@@ -175,7 +175,7 @@ func TestShortLivedCAGetsProfilesThatFit(t *testing.T) {
 }
 
 func TestProfilesRefused(t *testing.T) {
-	def := string(defaultProfiles(testOCSP, DefaultValidity))
+	def := string(defaultProfiles(&InitOptions{OCSPURL: testOCSP}, DefaultValidity))
 	edit := func(old, repl string) string {
 		if !strings.Contains(def, old) {
 			t.Fatalf("the default profiles have no %q", old)

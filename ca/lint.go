@@ -37,12 +37,18 @@ func newLinter(ca *x509.Certificate, plain *config.Signing) (*linter, error) {
 	return &linter{signer: s}, err
 }
 
-// withoutLint is policy with cfssl's own linting off.
-func withoutLint(policy *config.Signing) *config.Signing {
-	plain := &config.Signing{Default: policy.Default, Profiles: map[string]*config.SigningProfile{}}
+// plainPolicy is policy without what this package does itself: linting, serial numbers and CRL distribution points.
+func plainPolicy(policy *config.Signing) *config.Signing {
+	plain := &config.Signing{Profiles: map[string]*config.SigningProfile{}}
+	if policy.Default != nil {
+		d := *policy.Default
+		d.CRL = ""
+		plain.Default = &d
+	}
 	for name, p := range policy.Profiles {
 		c := *p
-		c.LintErrLevel = lint.Reserved
+		c.LintErrLevel, c.CRL, c.ClientProvidesSerialNumbers = lint.Reserved, "", true
+		c.ExtensionWhitelist = map[string]bool{oidCRLPoint: true}
 		plain.Profiles[name] = &c
 	}
 	return plain

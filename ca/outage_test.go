@@ -284,7 +284,7 @@ func TestValidityBeyondTheCA(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	policy, err := parseProfiles(defaultProfiles("", DefaultValidity))
+	policy, err := parseProfiles(defaultProfiles(&InitOptions{}, DefaultValidity))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,19 +40,19 @@ var defaultProfilesText = template.Must(template.New("profiles").Parse(`{
     "profiles": {
       "server": {
         "usages": ["digital signature", "server auth"],
-        "expiry": "{{.Quarter}}",{{.OCSP}}
+        "expiry": "{{.Quarter}}",{{.URLs}}
         "CSRWhitelist": {{.Whitelist}},
         {{.Lint}}
       },
       "client": {
         "usages": ["digital signature", "client auth"],
-        "expiry": "{{.Year}}",{{.OCSP}}
+        "expiry": "{{.Year}}",{{.URLs}}
         "CSRWhitelist": {{.Whitelist}},
         {{.Lint}}
       },
       "peer": {
         "usages": ["digital signature", "server auth", "client auth"],
-        "expiry": "{{.Quarter}}",{{.OCSP}}
+        "expiry": "{{.Quarter}}",{{.URLs}}
         "CSRWhitelist": {{.Whitelist}},
         {{.Lint}}
       },
@@ -68,20 +68,32 @@ var defaultProfilesText = template.Must(template.New("profiles").Parse(`{
 }
 `))
 
-// defaultProfiles returns profiles.json for a CA that lives for life.
-func defaultProfiles(ocspURL string, life time.Duration) []byte {
-	ocsp := ""
-	if ocspURL != "" {
-		quoted, err := json.Marshal(ocspURL)
-		if err != nil { // a string always marshals
+// defaultProfiles returns profiles.json for a CA that lives for life, with what o says about URLs.
+func defaultProfiles(o *InitOptions, life time.Duration) []byte {
+	var urls strings.Builder
+	add := func(key string, v any) {
+		quoted, err := json.Marshal(v)
+		if err != nil { // strings and integers always marshal
 			panic(err)
 		}
-		ocsp = "\n        \"ocsp_url\": " + string(quoted) + ","
+		fmt.Fprintf(&urls, "\n        %q: %s,", key, quoted)
+	}
+	if o.OCSPURL != "" {
+		add("ocsp_url", o.OCSPURL)
+	}
+	if len(o.CRLURLs) > 0 {
+		add("crl_url", o.CRLURLs[0])
+	}
+	if len(o.CRLURLs) > 1 {
+		add(keyMirrors, o.CRLURLs[1:])
+	}
+	if o.CRLShards != 0 {
+		add(keyShards, o.CRLShards)
 	}
 	hours := func(d time.Duration) string { return fmt.Sprintf("%dh", int(min(d, life)/time.Hour)) }
 	var b bytes.Buffer
 	err := defaultProfilesText.Execute(&b, map[string]string{
-		"Year": hours(365 * 24 * time.Hour), "Quarter": hours(90 * 24 * time.Hour), "Responder": hours(maxResponderLife), "OCSP": ocsp,
+		"Year": hours(365 * 24 * time.Hour), "Quarter": hours(90 * 24 * time.Hour), "Responder": hours(maxResponderLife), "URLs": urls.String(),
 		"Whitelist": `{ "Subject": true, "PublicKeyAlgorithm": true, "PublicKey": true, "DNSNames": true, "IPAddresses": true, "EmailAddresses": true, "URIs": true }`,
 		"Lint":      `"lint_error_level": "warn", "ignored_lint_sources": ["CABF_BR", "CABF_EV", "Mozilla", "Apple", "ETSI_ESI", "Community"]`,
 	})
@@ -92,7 +104,7 @@ func defaultProfiles(ocspURL string, life time.Duration) []byte {
 }
 
 // loadProfiles reads profiles.json.
-func loadProfiles(path string) (*config.Signing, error) {
+func loadProfiles(path string) (*profiles, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
@@ -105,8 +117,12 @@ func loadProfiles(path string) (*config.Signing, error) {
 }
 
 // parseProfiles accepts cfssl's configuration format as far as this CA carries it out. Errors name key, value and rule: what
-// cfssl would ignore or leave to another program is refused.
-func parseProfiles(data []byte) (*config.Signing, error) {
+// cfssl would ignore or leave to another program is refused. Two keys are this CA's own: crl_mirrors and crl_shards.
+func parseProfiles(data []byte) (*profiles, error) {
+	data, crl, err := takeCRLKeys(data)
+	if err != nil {
+		return nil, err
+	}
 	// cfssl's own loader skips keys that it does not know.
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
@@ -135,7 +151,10 @@ func parseProfiles(data []byte) (*config.Signing, error) {
 		return nil, fmt.Errorf("signing.profiles.%s: is missing", ResponderProfile)
 	}
 	// cfssl takes URLs that a profile leaves out from the default.
-	return cfg.Signing, checkURLs("signing.default", cfg.Signing.Default)
+	if err := checkURLs("signing.default", cfg.Signing.Default); err != nil {
+		return nil, err
+	}
+	return newProfiles(cfg.Signing, crl)
 }
 
 func checkProfile(name string, p *config.SigningProfile) error {
@@ -214,9 +233,6 @@ func checkResponderProfile(name string, p *config.SigningProfile, eku []x509.Ext
 
 func checkURLs(key string, p *config.SigningProfile) error {
 	if err := checkURL(key+".ocsp_url", p.OCSP); err != nil {
-		return err
-	}
-	if err := checkURL(key+".crl_url", p.CRL); err != nil {
 		return err
 	}
 	for _, u := range p.IssuerURL {

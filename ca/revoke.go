@@ -75,6 +75,7 @@ func (s *Server) change(ctx context.Context, c wire.StatusChange) (*caapi.Status
 	if err != nil {
 		return nil, false, err
 	}
+	s.crls.changedAt(receipt.Block, c.Serial, res)
 	answer := &caapi.StatusChange{
 		Serial: c.Serial.String(), State: stateName(res.State), Change: res.Change, Changed: res.Changed,
 		Block: receipt.Block, TxID: receipt.TxID, Responders: s.waitApplied(ctx, receipt.Block),

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -21,15 +22,18 @@ import (
 type Config struct {
 	Dir        string        // made by Init
 	Key        crypto.Signer // from LoadKey, or another keeper of the CA's key
+	KeyUsable  func() error  // why the key must sign nothing now, neither certificates nor CRLs; nil: it may
 	Settings   Settings
 	Responders []Responder       // in this process, beside Settings.Responders
+	CRLHTTP    *http.Client      // for the OCSP bridges of Settings.CRL, without a timeout of its own; default: one with the system's roots
 	CT         *Submissions      // nil: certificates that other software signed are not taken
 	Metrics    *metrics.Registry // served at caapi.PathMetrics; default one of its own. No two Servers may share one
 	Now        func() time.Time  // default time.Now
 	Log        *slog.Logger      // default slog.Default
 
 	// step is called with the name of each step of an issuance that has just ended. Tests die there.
-	step func(string)
+	step    func(string)
+	lintCRL func(der []byte) error // default lintCRL
 }
 
 // Server is a running CA. Its methods are safe for concurrent use.
@@ -44,10 +48,12 @@ type Server struct {
 	journal    *journal
 	book       *book
 	keys       keyedLock
-	front      *front // nil: see Config.CT
+	front      *front    // nil: see Config.CT
+	crls       *crlMaker // nil: no CRLs are made
 	log        *slog.Logger
 	now        func() time.Time
 	step       func(string)
+	keyUsable  func() error
 
 	registered atomic.Bool  // seen on the trust list with this organisation as its operator; never unset
 	reached    atomic.Int64 // when the ledger last answered, Unix milliseconds
@@ -68,12 +74,15 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	if err := cfg.Settings.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{settings: cfg.Settings.withDefaults(), ledger: ledger, metrics: cfg.Metrics, book: newBook(), log: cfg.Log, now: cfg.Now, step: cfg.step, resolveKick: make(chan struct{}, 1)}
+	s := &Server{settings: cfg.Settings.withDefaults(), ledger: ledger, metrics: cfg.Metrics, book: newBook(), log: cfg.Log, now: cfg.Now, step: cfg.step, keyUsable: cfg.KeyUsable, resolveKick: make(chan struct{}, 1)}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.keyUsable == nil {
+		s.keyUsable = func() error { return nil }
 	}
 	if s.metrics == nil {
 		s.metrics = metrics.New()
@@ -102,12 +111,19 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	}
 	s.responders = append(s.responders, cfg.Responders...)
 
+	if err := s.loadCRLs(cfg); err != nil {
+		return nil, err
+	}
+
 	s.metrics.Gauge("ca_unresolved_certificates", "Certificates signed and left by their requester, whose outcome on the ledger is not known yet.",
 		func() float64 { return float64(s.book.unresolved()) })
 
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	s.background.Go(func() { s.resolve(ctx) })
+	if s.crls != nil {
+		s.background.Go(func() { s.crls.run(ctx) })
+	}
 	return s, nil
 }
 

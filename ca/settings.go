@@ -2,7 +2,6 @@ package ca
 
 import (
 	"fmt"
-	"net/url"
 	"time"
 
 	"github.com/certanchor/certanchor/internal/anchor"
@@ -23,6 +22,8 @@ type Settings struct {
 	MaxBatch      int           `yaml:"max_batch,omitempty"`       // certificates in one transaction; default 1000
 	MaxBatchBytes int           `yaml:"max_batch_bytes,omitempty"` // and their size; default 2097152
 	QuietTime     time.Duration `yaml:"quiet_time,omitempty"`      // a gap between requests that ends waiting for more of them; default 2ms, negative: no waiting
+
+	CRL *CRLSettings `yaml:"crl,omitempty"` // nil: no CRLs are made
 }
 
 // maxAnswer is the longest a request may take: HTTP servers here give up writing after a minute.
@@ -67,12 +68,13 @@ func (s Settings) Validate() error {
 		return invalid("submit_timeout", s.SubmitTimeout.String(), "must be less than issue_timeout and status_timeout: an attempt that got lost is to be followed by another")
 	}
 	for i, raw := range s.Responders {
-		field := fmt.Sprintf("responders[%d]", i)
-		if err := checkURL(field, raw); err != nil {
+		if err := checkBase(fmt.Sprintf("responders[%d]", i), raw); err != nil {
 			return err
 		}
-		if u, err := url.Parse(raw); raw == "" || err != nil || u.RawQuery != "" || u.Fragment != "" {
-			return invalid(field, raw, "must be a base URL without query and fragment")
+	}
+	if s.CRL != nil {
+		if err := s.CRL.validate(s.Responders); err != nil {
+			return err
 		}
 	}
 	return s.anchorOptions().Validate()

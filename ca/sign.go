@@ -27,15 +27,16 @@ const defaultBackdate = 5 * time.Minute
 // issuer is the CA's key at work. Safe for concurrent use.
 type issuer struct {
 	cert   *x509.Certificate
+	key    crypto.Signer
 	chain  []*x509.Certificate // issuer of cert first; empty for a root
 	id     wire.CAID
-	policy *config.Signing
+	policy *profiles
 	signer *local.Signer
 	linter *linter
 	now    func() time.Time
 }
 
-func newIssuer(cert *x509.Certificate, chain []*x509.Certificate, key crypto.Signer, policy *config.Signing, now func() time.Time) (*issuer, error) {
+func newIssuer(cert *x509.Certificate, chain []*x509.Certificate, key crypto.Signer, policy *profiles, now func() time.Time) (*issuer, error) {
 	pub, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !pub.Equal(cert.PublicKey) {
 		return nil, fmt.Errorf("the key does not belong to the CA certificate %q", cert.Subject)
@@ -47,7 +48,7 @@ func newIssuer(cert *x509.Certificate, chain []*x509.Certificate, key crypto.Sig
 		return nil, fmt.Errorf("certificate %q: expired at %s", cert.Subject, cert.NotAfter.Format(time.RFC3339))
 	}
 	quietCFSSL()
-	plain := withoutLint(policy)
+	plain := plainPolicy(policy.Signing)
 	s, err := local.NewSigner(key, cert, signer.DefaultSigAlgo(key), plain)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't set up the signer: %w", err)
@@ -56,7 +57,7 @@ func newIssuer(cert *x509.Certificate, chain []*x509.Certificate, key crypto.Sig
 	if err != nil {
 		return nil, fmt.Errorf("couldn't set up the linter: %w", err)
 	}
-	return &issuer{cert: cert, chain: chain, id: wire.CAIDOf(cert.RawSubjectPublicKeyInfo), policy: policy, signer: s, linter: l, now: now}, nil
+	return &issuer{cert: cert, key: key, chain: chain, id: wire.CAIDOf(cert.RawSubjectPublicKeyInfo), policy: policy, signer: s, linter: l, now: now}, nil
 }
 
 // profile finds a profile by name. cfssl itself would fall back to the default profile for a name it does not know.
@@ -106,11 +107,18 @@ func (i *issuer) sign(csrPEM string, csr *x509.CertificateRequest, name string) 
 	if err != nil {
 		return nil, err
 	}
-	req := signer.SignRequest{Request: csrPEM, Profile: name, NotBefore: from, NotAfter: to}
+	// Drawn here and not by cfssl: it decides which shard's CRL the certificate names.
+	serial, err := newSerial()
+	if err != nil {
+		return nil, err
+	}
+	req := signer.SignRequest{Request: csrPEM, Profile: name, NotBefore: from, NotAfter: to, Serial: serial}
+	if req.Extensions, err = i.policy.extension(name, i.id, serial); err != nil {
+		return nil, err
+	}
 	if err := i.linter.check(req, p); err != nil {
 		return nil, err
 	}
-	// cfssl draws a serial number of 159 random bits.
 	out, err := i.signer.Sign(req)
 	if err != nil {
 		return nil, signError(err, name)

@@ -21,7 +21,7 @@ func newCACommand() *cobra.Command {
 		Use: "ca", Short: "make, register and run a certificate authority",
 		Example: `  certanchor ca init --dir pki/ca --subject "CN=Example CA,O=Example"`,
 	}
-	cmd.AddCommand(newCAInitCommand(), newCAClientCommand(), newCARegisterCommand(), newCAServeCommand())
+	cmd.AddCommand(newCAInitCommand(), newCAClientCommand(), newCARegisterCommand(), newCAServeCommand(), withConfig(newCACRLCommand(), caDefaults))
 	cmd.AddCommand(newCADecideCommands()...)
 	return cmd
 }
@@ -89,6 +89,9 @@ leaves nothing behind, and a directory that holds anything is refused.`,
 	f.DurationVar(&o.Validity, "validity", ca.DefaultValidity, "how long the CA certificate is valid")
 	f.IntVar(&o.PathLen, "path-len", 0, "CA certificates that may stand below this one")
 	f.StringVar(&o.OCSPURL, "ocsp-url", "http://"+config.DefaultOCSPListen+"/ocsp", "OCSP URL that goes into issued certificates; empty: none")
+	f.StringSliceVar(&o.CRLURLs, "crl-url", []string{"http://" + config.DefaultOCSPListen + "/crl/{ca}/full.crl"},
+		"CRL URL that goes into issued certificates, with {ca} for the CA ID and, with --crl-shards, {shard}; further ones name the same CRL elsewhere; empty: none")
+	f.IntVar(&o.CRLShards, "crl-shards", 0, "CRLs that certificates are spread over, at most 1024; 0: one complete CRL")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	passphraseFlags(cmd, &passphrase)
 	mustRequire(cmd, "dir", "subject")

@@ -84,7 +84,7 @@ The ledger is either a Hyperledger Fabric channel or, on one machine, an embedde
 	root.PersistentFlags().StringVar(&level, "log-level", "info", "least severity that is logged: debug, info, warn or error")
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return setupLog(cmd, level) }
 	root.AddCommand(
-		newServeCommand(), newCACommand(), newOCSPBridgeCommand(), newCertCommand(), newDemoCommand(), newBenchCommand(),
+		newServeCommand(), newCACommand(), newOCSPBridgeCommand(), newCertCommand(), newCRLCommand(), newDemoCommand(), newBenchCommand(),
 		newNetworkCommand(), newChaincodeCommand(), newChaincodeBuilderCommand(), newLedgerCommand(), newAuditCommand(),
 		newProofCommand(), newVerifyCommand(), newPolicyCommand(), newMonitorCommand(),
 	)

@@ -26,6 +26,7 @@ ca:
   passphrase: {file: pass}
   responders: ["http://127.0.0.1:8889"]
   ack_timeout: 4s
+  crl: {publish: ["http://127.0.0.1:8889", "https://org3.example"], full_every: 2h, tls_ca: org2-ca.pem, delta_url: "http://org1.example/crl/{ca}/delta.crl"}
   ct: {key_file: bridge/ct/x.pem, public_url: "https://ca.example"}
 ocsp_bridge:
   dir: bridge
@@ -92,6 +93,8 @@ func TestConfigurationIsReadWithDefaultsAndPathsBesideIt(t *testing.T) {
 		{"ocsp_bridge.submit.issuer", bridge.Submit[0].Issuer, filepath.Join(dir, "ca2.pem")},
 		{"ocsp_bridge.submit.tls_ca", bridge.Submit[0].TLSCA, filepath.Join(dir, "org2-ca.pem")},
 		{"ocsp_bridge.tls.client_ca", bridge.TLS.ClientCA, filepath.Join(dir, "members.pem")},
+		{"ca.crl.tls_ca", ca.CRL.TLSCA, filepath.Join(dir, "org2-ca.pem")},
+		{"ca.crl.full_every", ca.CRL.FullEvery.String(), (2 * time.Hour).String()},
 		{"ocsp_bridge.crl.max_age", bridge.CRL.MaxAge.String(), (5 * time.Minute).String()},
 		{"ocsp_bridge.crl.indirect.key", bridge.CRL.Indirect.Key, filepath.Join(dir, "crl-key.pem")},
 		{"client.issuer", client.Issuer, filepath.Join(dir, "ca.pem")},
@@ -178,6 +181,24 @@ func TestBadConfigurationNamesKeyValueAndRule(t *testing.T) {
 		"peer without a scheme":     {strings.Replace(whole, "https://org2.example", "org2.example", 1), "ocsp_bridge.peers[0]", "url"},
 		"submission without issuer": {strings.Replace(whole, "issuer: ca2.pem, ", "", 1), "ocsp_bridge.submit[0]", "issuer"},
 		"public URL with a query":   {strings.Replace(whole, "policy: policy\n", "policy: policy\n  public_url: https://x/?a=b\n", 1), "ocsp_bridge.public_url", "without query"},
+		"CRLs run out":              {strings.Replace(whole, "full_every: 2h", "full_every: 2h, validity: 2h", 1), "ca.crl.validity", "must be more than full_every"},
+		"CRLs too rarely":           {strings.Replace(whole, "full_every: 2h", "full_every: 25h, validity: 48h", 1), "ca.crl.full_every", "24h0m0s"},
+		"CRLs nobody serves":        {strings.Replace(whole, `publish: ["http://127.0.0.1:8889", "https://org3.example"]`, "publish: []", 1), "ca.crl.publish", "1 to 64"},
+		"CRLs from nowhere":         {strings.Replace(whole, `responders: ["http://127.0.0.1:8889"]`, "responders: []", 1), "ca.crl.contents", "must name an OCSP bridge"},
+		"CRL target twice":          {strings.Replace(whole, `"https://org3.example"]`, `"http://127.0.0.1:8889"]`, 1), "ca.crl.publish[1]", "occurs twice"},
+		"CRL target without scheme": {strings.Replace(whole, `"https://org3.example"]`, `"org2.example"]`, 1), "ca.crl.publish[1]", "absolute http or https"},
+		"CRL target with a query":   {strings.Replace(whole, `"https://org3.example"]`, `"https://org2.example?a=b"]`, 1), "ca.crl.publish[1]", "without query"},
+		"contents without scheme":   {strings.Replace(whole, "full_every: 2h", "contents: x", 1), "ca.crl.contents", "absolute http or https"},
+		"long-lived CRLs":           {strings.Replace(whole, "full_every: 2h", "validity: 241h", 1), "ca.crl.validity", "240h"},
+		"negative validity":         {strings.Replace(whole, "full_every: 2h", "validity: -1h", 1), "ca.crl.validity", "240h"},
+		"delta longer than all":     {strings.Replace(whole, "full_every: 2h", "delta_validity: 25h", 1), "ca.crl.delta_validity", "24h"},
+		"deltas too rarely":         {strings.Replace(whole, "full_every: 2h", "delta_every: 40m", 1), "ca.crl.delta_every", "30m"},
+		"polls too often":           {strings.Replace(whole, "full_every: 2h", "poll_every: 1ms", 1), "ca.crl.poll_every", "100ms"},
+		"clocks too far apart":      {strings.Replace(whole, "full_every: 2h", "clock_tolerance: 2m", 1), "ca.crl.clock_tolerance", "1m"},
+		"stale for too long":        {strings.Replace(whole, "full_every: 2h", "staleness: 24h", 1), "ca.crl.staleness", "less than validity"},
+		"delta URL with a shard":    {strings.Replace(whole, "{ca}/delta.crl", "{shard}/delta.crl", 1), "ca.crl.delta_url", "must not contain {shard}"},
+		"delta URL without scheme":  {strings.Replace(whole, "http://org1.example/crl", "org1.example/crl", 1), "ca.crl.delta_url", "absolute http or https"},
+		"unknown key of CRLs":       {strings.Replace(whole, "full_every: 2h", "every: 2h", 1), "every", "not a key"},
 		"log without its key":       {strings.Replace(whole, "key_file: bridge/ct/x.pem, ", "", 1), "ca.ct", "key_file"},
 		"no bridge section":         {whole[:strings.Index(whole, "ocsp_bridge")], "ocsp_bridge", "missing"},
 	} {

@@ -284,6 +284,9 @@ func (f *File) paths() []*string {
 		if c.CT != nil {
 			ps = append(ps, &c.CT.KeyFile)
 		}
+		if c.CRL != nil {
+			ps = append(ps, &c.CRL.TLSCA)
+		}
 		tls(c.TLS)
 	}
 	if c := f.Client; c != nil {

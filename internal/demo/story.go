@@ -66,6 +66,8 @@ func (s *story) tell(ctx context.Context) error {
 		{"revoke the P-256 certificate for keyCompromise", func(ctx context.Context) (string, error) { return s.revoke(ctx, doomed) }},
 		{"OCSP at " + who + " says revoked (openssl ocsp)", func(ctx context.Context) (string, error) { return s.opensslSays(ctx, doomed, ": revoked") }},
 		{"OCSP at " + who + " says revoked, keyCompromise (client)", func(ctx context.Context) (string, error) { return s.clientSays(ctx, doomed, client.Revoked) }},
+		{"CRL at " + who + " lists it (openssl verify -crl_check)", func(ctx context.Context) (string, error) { return s.crlLists(ctx, doomed) }},
+		{"CRL at " + who + " lets the RSA certificate pass", func(ctx context.Context) (string, error) { return s.crlPasses(ctx, s.samples[0]) }},
 		{"the RSA certificate is still good", func(ctx context.Context) (string, error) { return s.clientSays(ctx, s.samples[0], client.Good) }},
 		{"a serial number that was never issued is not good", s.neverIssued},
 		{"bundle of " + who + ", verified offline: good", func(ctx context.Context) (string, error) { return s.bundleShows(ctx, s.samples[0], client.Good) }},
@@ -79,7 +81,7 @@ func (s *story) tell(ctx context.Context) error {
 }
 
 func (s *story) setUp(ctx context.Context) error {
-	o := deploy.Options{Dir: filepath.Join(s.dir, "services"), Executable: s.o.Executable}
+	o := deploy.Options{Dir: filepath.Join(s.dir, "services"), Executable: s.o.Executable, CRLShards: 4}
 	if s.o.Engine == config.EngineEmbedded {
 		o.TickInterval = time.Second // a new CA can be proven from the first tick after its registration on
 		return s.report.do(ctx, "create a CA, start ledger, CA and OCSP bridge", func(ctx context.Context) (_ string, err error) {

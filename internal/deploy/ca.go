@@ -64,9 +64,16 @@ func (d *Deployment) initCA(o *Options, listen string) error {
 		c.CADir += fmt.Sprint(c.Org)
 		subject.CommonName += fmt.Sprintf(" %d", c.Org)
 	}
-	res, err := ca.Init(ca.InitOptions{
+	init := ca.InitOptions{
 		Dir: c.CADir, Subject: subject, Algorithm: o.Algorithm, OCSPURL: d.Orgs[c.Org-1].OCSPURL(), Passphrase: bytes.TrimSpace(text),
-	})
+	}
+	if o.CRLShards > 0 {
+		init.CRLShards = o.CRLShards
+		for _, u := range d.bridgesOf(c.Org) {
+			init.CRLURLs = append(init.CRLURLs, u+"/crl/{ca}/{shard}.crl")
+		}
+	}
+	res, err := ca.Init(init)
 	if err != nil {
 		return err
 	}
@@ -76,9 +83,22 @@ func (d *Deployment) initCA(o *Options, listen string) error {
 	return nil
 }
 
+// bridgesOf lists all OCSP bridges, an organisation's own first.
+func (d *Deployment) bridgesOf(org int) []string {
+	urls := []string{d.Orgs[org-1].URL}
+	for _, o := range d.Orgs {
+		if o.Number != org {
+			urls = append(urls, o.URL)
+		}
+	}
+	return urls
+}
+
 func (d *Deployment) caSection(c *CA) *config.CA {
+	own := d.Orgs[c.Org-1].URL
 	return &config.CA{
-		Dir: c.CADir, Listen: c.CAURL[len("http://"):], Passphrase: keyfile.Source{File: d.passphraseFile()},
+		Settings: ca.Settings{CRL: &ca.CRLSettings{Contents: own, Publish: d.bridgesOf(c.Org), DeltaURL: own + "/crl/{ca}/delta.crl"}},
+		Dir:      c.CADir, Listen: c.CAURL[len("http://"):], Passphrase: keyfile.Source{File: d.passphraseFile()},
 		CT: &config.CTSubmission{KeyFile: d.ctKeyFile(c), PublicURL: c.CAURL},
 	}
 }

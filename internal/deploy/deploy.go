@@ -47,6 +47,9 @@ type Options struct {
 	Algorithm  keyfile.Algorithm
 	// CAs is how many organisations operate a CA, the first ones; default 1. OnFabric only.
 	CAs int
+	// CRLShards is how many CRLs the CAs' certificates are spread over, which every organisation serves; 0: certificates name no CRL. CRLs are
+	// published in any case.
+	CRLShards int
 	// TickInterval of an embedded ledger; 0: its default. A Fabric network has its own.
 	TickInterval time.Duration
 	// OCSP is merged into the bridges' settings; the zero value is the default settings.

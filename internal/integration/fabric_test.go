@@ -30,7 +30,7 @@ const tickInterval = 2 * time.Second
 // TestOnFabric breaks one four-organisation network in every way the design says it survives. Each case leaves it whole.
 func TestOnFabric(t *testing.T) {
 	net := nettest.Start(t, testnetwork.Options{TickInterval: tickInterval})
-	d, err := deploy.OnFabric(t.Context(), net, deploy.Options{Dir: filepath.Join(t.TempDir(), "services"), Executable: nettest.Program(t)})
+	d, err := deploy.OnFabric(t.Context(), net, deploy.Options{Dir: filepath.Join(t.TempDir(), "services"), Executable: nettest.Program(t), CRLShards: 4})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,6 +50,8 @@ func TestOnFabric(t *testing.T) {
 		run  func(*testing.T)
 	}{
 		{"EveryOrganisationAnswersForTheSameCA", f.everyOrganisationAnswers},
+		{"EveryOrganisationServesTheSameCRLs", f.sameCRLs},
+		{"CRLThatDiffersFromTheLedgerIsRefusedByEveryOrganisation", f.lyingCRL},
 		{"CallerOfAnotherOrganisationOrRoleIsRefused", f.strangersAreRefused},
 		{"EveryOrganisationTakesSubmissionsAsACTLog", f.submissionsAreForwarded},
 		{"NoStatusChangeIsStarved", f.nobodyIsStarved},

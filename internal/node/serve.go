@@ -30,6 +30,7 @@ import (
 
 // ServeCA runs the CA bridge that conf describes until ctx ends.
 func ServeCA(ctx context.Context, conf *config.File) (err error) {
+	defaultCRLs(conf, "")
 	section, err := conf.NeedCA()
 	if err != nil {
 		return err
@@ -42,7 +43,7 @@ func ServeCA(ctx context.Context, conf *config.File) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, ledger.Close()) }()
-	server, err := newCA(section, ledger, nil)
+	server, err := newCA(conf.Path, section, ledger, nil)
 	if err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ func withStore(ctx context.Context, ledger network.Ledger, fn func(context.Conte
 	return nil
 }
 
-func newCA(section *config.CA, ledger network.Ledger, responders []ca.Responder) (*ca.Server, error) {
+func newCA(file string, section *config.CA, ledger network.Ledger, responders []ca.Responder) (*ca.Server, error) {
 	passphrase, err := section.Passphrase.Passphrase("the CA key in " + section.Dir)
 	if err != nil {
 		return nil, err
@@ -82,7 +83,11 @@ func newCA(section *config.CA, ledger network.Ledger, responders []ca.Responder)
 	if err != nil {
 		return nil, err
 	}
-	conf := ca.Config{Dir: section.Dir, Key: key, Settings: section.Settings, Responders: responders}
+	crlClient, err := crlHTTP(file, section)
+	if err != nil {
+		return nil, err
+	}
+	conf := ca.Config{Dir: section.Dir, Key: key, Settings: section.Settings, Responders: responders, CRLHTTP: crlClient}
 	if ct := section.CT; ct != nil {
 		log, err := sct.LoadOrCreate(ct.KeyFile)
 		if err != nil {
@@ -202,6 +207,7 @@ const SocketFile = "ledger.sock"
 // ServeAll runs ledger, CA and OCSP bridge of one organisation in this process until ctx ends, and registers the CA on the
 // ledger at its first start. conf's ledger must be an embedded one in a directory.
 func ServeAll(ctx context.Context, conf *config.File) (err error) {
+	defaultCRLs(conf, ownURL(conf.OCSPBridge))
 	caSection, err := conf.NeedCA()
 	if err != nil {
 		return err
@@ -259,7 +265,7 @@ func ServeAll(ctx context.Context, conf *config.File) (err error) {
 	if err != nil {
 		return err
 	}
-	authority, err = newCA(caSection, ledger, []ca.Responder{localResponder{bridge}})
+	authority, err = newCA(conf.Path, caSection, ledger, []ca.Responder{localResponder{bridge}})
 	if err != nil {
 		return errors.Join(err, bridge.Close())
 	}
