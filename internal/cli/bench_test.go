@@ -22,6 +22,19 @@ func TestBenchIssueRefusesBeforeItMeasures(t *testing.T) {
 	}
 }
 
+func TestBenchOCSPRefusesBeforeItMeasures(t *testing.T) {
+	for want, args := range map[string][]string{
+		"--rounds 0":      {"--rounds", "0"},
+		"--duration 0s":   {"--duration", "0s"},
+		"--connections 0": {"--connections", "0"},
+		"--out: open":     {"--out", filepath.Join(t.TempDir(), "none", "result.json")},
+	} {
+		if code, _, errs := runCLI(append([]string{"bench", "ocsp"}, args...)...); code != exitUsage || !strings.Contains(errs, want) {
+			t.Errorf("%q: exit %d, %s", args, code, errs)
+		}
+	}
+}
+
 func TestAMeasurementWithManyFailuresFails(t *testing.T) {
 	for ok, fails := range map[int64]bool{1000: false, 990: false, 989: true, 0: true} {
 		if err := tooManyFailed(&load.Result{Sent: 1000, Outcomes: map[string]int64{load.OK: ok}}); (err != nil) != fails {
