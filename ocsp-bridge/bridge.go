@@ -25,6 +25,7 @@ import (
 	"github.com/certanchor/certanchor/network"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/answers"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/ctfront"
+	"github.com/certanchor/certanchor/ocsp-bridge/internal/events"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/heads"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/index"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/responder"
@@ -95,6 +96,7 @@ type Bridge struct {
 	control    []string                      // Cache-Control of an answer that holds for max_age
 	dates      atomic.Pointer[dates]         // of this second
 	offset     atomic.Pointer[time.Duration] // newest block's transaction time less the local time of its arrival; nil: none yet
+	events     *events.Server
 
 	key      *logkey.Key
 	ownKey   note.Verifier // of key
@@ -148,6 +150,7 @@ func New(ctx context.Context, cfg Config, ledger network.Ledger) (*Bridge, error
 			return nil, errors.Join(fmt.Errorf("ocsp bridge: %w", err), ix.Close())
 		}
 	}
+	b.openEvents()
 	b.meters = b.newMeters()
 	return b, nil
 }
@@ -241,6 +244,7 @@ func (c *Config) complete() error {
 // bridge must halt (it returns why; every answer is a refusal from then on).
 func (b *Bridge) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
+	context.AfterFunc(ctx, b.events.Close)
 	group.Go(func() error { return b.follow(ctx) })
 	group.Go(func() error {
 		select {

@@ -27,6 +27,7 @@ func (b *Bridge) routes() http.Handler {
 	mux.HandleFunc("GET /v1/bundle/{ca}/{serial}", b.members(func(w http.ResponseWriter, r *http.Request) {
 		b.serveBundle(w, r, r.PathValue("ca"), r.PathValue("serial"))
 	}))
+	mux.HandleFunc("GET /v1/events", b.members(b.events.ServeHTTP))
 	mux.HandleFunc("GET /v1/applied", b.serveApplied)
 	mux.HandleFunc("GET /v1/heads", b.serveHeads)
 	mux.HandleFunc("GET "+pathAlarms, b.serveAlarms)

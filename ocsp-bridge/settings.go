@@ -62,17 +62,20 @@ type Settings struct {
 	ClockTolerance time.Duration `yaml:"clock_tolerance"`
 	// RevocationRate is how many requests a second one address may make for revocation by a key's holder, and twice as many at once.
 	RevocationRate int `yaml:"revocation_rate"`
+	// EventSubscribers is how many clients may follow GET /v1/events at a time.
+	EventSubscribers int `yaml:"event_subscribers"`
 }
 
 // DefaultSettings returns the settings of an operator who has not tuned anything.
 func DefaultSettings() Settings {
 	return Settings{
-		MaxAge:          5 * time.Second,
-		NotIssued:       NotIssuedUnauthorized,
-		MaxCertIDs:      16,
-		MaxRequestBytes: 16 << 10,
-		ClockTolerance:  20 * time.Second,
-		RevocationRate:  10,
+		MaxAge:           5 * time.Second,
+		NotIssued:        NotIssuedUnauthorized,
+		MaxCertIDs:       16,
+		MaxRequestBytes:  16 << 10,
+		ClockTolerance:   20 * time.Second,
+		RevocationRate:   10,
+		EventSubscribers: 1000,
 	}
 }
 
@@ -110,6 +113,7 @@ func (s Settings) Validate() error {
 	check(s.MaxRequestBytes >= 512 && s.MaxRequestBytes <= 1<<20, "max_request_bytes", s.MaxRequestBytes, "must be 512 to 1048576")
 	check(s.ClockTolerance >= 0 && s.ClockTolerance <= time.Minute, "clock_tolerance", s.ClockTolerance, "must be 0 to 1m")
 	check(s.RevocationRate >= 1 && s.RevocationRate <= 100_000, "revocation_rate", s.RevocationRate, "must be 1 to 100000 a second")
+	check(s.EventSubscribers >= 0 && s.EventSubscribers <= 100_000, "event_subscribers", s.EventSubscribers, "must be 0 to 100000")
 	if s.Validity != 0 && s.Staleness != 0 {
 		check(s.Validity >= s.Staleness+s.MaxAge, "validity", s.Validity, fmt.Sprintf("must be at least staleness + max_age, %s: an answer must outlive the view it may come from", s.Staleness+s.MaxAge))
 	}

@@ -12,13 +12,13 @@ import (
 
 func TestSettingsAreReadFromYAMLOverTheDefaults(t *testing.T) {
 	got := ocspbridge.DefaultSettings()
-	text := "validity: 10m\nstaleness: 1m30s\nmax_age: 0s\nnot_issued: unknown\nmax_cert_ids: 4\nmax_request_bytes: 4096\nrevocation_rate: 50\n"
+	text := "validity: 10m\nstaleness: 1m30s\nmax_age: 0s\nnot_issued: unknown\nmax_cert_ids: 4\nmax_request_bytes: 4096\nrevocation_rate: 50\nevent_subscribers: 7\n"
 	if err := yaml.UnmarshalWithOptions([]byte(text), &got, yaml.Strict()); err != nil {
 		t.Fatal(err)
 	}
 	want := ocspbridge.Settings{
 		Validity: 10 * time.Minute, Staleness: 90 * time.Second, NotIssued: ocspbridge.NotIssuedUnknown,
-		MaxCertIDs: 4, MaxRequestBytes: 4096, ClockTolerance: 20 * time.Second, RevocationRate: 50,
+		MaxCertIDs: 4, MaxRequestBytes: 4096, ClockTolerance: 20 * time.Second, RevocationRate: 50, EventSubscribers: 7,
 	}
 	if got != want {
 		t.Errorf("settings are %+v, want %+v", got, want)
@@ -46,6 +46,7 @@ func TestUnsafeSettingsAreRefusedByName(t *testing.T) {
 		{"max_cert_ids: 0", func(s *ocspbridge.Settings) { s.MaxCertIDs = 0 }},
 		{"max_request_bytes: 1", func(s *ocspbridge.Settings) { s.MaxRequestBytes = 1 }},
 		{"revocation_rate: 0", func(s *ocspbridge.Settings) { s.RevocationRate = 0 }},
+		{"event_subscribers: -1", func(s *ocspbridge.Settings) { s.EventSubscribers = -1 }},
 		{"clock_tolerance: 1h0m0s", func(s *ocspbridge.Settings) { s.ClockTolerance = time.Hour }},
 	} {
 		cfg := ocspbridge.Config{Dir: t.TempDir(), Settings: ocspbridge.DefaultSettings(), Log: quiet()}

@@ -24,7 +24,7 @@ func newCertCommand() *cobra.Command {
 		withConfig(newCertIssueCommand(), caDefaults), withConfig(newCertRevokeCommand(), caDefaults),
 		withConfig(newCertReleaseCommand(), caDefaults), withConfig(newCertShowCommand(), caDefaults),
 		withConfig(newCertStatusCommand(), statusDefaults), withConfig(newCertProofCommand(), proofDefaults),
-		newCertIntentCommand(), newCertRevokeOwnCommand(),
+		newCertIntentCommand(), newCertRevokeOwnCommand(), withConfig(newCertWatchCommand(), watchDefaults),
 	)
 	return cmd
 }

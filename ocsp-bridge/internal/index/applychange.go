@@ -1,8 +1,6 @@
 package index
 
 import (
-	"github.com/fxamacker/cbor/v2"
-
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/status"
 )
@@ -101,11 +99,8 @@ func (a *applier) settleCert(t *touch) (status.Status, error) {
 	}
 	key := certKey(changedTag, t.id, t.serial)
 	if status.Evaluate(t.rec, revs, nil).State != wire.CertValid {
-		raw, err := cbor.Marshal(changedCert{Rec: *t.rec, Revs: revs})
-		if err == nil {
-			err = a.set(key, seal(key, raw))
-		}
-		if err != nil {
+		c := changedCert{Rec: *t.rec, Revs: revs}
+		if err := a.set(key, seal(key, c.encode())); err != nil {
 			return status.Status{}, err
 		}
 	} else if t.stored {

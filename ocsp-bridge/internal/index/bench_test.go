@@ -17,16 +17,25 @@ import (
 	"github.com/certanchor/certanchor/chaincode/cctest"
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/merklelog"
+	"github.com/certanchor/certanchor/internal/status"
 	"github.com/certanchor/certanchor/network"
 )
 
 // webCert is a certificate of about 1.2 kB with as much in it that does not compress as a web server's: an RSA key and signature
 // of 256 octets each, two SCTs, two key identifiers' worth of hashes.
 func webCert(b *testing.B, n int) []byte {
-	noise := make([]byte, 256+256+2*(32+72)+20)
+	noise := make([]byte, noiseLen)
 	if _, err := rand.Read(noise); err != nil {
 		b.Fatal(err)
 	}
+	serial := append(append([]byte{0x40}, noise[:10]...), fmt.Sprintf("%08d", n)...)
+	return webCertOf(serial, n, noise)
+}
+
+const noiseLen = 256 + 256 + 2*(32+72) + 20
+
+// webCertOf is the n-th certificate with this serial number.
+func webCertOf(serial []byte, n int, noise []byte) []byte {
 	take := func(n int) []byte {
 		out := noise[:n]
 		noise = noise[n:]
@@ -36,7 +45,7 @@ func webCert(b *testing.B, n int) []byte {
 	d := cryptobyte.NewBuilder(nil)
 	d.AddASN1(cbasn1.SEQUENCE, func(d *cryptobyte.Builder) {
 		d.AddASN1(cbasn1.SEQUENCE, func(d *cryptobyte.Builder) {
-			d.AddASN1BigInt(new(big.Int).SetBytes(append(append([]byte{0x40}, take(10)...), text("%08d")...)))
+			d.AddASN1BigInt(new(big.Int).SetBytes(serial))
 			issuer := func(d *cryptobyte.Builder) { d.AddBytes(make([]byte, 100)) }
 			d.AddASN1(cbasn1.SEQUENCE, issuer)
 			d.AddASN1(cbasn1.SEQUENCE, issuer)
@@ -234,5 +243,34 @@ func BenchmarkStatus(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkEachChanged: what a complete CRL reads for each of its entries.
+func BenchmarkEachChanged(b *testing.B) {
+	const certs, batch = 20000, 200
+	c := newChain(b)
+	for range certs / batch {
+		c.block(c.issue(batch))
+	}
+	for i := range certs / batch {
+		var tx network.Tx
+		for k := range batch {
+			tx.Writes = append(tx.Writes, c.set(int64(i*batch+k), wire.CertRevoked).Writes...)
+		}
+		tx.Writes = sorted(tx.Writes)
+		c.block(tx)
+	}
+	ix := open(b, b.TempDir())
+	apply(b, ix, c.blocks...)
+	if err := ix.db.Flush(); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for n := 0; n < b.N; {
+		if err := ix.EachChanged(c.ca.ID, func(wire.Serial, status.Status, *wire.CertRecord) error { n++; return nil }); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

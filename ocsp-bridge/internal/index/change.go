@@ -1,7 +1,6 @@
 package index
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
@@ -43,12 +42,6 @@ type Change struct {
 	At            wire.Millis  // of the transaction
 
 	was *changedCert // what Before was made of, kept while the CA has rules
-}
-
-// changedCert is a certificate that its record or others have put on hold or revoked.
-type changedCert struct {
-	Rec  wire.CertRecord   `cbor:"0,keyasint"`
-	Revs []wire.Revocation `cbor:"1,keyasint,omitempty"`
 }
 
 // Changes returns up to limit changes after a position, of all CAs, the oldest first.
@@ -202,8 +195,8 @@ func changedFrom(_ pebble.Reader, key, val []byte) (*changedCert, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := new(changedCert)
-	if err := cbor.Unmarshal(raw, c); err != nil {
+	c, err := decodeChanged(raw)
+	if err != nil {
 		return nil, damaged(key, err)
 	}
 	return c, nil
@@ -259,7 +252,7 @@ type storedChange struct {
 	After   storedStatus `cbor:"4,keyasint"`
 	CAState wire.CAState `cbor:"5,keyasint,omitempty"`
 	At      wire.Millis  `cbor:"6,keyasint"`
-	Was     *changedCert `cbor:"7,keyasint,omitempty"`
+	Was     []byte       `cbor:"7,keyasint,omitempty"` // see changedCert
 }
 
 type storedStatus struct {
@@ -289,16 +282,25 @@ func changeFrom(key, val []byte) (c Change, err error) {
 		return c, damaged(key, err)
 	}
 	c = Change{
-		CAID: s.CAID, Serial: s.Serial, Rule: s.Rule, Before: s.Before.unpack(), After: s.After.unpack(), CAState: s.CAState, At: s.At, was: s.Was,
+		CAID: s.CAID, Serial: s.Serial, Rule: s.Rule, Before: s.Before.unpack(), After: s.After.unpack(), CAState: s.CAState, At: s.At,
+	}
+	if s.Was != nil {
+		if c.was, err = decodeChanged(s.Was); err != nil {
+			return c, damaged(key, err)
+		}
 	}
 	c.Pos, err = posOf(key[1:])
 	return c, err
 }
 
 func (c *Change) encode() ([]byte, error) {
-	return cbor.Marshal(storedChange{
-		CAID: c.CAID, Serial: c.Serial, Rule: c.Rule, Before: pack(c.Before), After: pack(c.After), CAState: c.CAState, At: c.At, Was: c.was,
-	})
+	s := storedChange{
+		CAID: c.CAID, Serial: c.Serial, Rule: c.Rule, Before: pack(c.Before), After: pack(c.After), CAState: c.CAState, At: c.At,
+	}
+	if c.was != nil {
+		s.Was = c.was.encode()
+	}
+	return cbor.Marshal(s)
 }
 
 func appendPos(b []byte, p Pos) []byte {
@@ -316,13 +318,19 @@ func posOf(b []byte) (Pos, error) {
 const sealLen = 8
 
 func seal(key, val []byte) []byte {
-	sum := sha256.Sum256(append(bytes.Clone(key), val...))
-	return append(val[:len(val):len(val)], sum[:sealLen]...)
+	sum := sealOf(key, val)
+	return append(val[:len(val):len(val)], sum[:]...)
+}
+
+func sealOf(key, val []byte) [sealLen]byte {
+	var room [512]byte // enough as a rule
+	sum := sha256.Sum256(append(append(room[:0], key...), val...))
+	return [sealLen]byte(sum[:])
 }
 
 func unseal(key, val []byte) ([]byte, error) {
 	n := len(val) - sealLen
-	if n < 0 || !bytes.Equal(seal(key, val[:n]), val) {
+	if n < 0 || sealOf(key, val[:n]) != [sealLen]byte(val[n:]) {
 		return nil, damaged(key, errors.New("the value is not the one that was written"))
 	}
 	return val[:n], nil

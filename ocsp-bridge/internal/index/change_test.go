@@ -268,6 +268,9 @@ func TestPublishedTellsEachBlockBeforeWaitersWake(t *testing.T) {
 		if heights++; height != heights || ix.View().Height != height {
 			t.Errorf("told height %d at height %d, the %d. time", height, ix.View().Height, heights)
 		}
+		if got := ix.PublishedHeight(); got != height-1 {
+			t.Errorf("while height %d is told, it is published up to %d", height, got)
+		}
 		select {
 		case <-woken:
 			t.Errorf("height %d: waiters were woken before", height)
@@ -279,6 +282,9 @@ func TestPublishedTellsEachBlockBeforeWaitersWake(t *testing.T) {
 		woken = ix.Changed()
 		apply(t, ix, b)
 		<-woken
+		if got := ix.PublishedHeight(); got != heights {
+			t.Errorf("published up to %d at height %d", got, heights)
+		}
 	}
 	all, err := ix.Changes(Pos{}, len(told)+1)
 	if err != nil || len(told) == 0 || !reflect.DeepEqual(told, all) {

@@ -32,7 +32,7 @@ import (
 //	g <caID> <n>                       wire.Rule, as the revocation map has it
 //	e <block> <number in it, from 1>   a change of status: CBOR of storedChange, sealed
 //	l <caID>                           position of the CA's newest change: the end of its e key, sealed
-//	d <caID> <serial>                  a certificate that its record or others have put on hold or revoked: CBOR of changedCert, sealed
+//	d <caID> <serial>                  a certificate that its record or others have put on hold or revoked: changedCert, sealed
 //
 // Sealed values end with a hash of themselves: see seal. The hash in f is cut short because ten million of them would cost as much as the nodes; readers compare the whole one.
 const formatVersion = 3

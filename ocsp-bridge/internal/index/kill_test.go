@@ -38,10 +38,12 @@ func TestIndexIsWholeAfterKillAtEveryStep(t *testing.T) {
 				if height > uint64(n)+1 || step == "built" && height > uint64(n) {
 					t.Fatalf("killed at step %q of block %d, the index has %d blocks", step, n, height)
 				}
+				feedOf(t, c.blocks[:height]).compare(ix, 3) // what a reader is told meanwhile
 				apply(t, ix, c.blocks[height:]...)
 				if got := contents(t, ix); !slices.Equal(got, want) {
 					t.Errorf("contents differ: %d entries, want %d", len(got), len(want))
 				}
+				feedOf(t, c.blocks).compare(ix, 3)
 			})
 		}
 	}

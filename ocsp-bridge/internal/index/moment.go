@@ -24,6 +24,7 @@ func (ix *Index) publish(v *View, changes []Change) {
 			ix.opts.Published(v.Height, changes)
 		}
 	}
+	ix.published.Store(v.Height)
 	next := make(chan struct{})
 	if old := ix.changed.Swap(&next); old != nil {
 		close(*old)
@@ -64,6 +65,9 @@ func (ix *Index) read(fn func(*View, pebble.Reader) error) error {
 
 // View returns the newest view.
 func (ix *Index) View() *View { return ix.now.Load().view }
+
+// PublishedHeight is the height up to which Options.Published has returned: whatever it keeps in step with the ledger is, so far.
+func (ix *Index) PublishedHeight() uint64 { return ix.published.Load() }
 
 // Changed returns a channel that is closed when a view newer than any that View has returned before this call is there.
 // Call it before View.
