@@ -178,6 +178,10 @@ func (q *question) key(item *ocspwire.RequestItem) []byte {
 // about others, of which there is no end, cannot drive it out.
 func (b *Bridge) signOne(q *question, key []byte, v verdict, stamp answers.Stamp) (*answers.Answer, error) {
 	a, err, _ := b.flights.Do(v.flight(key, q.signer), func() (any, error) {
+		// Another flight may have ended since this request looked.
+		if a := b.cache.Get(key); a != nil && a.State(q.now, thisUpdate(q.view, q.now)) == answers.Ready {
+			return a, nil
+		}
 		lane := b.signers
 		if !v.issued {
 			lane = b.live
@@ -186,7 +190,7 @@ func (b *Bridge) signOne(q *question, key []byte, v verdict, stamp answers.Stamp
 		if err != nil {
 			return nil, err
 		}
-		a.Stamp, a.Stamped = stamp, q.ca != nil
+		a.Stamp, a.Stamped, a.Verdict = stamp, q.ca != nil, v
 		a.Hits = b.meters.ocsp.Requests(v.status.String(), q.issuer(), metrics.CacheHit)
 		if v.issued {
 			b.cache.Put(key, a)

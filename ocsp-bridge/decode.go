@@ -6,19 +6,21 @@ import (
 	"strings"
 )
 
-// sextets are the values of base64's letters, in both of its alphabets; 0xff: none. A space is a '+' that some program on the way took for the
+// sextets are the values of base64's letters, in both of its alphabets, or noSextet. A space is a '+' that some program on the way took for the
 // form encoding of one.
-var sextets = func() (t [256]byte) {
+var sextets = func() (t [256]uint32) {
 	for i := range t {
-		t[i] = 0xff
+		t[i] = noSextet
 	}
 	for i, c := range "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789" {
-		t[c] = byte(i)
+		t[c] = uint32(i)
 	}
 	t['+'], t['-'], t[' '] = 62, 62, 62
 	t['/'], t['_'] = 63, 63
 	return t
 }()
+
+const noSextet = 1 << 31
 
 var (
 	errPathLong   = errors.New("request in the path is longer than max_request_bytes")
@@ -37,41 +39,45 @@ func decodePath(text string, limit int, buf *buffer) ([]byte, error) {
 	}
 	// A request's base64 begins with "M", so slashes in front are not part of it.
 	text = strings.TrimRight(strings.TrimLeft(text, "/"), "=")
-	size := len(text) / 4 * 3
-	switch len(text) % 4 {
-	case 1:
-		return nil, errPathBase64
-	case 2:
-		size++
-	case 3:
-		size += 2
-	}
-	if size > limit {
+	whole, rest := len(text)/4*4, text[len(text)/4*4:]
+	if size := whole/4*3 + len(rest)*3/4; size > limit {
 		return nil, errPathLong
-	}
-	if size > len(buf.data) {
+	} else if size > len(buf.data) {
 		buf.data = make([]byte, size)
 	}
-	var (
-		out  = buf.data[:0]
-		bits uint32
-		n    uint
-	)
-	for i := range len(text) {
-		v := sextets[text[i]]
-		if v == 0xff {
+	n := 0
+	for i := 0; i+4 <= len(text); i += 4 {
+		s0, s1, s2, s3 := sextets[text[i]], sextets[text[i+1]], sextets[text[i+2]], sextets[text[i+3]]
+		if (s0|s1|s2|s3)&noSextet != 0 {
 			return nil, errPathBase64
 		}
-		bits = bits<<6 | uint32(v)
-		if n += 6; n >= 8 {
-			n -= 8
-			out = append(out, byte(bits>>n))
+		v := s0<<18 | s1<<12 | s2<<6 | s3
+		out := buf.data[n : n+3 : n+3]
+		out[0], out[1], out[2] = byte(v>>16), byte(v>>8), byte(v)
+		n += 3
+	}
+	return appendRest(buf.data[:n], rest)
+}
+
+// appendRest decodes the two or three letters after the last four. The bits that are left over must not be set: one spelling of each request.
+func appendRest(out []byte, rest string) ([]byte, error) {
+	var v uint32
+	for i := range len(rest) {
+		s := sextets[rest[i]]
+		if s == noSextet {
+			return nil, errPathBase64
 		}
+		v = v<<6 | s
 	}
-	if bits&(1<<n-1) != 0 { // one spelling of each request
-		return nil, errPathBase64
+	switch {
+	case len(rest) == 0:
+		return out, nil
+	case len(rest) == 2 && v&0xf == 0:
+		return append(out, byte(v>>4)), nil
+	case len(rest) == 3 && v&0x3 == 0:
+		return append(out, byte(v>>10), byte(v>>2)), nil
 	}
-	return out, nil
+	return nil, errPathBase64
 }
 
 // plainCertID returns the CertID of a request that consists of nothing else: OCSPRequest, tbsRequest, requestList and Request are SEQUENCEs around

@@ -180,11 +180,17 @@ func TestResponderFromFiles(t *testing.T) {
 	pair := ocspbridge.KeyPair{CertFile: filepath.Join(dir, "crt"), KeyFile: filepath.Join(dir, "key")}
 	use := func(c *ocspbridge.Config) { c.Enrollers, c.Responders = nil, []ocspbridge.KeyPair{pair} }
 
-	w.writeResponder(key, pair, func(c *x509.Certificate) { c.ExtraExtensions = nil })
-	cfg := ocspbridge.Config{Dir: t.TempDir(), Log: quiet()}
-	use(&cfg)
-	if _, err := ocspbridge.New(t.Context(), cfg, w.conn); err == nil || !strings.Contains(err.Error(), "id-pkix-ocsp-nocheck") {
-		t.Errorf("error is %v", err)
+	for want, tweak := range map[string]func(*x509.Certificate){
+		"id-pkix-ocsp-nocheck": func(c *x509.Certificate) { c.ExtraExtensions = nil },
+		"id-kp-OCSPSigning":    func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} },
+		"at most 48h":          func(c *x509.Certificate) { c.NotAfter = c.NotBefore.Add(49 * time.Hour) },
+	} {
+		w.writeResponder(key, pair, tweak)
+		cfg := ocspbridge.Config{Dir: t.TempDir(), Log: quiet()}
+		use(&cfg)
+		if _, err := ocspbridge.New(t.Context(), cfg, w.conn); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), pair.CertFile) {
+			t.Errorf("error is %v, want one with %q", err, want)
+		}
 	}
 	der := w.writeResponder(key, pair, nil)
 	b := w.start("bridge", use)

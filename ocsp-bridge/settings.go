@@ -47,7 +47,7 @@ type Settings struct {
 	OCSPPath string `yaml:"ocsp_path"`
 	// CacheBytes bounds the memory of kept answers, of some 1.5 kB each. 0: DefaultCacheBytes.
 	CacheBytes int64 `yaml:"cache_bytes"`
-	// Signers is how many answers are signed at a time, for answers that can be kept and for those that cannot each. 0: one for each processor.
+	// Signers is how many answers are signed at a time, for answers that can be kept and for those that cannot each. 0: four for each processor.
 	Signers int `yaml:"signers"`
 	// SignerQueue is how many requests wait for a signer, of each of the two kinds; more get tryLater. 0: DefaultSignerQueue.
 	SignerQueue int `yaml:"signer_queue"`
@@ -87,8 +87,11 @@ const (
 )
 
 func (s Settings) cacheBytes() int { return int(cmp.Or(s.CacheBytes, DefaultCacheBytes)) }
-func (s Settings) signers() int    { return cmp.Or(s.Signers, runtime.GOMAXPROCS(0)) }
-func (s Settings) queue() int      { return cmp.Or(s.SignerQueue, DefaultSignerQueue) }
+
+// signers: more than there are processors, so that one that the system has put aside holds up nobody.
+func (s Settings) signers() int { return cmp.Or(s.Signers, 4*runtime.GOMAXPROCS(0)) }
+
+func (s Settings) queue() int { return cmp.Or(s.SignerQueue, DefaultSignerQueue) }
 
 // Validate refuses settings that are wrong by themselves; each error names key, value and rule.
 func (s Settings) Validate() error {
@@ -107,7 +110,7 @@ func (s Settings) Validate() error {
 	check(s.SignedRequests == "" || s.SignedRequests == SignedIgnore || s.SignedRequests == SignedVerify, "signed_requests", s.SignedRequests, `must be "ignore" or "verify"`)
 	check(s.OCSPPath == "" || validPath(s.OCSPPath), "ocsp_path", s.OCSPPath, "must be / or a path like /pki/ocsp, without a slash at its end, that hides nothing else that is served")
 	check(s.CacheBytes == 0 || s.CacheBytes >= answers.LeastCache && s.CacheBytes <= 1<<36, "cache_bytes", s.CacheBytes, "must be 1048576 to 68719476736, or 0 for the default")
-	check(s.Signers >= 0 && s.Signers <= 1000, "signers", s.Signers, "must be at most 1000, or 0 for one for each processor")
+	check(s.Signers >= 0 && s.Signers <= 1000, "signers", s.Signers, "must be at most 1000, or 0 for four for each processor")
 	check(s.SignerQueue >= 0 && s.SignerQueue <= 1_000_000, "signer_queue", s.SignerQueue, "must be at most 1000000, or 0 for the default")
 	check(s.MaxCertIDs >= 1 && s.MaxCertIDs <= 1000, "max_cert_ids", s.MaxCertIDs, "must be 1 to 1000")
 	check(s.MaxRequestBytes >= 512 && s.MaxRequestBytes <= 1<<20, "max_request_bytes", s.MaxRequestBytes, "must be 512 to 1048576")

@@ -85,6 +85,12 @@ func (b *Bridge) evaluate(q *question, ca *index.CA, id ocspwire.CertID) (verdic
 	if serial == nil {
 		return none, nil
 	}
+	// What is kept is current as of now, later than the question's view.
+	if a := b.cache.Get(id.Raw); a != nil {
+		if v, ok := a.Verdict.(verdict); ok && q.now.Before(a.Until) && v.cutoff.IsZero() {
+			return v, nil
+		}
+	}
 	st, rec, err := b.index.Status(ca.ID, serial)
 	if err != nil {
 		return verdict{}, err

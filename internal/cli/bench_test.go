@@ -91,3 +91,16 @@ func TestTheResultFileIsThereOnlyWithAResult(t *testing.T) {
 		}
 	}
 }
+
+func TestBenchOCSPRefusesBeforeItMeasures(t *testing.T) {
+	for want, args := range map[string][]string{
+		"--rounds 0":      {"--rounds", "0"},
+		"--duration 0s":   {"--duration", "0s"},
+		"--connections 0": {"--connections", "0"},
+		"--out: open":     {"--out", filepath.Join(t.TempDir(), "none", "result.json")},
+	} {
+		if code, _, errs := runCLI(append([]string{"bench", "ocsp"}, args...)...); code != exitUsage || !strings.Contains(errs, want) {
+			t.Errorf("%q: exit %d, %s", args, code, errs)
+		}
+	}
+}

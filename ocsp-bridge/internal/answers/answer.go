@@ -25,6 +25,7 @@ type Answer struct {
 	Stamp     Stamp
 	Stamped   bool    // Stamp is of all that the answer says; never of what is said of several certificates
 	Hits      Counter // of requests that it answers
+	Verdict   any     // what it says, for the caller
 
 	// Header values, ready to be put into an http.Header. Nobody may write to them.
 	Length, ETag, Modified []string

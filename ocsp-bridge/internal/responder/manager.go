@@ -172,7 +172,7 @@ func (m *Manager) Signers(ca *index.CA, now time.Time) (ids []*Identity, err err
 
 // each calls fn with every usable identity until fn says that it is enough. The error says why there is none, or no other one.
 func (m *Manager) each(ca *index.CA, now time.Time, fn func(*Identity) bool) error {
-	reason := fmt.Errorf("CA %s: no responder certificate is configured", ca.ID)
+	var reason error
 	for _, f := range *m.files.Load() {
 		if !f.serves(ca) {
 			continue
@@ -185,6 +185,9 @@ func (m *Manager) each(ca *index.CA, now time.Time, fn func(*Identity) bool) err
 	st := m.cas[ca.ID]
 	m.mu.RUnlock()
 	if st == nil {
+		if reason == nil {
+			reason = fmt.Errorf("CA %s: no responder certificate is configured", ca.ID)
+		}
 		return reason
 	}
 	if id := st.current.Load(); id != nil {
