@@ -156,7 +156,7 @@ func TestBadConfigurationNamesKeyValueAndRule(t *testing.T) {
 	for name, c := range map[string]struct{ yaml, key, want string }{
 		"unknown key":               {strings.Replace(whole, "dir: ca", "dirr: ca", 1), "dirr", "not a key"},
 		"unknown key in bridge":     {strings.Replace(whole, "not_issued", "notissued", 1), "notissued", "not a key"},
-		"plain HTTP on a network":   {strings.Replace(whole, "  tls: {cert: s.pem, key: s-key.pem, client_ca: members.pem}\n", "", 1), "ocsp_bridge.listen", "insecure_http: true"},
+		"plain HTTP on a network":   {strings.NewReplacer("  tls: {cert: s.pem, key: s-key.pem, client_ca: members.pem}\n", "", "  logs_access: members\n", "").Replace(whole), "ocsp_bridge.listen", "insecure_http: true"},
 		"TLS and plain HTTP":        {strings.Replace(whole, "  http_address", "  insecure_http: true\n  http_address", 1), "ocsp_bridge.insecure_http", "must not be set with tls"},
 		"plain address, no port":    {strings.Replace(whole, "0.0.0.0:80", "0.0.0.0", 1), "ocsp_bridge.http_address", "host:port"},
 		"client key alone":          {strings.Replace(whole, ", cert: me.pem", "", 1), "client.tls", "belong together"},
