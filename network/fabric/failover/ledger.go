@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,28 +77,25 @@ func (e *DisagreementError) Error() string {
 func (e *DisagreementError) Unwrap() error { return e.Err }
 
 // Open connects to the own peer and to cfg.FallbackPeers, of which there must be one at least. dir is for the verifier's state, which may be deleted. Errors
-// are about cfg, the files it names, and dir.
+// are about cfg, the files it names, and dir. log may be nil, for slog.Default().
 func Open(ctx context.Context, cfg fabric.Config, dir string, log *slog.Logger) (_ *Ledger, err error) {
 	if len(cfg.FallbackPeers) == 0 {
 		return nil, errors.New("fabric ledger: fallback_peers: empty, must name a peer")
 	}
-	l := &Ledger{after: cfg.FallbackAfter, log: log, begun: time.Now()}
-	if l.after == 0 {
-		l.after = fabric.DefaultFallbackAfter
-	}
+	l := &Ledger{after: cmp.Or(cfg.FallbackAfter, fabric.DefaultFallbackAfter), log: cmp.Or(log, slog.Default()), begun: time.Now()}
 	l.ctx, l.close = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Close())
 		}
 	}()
-	if l.own, err = fabric.Open(ctx, cfg, fabric.WithLogger(log)); err != nil {
+	if l.own, err = fabric.Open(ctx, cfg, fabric.WithLogger(l.log)); err != nil {
 		return nil, err
 	}
 	for i, p := range cfg.FallbackPeers {
 		at := cfg
 		at.Endpoint, at.ServerName, at.TLSCA, at.FallbackPeers = p.Endpoint, p.ServerName, p.TLSCA, nil
-		ledger, err := fabric.Open(ctx, at, fabric.WithLogger(log))
+		ledger, err := fabric.Open(ctx, at, fabric.WithLogger(l.log))
 		if err != nil {
 			return nil, fmt.Errorf("fallback_peers[%d]: %w", i, err)
 		}
@@ -107,7 +105,7 @@ func Open(ctx context.Context, cfg fabric.Config, dir string, log *slog.Logger) 
 	if err != nil {
 		return nil, fmt.Errorf("fabric ledger: genesis_block: %w", err)
 	}
-	if l.store, err = openStore(dir, log); err != nil {
+	if l.store, err = openStore(dir, l.log); err != nil {
 		return nil, err
 	}
 	if l.gate, err = openGate(l.store, cfg.Channel, cfg.Chaincode, genesis); err != nil {
