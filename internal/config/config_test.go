@@ -21,6 +21,9 @@ ledger:
     key: /abs/key.pem
     channel: certanchor
     chaincode: certanchor
+    fallback_peers: [{msp_id: Org3MSP, endpoint: "127.0.0.1:7053", tls_ca: org3-tls.pem}]
+    fallback_after: 30s
+    genesis_block: genesis.block
 ca:
   dir: ca
   passphrase: {file: pass}
@@ -80,6 +83,8 @@ func TestConfigurationIsReadWithDefaultsAndPathsBesideIt(t *testing.T) {
 	for _, c := range []struct{ what, got, want string }{
 		{"fabric.tls_ca", f.Ledger.Fabric.TLSCA, filepath.Join(dir, "tls.pem")},
 		{"fabric.key", f.Ledger.Fabric.Key, "/abs/key.pem"},
+		{"fabric.genesis_block", f.Ledger.Fabric.GenesisBlock, filepath.Join(dir, "genesis.block")},
+		{"fabric.fallback_peers[0].tls_ca", f.Ledger.Fabric.FallbackPeers[0].TLSCA, filepath.Join(dir, "org3-tls.pem")},
 		{"ca.dir", ca.Dir, filepath.Join(dir, "ca")},
 		{"ca.listen", ca.Listen, DefaultCAListen},
 		{"ca.passphrase.file", ca.Passphrase.File, filepath.Join(dir, "pass")},
@@ -156,7 +161,7 @@ func TestBadConfigurationNamesKeyValueAndRule(t *testing.T) {
 	for name, c := range map[string]struct{ yaml, key, want string }{
 		"unknown key":               {strings.Replace(whole, "dir: ca", "dirr: ca", 1), "dirr", "not a key"},
 		"unknown key in bridge":     {strings.Replace(whole, "not_issued", "notissued", 1), "notissued", "not a key"},
-		"plain HTTP on a network":   {strings.Replace(whole, "  tls: {cert: s.pem, key: s-key.pem, client_ca: members.pem}\n  logs_access: members\n", "", 1), "ocsp_bridge.listen", "insecure_http: true"},
+		"plain HTTP on a network":   {strings.NewReplacer("  tls: {cert: s.pem, key: s-key.pem, client_ca: members.pem}\n", "", "  logs_access: members\n", "").Replace(whole), "ocsp_bridge.listen", "insecure_http: true"},
 		"TLS and plain HTTP":        {strings.Replace(whole, "  http_address", "  insecure_http: true\n  http_address", 1), "ocsp_bridge.insecure_http", "must not be set with tls"},
 		"plain address, no port":    {strings.Replace(whole, "0.0.0.0:80", "0.0.0.0", 1), "ocsp_bridge.http_address", "host:port"},
 		"client key alone":          {strings.Replace(whole, ", cert: me.pem", "", 1), "client.tls", "belong together"},

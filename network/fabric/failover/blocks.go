@@ -119,14 +119,16 @@ func (m *merge) leave() {
 
 // takeOwn takes a block of the own peer; level tells whether it is as far as what was passed on.
 func (m *merge) takeOwn(raw *common.Block) (level bool, err error) {
+	number := raw.GetHeader().GetNumber()
 	var wrong *verify.Error
 	switch err := m.l.gate.agrees(raw); {
 	case errors.As(err, &wrong):
 		return false, &DisagreementError{err}
-	case err != nil:
-		return false, err
+	case err != nil && number < m.next:
+		return false, &network.UnavailableError{Stage: "compare blocks", Err: err}
+	case err != nil: // the store's: the own peer is trusted without it
+		m.l.log.Error("a block of the own peer was not compared", "block", number, "error", err)
 	}
-	number := raw.GetHeader().GetNumber()
 	if number < m.next {
 		return number+1 == m.next, nil
 	}

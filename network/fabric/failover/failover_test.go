@@ -3,6 +3,7 @@ package failover_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -18,6 +19,7 @@ import (
 	"github.com/certanchor/certanchor/network"
 	"github.com/certanchor/certanchor/network/fabric"
 	"github.com/certanchor/certanchor/network/fabric/failover"
+	"github.com/certanchor/certanchor/network/fabric/verify"
 )
 
 const patience = 30 * time.Second
@@ -207,7 +209,8 @@ func TestPeerThatLiesIsRefusedAndAnotherOneHelps(t *testing.T) {
 				}
 				return []*common.Block{b}, nil
 			}
-			l := connectionTo(t, own, hostile, honest).open(t)
+			log := &refusals{Handler: slog.DiscardHandler}
+			l := connectionTo(t, own, hostile, honest).openLogging(t, slog.New(log))
 			r := read(t, l, 0)
 			r.awaitAll(chain[:c.at])
 			own.freeze()
@@ -220,11 +223,45 @@ func TestPeerThatLiesIsRefusedAndAnotherOneHelps(t *testing.T) {
 			}
 			honest.grow(chain)
 			r.awaitAll(chain)
+			checkRefusals(t, log, c.refused, c.at, hostile)
 			if s := l.State(); s.Peers[1].Passed == 0 || s.Peers[1].Refused != 0 {
 				t.Errorf("the honest peer: %+v", s.Peers[1])
 			}
 		})
 	}
+}
+
+// checkRefusals: the log names the peer and what is wrong, and nobody else.
+func checkRefusals(t *testing.T, log *refusals, want bool, block int, hostile *fakePeer) {
+	t.Helper()
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	if want != (len(log.seen) > 0) {
+		t.Errorf("%d refusals in the log", len(log.seen))
+	}
+	for _, e := range log.seen {
+		var wrong *verify.Error
+		if !errors.Is(e, failover.ErrRefused) || e.MSPID != "Org2MSP" || e.Peer != hostile.address || !errors.As(e, &wrong) || wrong.Block != uint64(block) {
+			t.Errorf("refused: %v", e)
+		}
+	}
+}
+
+// It answers, but has lost its orderers: nobody would notice but by the blocks that do not come.
+func TestOwnPeerThatAnswersButGetsNoBlocksIsAway(t *testing.T) {
+	chain := recordedChain(t)
+	k := len(chain) - 5
+	own, foreign := startPeer(t, chain[:k]), startPeer(t, chain[:k])
+	l := connectionTo(t, own, foreign).open(t)
+	r := read(t, l, 0)
+	r.awaitAll(chain[:k])
+	foreign.grow(chain)
+	r.awaitAll(chain)
+	if h, err := l.Height(t.Context()); err != nil || h != uint64(len(chain)) {
+		t.Errorf("height %d, %v, want %d", h, err, len(chain))
+	}
+	own.grow(chain)
+	eventually(t, func() bool { return !l.State().Abroad })
 }
 
 // The bridge has applied the blocks, but the verifier's state is gone, or was never there: it is built from the first block on, and
@@ -316,6 +353,39 @@ func TestOwnPeerThatComesBackWithOtherFlagsStopsTheStream(t *testing.T) {
 		r.ended <- nil
 	case <-time.After(patience):
 		t.Fatal("the stream goes on")
+	}
+}
+
+// Invariant 2: after a start, nothing is answered before the height that the own peer tells. One that nobody has asked yet is not away.
+func TestOwnPeerIsGivenTimeToTellItsHeight(t *testing.T) {
+	chain := recordedChain(t)
+	own, foreign := startPeer(t, chain[:3]), startPeer(t, chain)
+	c := connectionTo(t, own, foreign)
+	c.cfg.FallbackAfter = 2 * time.Second
+	l := c.open(t)
+	opened := time.Now()
+	eventually(t, func() bool { return l.State().Verified == 3 && time.Since(opened) > c.cfg.FallbackAfter })
+	own.change(func() { own.claims, own.frozen = 1000, true })
+	height := make(chan uint64, 1)
+	go func() {
+		h, err := l.Height(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		height <- h
+	}()
+	eventually(t, func() bool {
+		own.mu.Lock()
+		defer own.mu.Unlock()
+		return own.waiting > 0
+	})
+	own.thaw()
+	if h := <-height; h != 1000 {
+		t.Errorf("height %d, want the own peer's, 1000", h)
+	}
+	own.freeze()
+	if h, err := l.Height(t.Context()); err != nil || h != 3 {
+		t.Errorf("height %d, %v: want 3, what was verified, when the own peer does not answer at all", h, err)
 	}
 }
 

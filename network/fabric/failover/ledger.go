@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hyperledger/fabric-protos-go-apiv2/common"
 	"google.golang.org/protobuf/proto"
 
@@ -34,8 +35,8 @@ type Ledger struct {
 	gate    *gate
 	log     *slog.Logger
 
-	heard  atomic.Int64 // when the own peer last said anything, on the clock that starts at begun
 	begun  time.Time
+	asked  atomic.Int64 // when the own peer was first asked since it last answered, after begun; 0: it was not
 	abroad atomic.Int64 // streams that are on foreign peers now
 
 	ctx   context.Context // ends at Close
@@ -105,7 +106,7 @@ func Open(ctx context.Context, cfg fabric.Config, dir string, log *slog.Logger) 
 	if err != nil {
 		return nil, fmt.Errorf("fabric ledger: genesis_block: %w", err)
 	}
-	if l.store, err = openStore(dir, l.log); err != nil {
+	if l.store, err = openStore(dir, vfs.Default, l.log); err != nil {
 		return nil, err
 	}
 	if l.gate, err = openGate(l.store, cfg.Channel, cfg.Chaincode, genesis); err != nil {
@@ -147,6 +148,7 @@ func (l *Ledger) Height(ctx context.Context) (uint64, error) {
 			return n, nil
 		}
 	}
+	l.asked.CompareAndSwap(0, int64(time.Since(l.begun)))
 	patient, cancel := context.WithTimeout(ctx, max(l.after-l.silence(), firstPause))
 	defer cancel()
 	height, err := l.own.Height(patient)
@@ -162,9 +164,17 @@ func (l *Ledger) Height(ctx context.Context) (uint64, error) {
 	return 0, err
 }
 
-// hear notes that the own peer has answered; silence is for how long it has not.
-func (l *Ledger) hear()                  { l.heard.Store(int64(time.Since(l.begun))) }
-func (l *Ledger) silence() time.Duration { return time.Since(l.begun) - time.Duration(l.heard.Load()) }
+// hear notes that the own peer has answered.
+func (l *Ledger) hear() { l.asked.Store(0) }
+
+// silence is for how long the own peer has not answered. One that nobody has asked is not silent.
+func (l *Ledger) silence() time.Duration {
+	asked := l.asked.Load()
+	if asked == 0 {
+		return 0
+	}
+	return time.Since(l.begun) - time.Duration(asked)
+}
 
 // MSPID implements network.Ledger.
 func (l *Ledger) MSPID() string { return l.own.MSPID() }

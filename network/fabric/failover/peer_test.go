@@ -12,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/binary"
 	"encoding/pem"
+	"errors"
 	"io"
 	"log/slog"
 	"math/big"
@@ -50,6 +51,7 @@ type fakePeer struct {
 	mu      sync.Mutex
 	changed chan struct{}                                // closed and replaced at every change; guarded by mu
 	chain   []*common.Block                              // guarded by mu
+	waiting int                                          // questions for the height that found it frozen; guarded by mu
 	frozen  bool                                         // answers nothing; guarded by mu
 	claims  uint64                                       // height that it claims; 0: the true one; guarded by mu
 	sends   func(*common.Block) ([]*common.Block, error) // what goes out for a block; nil: the block; guarded by mu
@@ -98,6 +100,9 @@ func (f *fakePeer) ProcessProposal(ctx context.Context, _ *peer.SignedProposal) 
 			info, err := proto.Marshal(&common.BlockchainInfo{Height: height})
 			return &peer.ProposalResponse{Response: &peer.Response{Status: 200, Payload: info}}, err
 		}
+		f.mu.Lock()
+		f.waiting++
+		f.mu.Unlock()
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -172,10 +177,39 @@ func connectionTo(t testing.TB, own *fakePeer, foreign ...*fakePeer) *connection
 
 func (c *connection) open(t testing.TB) *failover.Ledger {
 	t.Helper()
-	l, err := failover.Open(t.Context(), c.cfg, c.dir, slog.New(slog.DiscardHandler))
+	return c.openLogging(t, slog.New(slog.DiscardHandler))
+}
+
+func (c *connection) openLogging(t testing.TB, log *slog.Logger) *failover.Ledger {
+	t.Helper()
+	l, err := failover.Open(t.Context(), c.cfg, c.dir, log)
 	must(t, err)
 	t.Cleanup(func() { must(t, l.Close()) })
 	return l
+}
+
+// refusals is a log that keeps the errors of blocks that were refused.
+type refusals struct {
+	slog.Handler
+
+	mu   sync.Mutex
+	seen []*failover.RefusedError // guarded by mu
+}
+
+func (h *refusals) Enabled(context.Context, slog.Level) bool { return true }
+func (h *refusals) WithAttrs([]slog.Attr) slog.Handler       { return h }
+
+func (h *refusals) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		var refused *failover.RefusedError
+		if err, ok := a.Value.Any().(error); ok && errors.As(err, &refused) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.seen = append(h.seen, refused)
+		}
+		return true
+	})
+	return nil
 }
 
 // recordedChain is of a Fabric 3.1.1 network: see network/fabric/verify, TestRealChain.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/certanchor/certanchor/network/fabric/verify"
 )
@@ -26,9 +27,9 @@ type store struct {
 }
 
 // openStore opens or makes the store. Nothing is synced: what a crash of the machine takes is derived again.
-func openStore(dir string, log *slog.Logger) (*store, error) {
+func openStore(dir string, fs vfs.FS, log *slog.Logger) (*store, error) {
 	db, err := pebble.Open(dir, &pebble.Options{
-		FormatMajorVersion: pebble.FormatTableFormatV6, Logger: storeLog{log}, CacheSize: 16 << 20, MemTableSize: 8 << 20,
+		FS: fs, FormatMajorVersion: pebble.FormatTableFormatV6, Logger: storeLog{log}, CacheSize: 16 << 20, MemTableSize: 8 << 20,
 		EventListener: &pebble.EventListener{DataCorruption: func(i pebble.DataCorruptionInfo) {
 			log.Error("the verifier's state is damaged: delete its directory", "path", i.Path, "error", i.Details)
 		}},
