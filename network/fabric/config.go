@@ -3,7 +3,7 @@
 // block stream.
 //
 // What is trusted: the organisation's own peer, for the validity flags of blocks and for its answers to reads. Orderers sign
-// only a block's header, so nothing here makes another organisation's peer as good.
+// only a block's header, so nothing here makes another organisation's peer as good; package failover reads those, and package verify computes the flags.
 //
 // Reading order: config.go, ledger.go (the connection), query.go (reads), submit.go, endorsers.go and errors.go (writes, who
 // endorses them, and what each failure means), commits.go (how an outcome is learnt), stream.go and blocks.go (the block stream), parse.go.

@@ -19,6 +19,11 @@ import (
 // time, so that one that withholds or lies keeps nobody from another's blocks; the first verified block of a number is passed on. The own peer's stream
 // stays open: when it is level with what was passed on, and agrees with it, the others are left.
 func (l *Ledger) Blocks(ctx context.Context, from uint64, fn func(*network.Block) error) error {
+	done, ok := l.use()
+	if !ok {
+		return &network.UnavailableError{Stage: "read blocks", Err: network.ErrClosed}
+	}
+	defer done()
 	ctx, cancel := context.WithCancel(ctx)
 	defer context.AfterFunc(l.ctx, cancel)()
 	m := &merge{l: l, next: from, fn: fn, arrivals: make(chan arrival)}
@@ -195,15 +200,20 @@ func (m *merge) followOwn(ctx context.Context, next uint64) {
 		if !m.l.rest(ctx, &pause) {
 			return
 		}
+		pause = min(pause, ownPause)
 	}
 }
 
 // followForeign brings a foreign peer's blocks as far as they verify, until ctx ends. The verifier has to get to wanted first.
 func (m *merge) followForeign(ctx context.Context, p *foreignPeer, wanted uint64) {
 	for pause := firstPause; ctx.Err() == nil; {
+		before := wanted
 		err := m.foreignOnce(ctx, p, &wanted)
 		if ctx.Err() != nil {
 			return
+		}
+		if wanted > before {
+			pause = firstPause
 		}
 		var wrong *verify.Error
 		if errors.As(err, &wrong) {

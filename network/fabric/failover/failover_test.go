@@ -389,6 +389,35 @@ func TestOwnPeerIsGivenTimeToTellItsHeight(t *testing.T) {
 	}
 }
 
+func TestStreamEndsAsTheInterfaceSays(t *testing.T) {
+	chain := recordedChain(t)
+	own, foreign := startPeer(t, chain), startPeer(t, chain)
+	l := connectionTo(t, own, foreign).open(t)
+	enough := errors.New("enough")
+	if err := l.Blocks(t.Context(), 2, func(b *network.Block) error { return enough }); !errors.Is(err, enough) {
+		t.Errorf("the caller's error becomes %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := l.Blocks(ctx, 0, func(*network.Block) error { cancel(); return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled, it ends with %v", err)
+	}
+	own.freeze()
+	r := read(t, l, uint64(len(chain)))
+	eventually(t, func() bool { return l.State().Abroad })
+	must(t, l.Close())
+	select {
+	case err := <-r.ended:
+		if !errors.Is(err, network.ErrUnavailable) || !errors.Is(err, network.ErrClosed) {
+			t.Errorf("closed, it ends with %v", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("it does not end when the connection is closed")
+	}
+	if l.State().Abroad {
+		t.Error("the streams of other organisations' peers are still open")
+	}
+}
+
 func TestConfigNamesWhatIsWrongWithFallbackPeers(t *testing.T) {
 	chain := recordedChain(t)
 	own := startPeer(t, chain)

@@ -23,6 +23,7 @@ import (
 const (
 	firstPause = 100 * time.Millisecond
 	lastPause  = 30 * time.Second
+	ownPause   = time.Second // the longest for the own peer: everybody waits for it
 )
 
 // Ledger is a connection to a channel through the own peer, and through others' for what can be verified. It implements network.Ledger: what
@@ -41,7 +42,20 @@ type Ledger struct {
 
 	ctx   context.Context // ends at Close
 	close context.CancelFunc
-	fed   sync.WaitGroup
+
+	mu    sync.Mutex     // held to add to users, and to close
+	users sync.WaitGroup // goroutines that use the store; none is added after ctx has ended
+}
+
+// use announces somebody who uses the store until it calls done. ok is false after Close, which waits for all of them.
+func (l *Ledger) use() (done func(), ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ctx.Err() != nil {
+		return nil, false
+	}
+	l.users.Add(1)
+	return l.users.Done, true
 }
 
 // foreignPeer is a peer of another organisation.
@@ -112,7 +126,7 @@ func Open(ctx context.Context, cfg fabric.Config, dir string, log *slog.Logger) 
 	if l.gate, err = openGate(l.store, cfg.Channel, cfg.Chaincode, genesis); err != nil {
 		return nil, fmt.Errorf("verifier's state %s: %w", dir, err)
 	}
-	l.fed.Go(func() { l.feed(l.ctx) })
+	l.users.Go(func() { l.feed(l.ctx) })
 	return l, nil
 }
 
@@ -205,12 +219,15 @@ func (l *Ledger) State() State {
 	return s
 }
 
-// Close implements network.Ledger.
+// Close implements network.Ledger. It returns when every stream has ended.
 func (l *Ledger) Close() error {
-	if l.ctx.Err() != nil {
+	l.mu.Lock()
+	closed := l.ctx.Err() != nil
+	l.close()
+	l.mu.Unlock()
+	if closed {
 		return nil
 	}
-	l.close()
 	var errs []error
 	if l.own != nil {
 		errs = append(errs, l.own.Close())
@@ -218,7 +235,7 @@ func (l *Ledger) Close() error {
 	for _, p := range l.foreign {
 		errs = append(errs, p.ledger.Close())
 	}
-	l.fed.Wait()
+	l.users.Wait()
 	if l.store != nil {
 		errs = append(errs, l.store.db.Close())
 	}
