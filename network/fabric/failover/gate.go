@@ -136,7 +136,8 @@ func (g *gate) compare(raw *common.Block) error {
 		return &verify.Error{Block: number, Tx: -1, Field: "header", Rule: err.Error()}
 	}
 	if hash := known[:sha256.Size]; !bytes.Equal(is[:sha256.Size], hash) {
-		return &verify.Error{Block: number, Tx: -1, Field: "header", Value: fmt.Sprintf("hash %x", is[:sha256.Size]), Rule: fmt.Sprintf("must have the hash %x of the block that was verified", hash)}
+		return &verify.Error{Block: number, Tx: -1, Field: "header", Value: fmt.Sprintf("hash %x", is[:sha256.Size]),
+			Rule: fmt.Sprintf("must have the hash %x of the block that was verified", hash)}
 	}
 	flags, want := is[sha256.Size:], known[sha256.Size:]
 	if len(flags) != len(want) {
@@ -145,7 +146,8 @@ func (g *gate) compare(raw *common.Block) error {
 	for i := range want {
 		if flags[i] != want[i] {
 			code := peer.TxValidationCode(raw.GetMetadata().GetMetadata()[common.BlockMetadataIndex_TRANSACTIONS_FILTER][i])
-			return &verify.Error{Block: number, Tx: i, Field: flagsField, Value: code.String(), Rule: "must be " + [2]string{"another than VALID", "VALID"}[want[i]] + ", as it was found when the block was verified"}
+			rule := [2]string{"must not be VALID", "must be VALID"}[want[i]] + ", as it was found when the block was verified"
+			return &verify.Error{Block: number, Tx: i, Field: flagsField, Value: code.String(), Rule: rule}
 		}
 	}
 	return nil
