@@ -85,6 +85,26 @@ func (b *Bridge) noteClock(block *network.Block) {
 	}
 }
 
+// checkClock compares the local clock with the newest time that the index has, when a stream begins: a ledger cannot be ahead of a clock that is right
+// by more than its organisations' clocks are. The other way round an old ledger and a fast clock look alike, until a block arrives (noteClock).
+func (b *Bridge) checkClock() {
+	v := b.index.View()
+	if v.Time == 0 {
+		return
+	}
+	ahead := v.Time.Time().Sub(b.cfg.Now())
+	if ahead > 0 {
+		b.offset.CompareAndSwap(nil, &ahead)
+	}
+	switch tolerance := b.cfg.Settings.ClockTolerance; {
+	case ahead > tolerance:
+		b.log.Error("the local clock is behind the ledger's by more than clock_tolerance: nothing is answered until it is set right",
+			"ledger_is_ahead_by", ahead.Truncate(time.Millisecond), "clock_tolerance", tolerance)
+	case ahead > apartWarning:
+		b.log.Warn("the local clock is behind the ledger's", "ledger_is_ahead_by", ahead.Truncate(time.Millisecond), "clock_tolerance", tolerance)
+	}
+}
+
 func latest(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a

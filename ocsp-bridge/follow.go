@@ -54,6 +54,7 @@ func (b *Bridge) stream(ctx context.Context) error {
 		return err
 	}
 	b.required.Store(int64(height))
+	b.checkClock()
 	from := b.index.View().Height
 	if from > 0 {
 		from-- // once more, to see that it is the block that was applied

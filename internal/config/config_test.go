@@ -21,6 +21,9 @@ ledger:
     key: /abs/key.pem
     channel: certanchor
     chaincode: certanchor
+    fallback_peers: [{msp_id: Org3MSP, endpoint: "127.0.0.1:7053", tls_ca: org3-tls.pem}]
+    fallback_after: 30s
+    genesis_block: genesis.block
 ca:
   dir: ca
   passphrase: {file: pass}
@@ -80,6 +83,8 @@ func TestConfigurationIsReadWithDefaultsAndPathsBesideIt(t *testing.T) {
 	for _, c := range []struct{ what, got, want string }{
 		{"fabric.tls_ca", f.Ledger.Fabric.TLSCA, filepath.Join(dir, "tls.pem")},
 		{"fabric.key", f.Ledger.Fabric.Key, "/abs/key.pem"},
+		{"fabric.genesis_block", f.Ledger.Fabric.GenesisBlock, filepath.Join(dir, "genesis.block")},
+		{"fabric.fallback_peers[0].tls_ca", f.Ledger.Fabric.FallbackPeers[0].TLSCA, filepath.Join(dir, "org3-tls.pem")},
 		{"ca.dir", ca.Dir, filepath.Join(dir, "ca")},
 		{"ca.listen", ca.Listen, DefaultCAListen},
 		{"ca.passphrase.file", ca.Passphrase.File, filepath.Join(dir, "pass")},

@@ -277,7 +277,10 @@ func (f *File) paths() []*string {
 		ps = append(ps, &e.Dir, &e.Socket)
 	}
 	if c := f.Ledger.Fabric; c != nil {
-		ps = append(ps, &c.TLSCA, &c.Cert, &c.Key)
+		ps = append(ps, &c.TLSCA, &c.Cert, &c.Key, &c.GenesisBlock)
+		for i := range c.FallbackPeers {
+			ps = append(ps, &c.FallbackPeers[i].TLSCA)
+		}
 	}
 	if c := f.CA; c != nil {
 		ps = append(ps, &c.Dir, &c.Passphrase.File)

@@ -2,15 +2,21 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"path/filepath"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/config"
+	"github.com/certanchor/certanchor/internal/metrics"
 	"github.com/certanchor/certanchor/network"
 	"github.com/certanchor/certanchor/network/embedded"
 	"github.com/certanchor/certanchor/network/fabric"
+	"github.com/certanchor/certanchor/network/fabric/failover"
+	ocspbridge "github.com/certanchor/certanchor/ocsp-bridge"
 )
 
 // OpenLedger connects to the configured ledger. role is what an embedded connection acts as when the configuration does not
@@ -41,6 +47,33 @@ func OpenLedger(ctx context.Context, conf *config.File, role string) (network.Le
 		return nil, err
 	}
 	return &owned{Ledger: n.Connect(role), node: n}, nil
+}
+
+// verifiedDir is where an OCSP bridge that may read other organisations' peers keeps what their blocks are verified with, in its directory.
+const verifiedDir = "verified"
+
+// openBridgeLedger is OpenLedger for an OCSP bridge, which may go on with other organisations' peers while its own is away.
+func openBridgeLedger(ctx context.Context, conf *config.File, bridge *ocspbridge.Config) (network.Ledger, error) {
+	if err := conf.Ledger.Check(conf.Path); err != nil {
+		return nil, err
+	}
+	if conf.Ledger.Engine != config.EngineFabric || len(conf.Ledger.Fabric.FallbackPeers) == 0 {
+		return OpenLedger(ctx, conf, wire.RoleOperator)
+	}
+	l, err := failover.Open(ctx, *conf.Ledger.Fabric, filepath.Join(bridge.Dir, verifiedDir), cmp.Or(bridge.Log, slog.Default()))
+	if err != nil {
+		return nil, fmt.Errorf("configuration %s: ledger.fabric: %w", conf.Path, err)
+	}
+	bridge.Metrics = cmp.Or(bridge.Metrics, metrics.New())
+	bridge.Metrics.Failover(func() metrics.FailoverState {
+		s := l.State()
+		m := metrics.FailoverState{Abroad: s.Abroad, Verified: s.Verified}
+		for _, p := range s.Peers {
+			m.Peers = append(m.Peers, metrics.FailoverPeer(p))
+		}
+		return m
+	})
+	return l, nil
 }
 
 func openEmbedded(conf *config.File) (*embedded.Node, error) {

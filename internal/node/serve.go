@@ -116,7 +116,7 @@ func ServeOCSPBridge(ctx context.Context, conf *config.File) (err error) {
 	if err != nil {
 		return err
 	}
-	ledger, err := OpenLedger(ctx, conf, wire.RoleOperator)
+	ledger, err := openBridgeLedger(ctx, conf, &bridgeConf)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,7 @@
 // block stream.
 //
 // What is trusted: the organisation's own peer, for the validity flags of blocks and for its answers to reads. Orderers sign
-// only a block's header, so nothing here makes another organisation's peer as good.
+// only a block's header, so nothing here makes another organisation's peer as good; package failover reads those, and package verify computes the flags.
 //
 // Reading order: config.go, ledger.go (the connection), query.go (reads), submit.go, endorsers.go and errors.go (writes, who
 // endorses them, and what each failure means), commits.go (how an outcome is learnt), stream.go and blocks.go (the block stream), parse.go.
@@ -31,12 +31,30 @@ type Config struct {
 	// Keepalive is how long the connection may be silent before the peer is asked whether it is alive; 0 means
 	// DefaultKeepalive, which is also the least that gRPC allows. The peer's peer.keepalive.minInterval must not be longer.
 	Keepalive time.Duration `yaml:"keepalive" json:"keepalive"`
+
+	// FallbackPeers are peers of other organisations, read as the same identity while the own one is away (package failover). Open takes no notice of them.
+	FallbackPeers []FallbackPeer `yaml:"fallback_peers,omitempty" json:"fallback_peers,omitempty"`
+	// FallbackAfter is for how long the own peer delivers no block before they are; 0 means DefaultFallbackAfter. It should be more than the
+	// ledger's tick interval, or a quiet ledger looks like a peer that is away, and less than the staleness.
+	FallbackAfter time.Duration `yaml:"fallback_after,omitempty" json:"fallback_after,omitempty"`
+	// GenesisBlock is a file with the channel's first block, by which others' blocks are verified. Empty: the one that the own peer serves first.
+	GenesisBlock string `yaml:"genesis_block,omitempty" json:"genesis_block,omitempty"`
+}
+
+// FallbackPeer is a peer of another organisation.
+type FallbackPeer struct {
+	MSPID      string `yaml:"msp_id" json:"msp_id"`                               // of that organisation
+	Endpoint   string `yaml:"endpoint" json:"endpoint"`                           // host:port
+	ServerName string `yaml:"server_name,omitempty" json:"server_name,omitempty"` // as in Config
+	TLSCA      string `yaml:"tls_ca" json:"tls_ca"`                               // roots for its TLS certificate
 }
 
 // Defaults of Config.
 const (
 	DefaultTimeout   = 30 * time.Second
 	DefaultKeepalive = 10 * time.Second
+
+	DefaultFallbackAfter = 20 * time.Second
 )
 
 // complete fills in the defaults and checks what is left. Its errors name the field, the value and the rule.
@@ -67,5 +85,24 @@ func (c Config) complete() (Config, error) {
 	if c.Keepalive < DefaultKeepalive {
 		return c, fmt.Errorf("keepalive: %v, must be at least %v", c.Keepalive, DefaultKeepalive)
 	}
-	return c, nil
+	return c, c.checkFallback()
+}
+
+// checkFallback checks what package failover is told.
+func (c Config) checkFallback() error {
+	if c.FallbackAfter < 0 || c.FallbackAfter > 0 && c.FallbackAfter < time.Second {
+		return fmt.Errorf("fallback_after: %v, must be at least 1s, or 0 for %v", c.FallbackAfter, DefaultFallbackAfter)
+	}
+	for i, p := range c.FallbackPeers {
+		host, _, err := net.SplitHostPort(p.Endpoint)
+		switch {
+		case err != nil || host == "":
+			return fmt.Errorf("fallback_peers[%d].endpoint: %q, must be host:port of a peer of another organisation", i, p.Endpoint)
+		case p.MSPID == "" || p.MSPID == c.MSPID:
+			return fmt.Errorf("fallback_peers[%d].msp_id: %q, must be another organisation's: this one's is %s", i, p.MSPID, c.MSPID)
+		case p.TLSCA == "":
+			return fmt.Errorf("fallback_peers[%d].tls_ca: empty, must be set", i)
+		}
+	}
+	return nil
 }

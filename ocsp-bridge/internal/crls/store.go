@@ -44,6 +44,8 @@ type Config struct {
 	After   func(time.Duration) <-chan time.Time
 	Metrics *metrics.Registry
 	Log     *slog.Logger
+
+	write func(*os.File, []byte) (int, error) // to a disk that tests fill; default (*os.File).Write
 }
 
 // List is a CRL that is kept. It never changes.
@@ -97,6 +99,9 @@ func Open(cfg Config) (*Store, error) {
 	s := &Store{cfg: cfg, maker: cfg.Maker, lists: map[key]*slot{}, accepting: make(chan struct{}, 1)}
 	if s.maker == nil {
 		s.maker = NewMaker(cfg.Ledger)
+	}
+	if s.cfg.write == nil {
+		s.cfg.write = (*os.File).Write
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("CRLs: %w", err)
@@ -275,7 +280,7 @@ func (s *Store) keep(list *List) error {
 	if old := s.slot(list.CAID, list.Name); old != nil && !list.Modified.After(old.list.Modified) {
 		list.Modified = old.list.Modified.Add(time.Second)
 	}
-	if err := replaceFile(filepath.Join(dir, list.Name), list.DER, list.Modified); err != nil {
+	if err := replaceFile(filepath.Join(dir, list.Name), list.DER, list.Modified, s.cfg.write); err != nil {
 		return fmt.Errorf("couldn't keep the CRL %s of %s: %w", list.Name, list.CAID, err)
 	}
 	s.put(list, agrees, "")
@@ -289,13 +294,13 @@ func (s *Store) put(list *List, st state, why string) {
 }
 
 // replaceFile writes path, whole or not at all, and syncs it and its directory.
-func replaceFile(path string, data []byte, modified time.Time) (err error) {
+func replaceFile(path string, data []byte, modified time.Time, write func(*os.File, []byte) (int, error)) (err error) {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, ".new-*")
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
+	_, err = write(f, data)
 	if err = errors.Join(err, f.Sync(), f.Close(), os.Chtimes(f.Name(), modified, modified)); err == nil {
 		err = os.Rename(f.Name(), path)
 	}
