@@ -24,7 +24,7 @@ type Enroller interface {
 	EnrollResponder(ctx context.Context, caID wire.CAID, csr []byte) (cert []byte, err error)
 }
 
-// KeyPair names PEM files with a responder certificate and its PKCS #8 key.
+// KeyPair names PEM files with a responder certificate and its PKCS #8 key. The key may be a PKCS #11 URI instead.
 type KeyPair struct {
 	CertFile string `yaml:"cert"`
 	KeyFile  string `yaml:"key"`
@@ -37,6 +37,7 @@ type Config struct {
 	Index     *index.Index
 	Enrollers func(wire.CAID) Enroller // nil for a CA: this responder does not ask it
 	Files     []KeyPair
+	Key       crypto.Signer // in a token, which certificates are obtained for; nil: a new one for each certificate
 	Now       func() time.Time
 	After     func(time.Duration) <-chan time.Time
 	Log       *slog.Logger
