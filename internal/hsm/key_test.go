@@ -213,10 +213,14 @@ func TestConcurrentSignaturesSurviveLostSessions(t *testing.T) {
 	for _, k := range keys {
 		k.Wrap(func(s crypto.Signer) crypto.Signer { return shaky{s, &calls} })
 	}
-	var wg sync.WaitGroup
-	for i := range 32 {
+	const workers, each = 32, 20
+	var (
+		wg   sync.WaitGroup
+		good atomic.Int64
+	)
+	for i := range workers {
 		wg.Go(func() {
-			for n := range 20 {
+			for n := range each {
 				key := keys[i%2]
 				digest := sha256.Sum256([]byte{byte(i), byte(n)})
 				sig, err := key.Sign(rand.Reader, digest[:], crypto.SHA256)
@@ -230,10 +234,14 @@ func TestConcurrentSignaturesSurviveLostSessions(t *testing.T) {
 					t.Error(err)
 					return
 				}
+				good.Add(1)
 			}
 		})
 	}
 	wg.Wait()
+	if n := good.Load(); n < workers*each*3/4 {
+		t.Errorf("only %d of %d signatures were made", n, workers*each)
+	}
 	for _, k := range keys {
 		k.Wrap(nil)
 		mustSign(t, k)
@@ -345,4 +353,16 @@ func must521(t *testing.T) crypto.Signer {
 		t.Fatal(err)
 	}
 	return k
+}
+
+func TestUnpluggedTokenIsUsedAgainWhenItIsBack(t *testing.T) {
+	token := hsmtest.New(t)
+	k := create(t, token, "ca", keyfile.P256)
+	mustSign(t, k)
+	token.Unplug()
+	if err := signError(t, k); !errors.Is(err, hsm.ErrUnavailable) {
+		t.Fatalf("got %v", err)
+	}
+	token.Plug()
+	waitSign(t, k)
 }

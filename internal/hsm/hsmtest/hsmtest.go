@@ -111,3 +111,16 @@ func (k *Token) util(args ...string) {
 func (k *Token) URI(object string) string {
 	return fmt.Sprintf("pkcs11:token=%s;object=%s?module-path=%s&pin-source=file:%s", strings.ReplaceAll(Label, " ", "%20"), object, k.Module, k.PINFile)
 }
+
+// Unplug takes all tokens away until Plug.
+func (k *Token) Unplug() { k.t.Helper(); k.rename("tokens", "unplugged") }
+
+// Plug brings the tokens back.
+func (k *Token) Plug() { k.t.Helper(); k.rename("unplugged", "tokens") }
+
+func (k *Token) rename(from, to string) {
+	k.t.Helper()
+	if err := os.Rename(filepath.Join(k.dir, from), filepath.Join(k.dir, to)); err != nil {
+		k.t.Fatal(err)
+	}
+}
