@@ -16,8 +16,8 @@ all: build
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Keys in PKCS #11 tokens need cgo, so there must be a C compiler. Without one, or with `make build CGO_ENABLED=0`, the program is static, builds
-# in two thirds of the time, and refuses such keys (docs/hsm.md).
+# Keys in PKCS #11 tokens need cgo, so there must be a C compiler. Without one, or with `make build CGO_ENABLED=0`, the program is static, takes
+# a tenth less to build, and refuses such keys (docs/hsm.md).
 CGO_ENABLED ?= $(if $(shell command -v $(CC)),1,0)
 
 build: ## bin/certanchor
