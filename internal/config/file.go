@@ -367,7 +367,7 @@ func (f *File) paths() []*string {
 			ps = append(ps, &b.Enrol[i].Issuer, &b.Enrol[i].TokenFile)
 		}
 		for i := range b.Responders {
-			ps = append(ps, &b.Responders[i].CertFile, &b.Responders[i].KeyFile)
+			ps = append(ps, &b.Responders[i].CertFile, &b.Responders[i].KeyFile, &b.Responders[i].Passphrase.File)
 		}
 	}
 	return ps

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/certanchor/certanchor/internal/hsm"
+	"github.com/certanchor/certanchor/internal/keyfile"
 )
 
 // loadKey reads the PKCS #8 key at path, or opens the one that a PKCS #11 URI names. A missing file is fs.ErrNotExist.
@@ -41,6 +42,15 @@ func loadKey(path string) (crypto.Signer, error) {
 		return nil, fmt.Errorf("responder key %s: must hold one PEM block, PRIVATE KEY (PKCS #8), of a key that can sign: %w", path, err)
 	}
 	return key, nil
+}
+
+// loadEncrypted reads the encrypted PKCS #8 key at path.
+func loadEncrypted(path string, source keyfile.Source) (crypto.Signer, error) {
+	phrase, err := source.Passphrase("responder key " + path)
+	if err != nil {
+		return nil, err
+	}
+	return keyfile.Load(path, phrase)
 }
 
 // parseKey reads a PKCS #8 key in PEM and returns what comes after it.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/keyfile"
 	"github.com/certanchor/certanchor/internal/ocspwire"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/index"
 )
@@ -28,6 +29,9 @@ type Enroller interface {
 type KeyPair struct {
 	CertFile string `yaml:"cert"`
 	KeyFile  string `yaml:"key"`
+
+	// Passphrase is the key file's, if it is encrypted (package keyfile): File or Env.
+	Passphrase keyfile.Source `yaml:"passphrase,omitempty"`
 }
 
 // Config of a Manager.
@@ -126,7 +130,15 @@ func (m *Manager) Reload() error {
 }
 
 func loadPair(f KeyPair) (*Identity, error) {
-	key, err := loadKey(f.KeyFile)
+	var (
+		key crypto.Signer
+		err error
+	)
+	if f.Passphrase.File != "" || f.Passphrase.Env != "" {
+		key, err = loadEncrypted(f.KeyFile, f.Passphrase)
+	} else {
+		key, err = loadKey(f.KeyFile)
+	}
 	if err != nil {
 		return nil, err
 	}
