@@ -28,7 +28,7 @@
 //
 //	ca.pem          the CA certificate
 //	chain.pem       its issuers up to the root, issuer first; absent for a self-signed CA
-//	ca.key          its key, encrypted PKCS#8, mode 0600
+//	ca.key          its key, encrypted PKCS#8, mode 0600; or one line, the RFC 7512 URI of a key in a PKCS #11 token
 //	profiles.json   what it issues, in cfssl's configuration format
 //	clients         who may use the HTTP API: name, role and SHA-256 of the token, mode 0600
 //	operator.token  the token of the first operator, mode 0600

@@ -11,12 +11,15 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"github.com/certanchor/certanchor/internal/hsm"
 	"github.com/certanchor/certanchor/internal/keyfile"
 )
 
@@ -54,7 +57,8 @@ type InitOptions struct {
 	OCSPURL    string            // goes into the profiles' AIA; may be empty
 	CRLURLs    []string          // go into the profiles' CRL distribution point, with {ca} and {shard}; may be empty
 	CRLShards  int               // CRLs that certificates are spread over; 0: the complete one is at CRLURLs
-	Passphrase []byte            // of the key file, at least keyfile.MinPassphrase bytes
+	KeyURI     string            // RFC 7512 URI of the key in a PKCS #11 token, where it is made if it is absent; empty: a key file
+	Passphrase []byte            // of the key file, at least keyfile.MinPassphrase bytes; not used with KeyURI
 	Now        func() time.Time  // default time.Now
 }
 
@@ -62,6 +66,7 @@ type InitOptions struct {
 type InitResult struct {
 	Certificate   *x509.Certificate
 	OperatorToken string // path of the token file
+	KeyMade       bool   // false: the token of InitOptions.KeyURI had the key already
 }
 
 // Init makes a self-signed CA in a directory of its own. It refuses a directory that holds anything, and leaves nothing
@@ -83,7 +88,16 @@ func Init(o InitOptions) (_ *InitResult, err error) {
 			err = errors.Join(err, os.RemoveAll(tmp))
 		}
 	}()
-	cert, err := o.populate(tmp)
+	key, made, err := o.makeKey()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if inToken, ok := key.(*hsm.Key); ok && made && err != nil {
+			err = errors.Join(err, inToken.Destroy())
+		}
+	}()
+	cert, err := o.populate(tmp, key)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +108,7 @@ func Init(o InitOptions) (_ *InitResult, err error) {
 	if err := keyfile.SyncDir(parent); err != nil {
 		return nil, err
 	}
-	return &InitResult{Certificate: cert, OperatorToken: filepath.Join(o.Dir, OperatorTokenFile)}, nil
+	return &InitResult{Certificate: cert, OperatorToken: filepath.Join(o.Dir, OperatorTokenFile), KeyMade: made}, nil
 }
 
 func (o *InitOptions) check() error {
@@ -133,15 +147,35 @@ func (o *InitOptions) check() error {
 	if err := checkURL("ocsp_url", o.OCSPURL); err != nil {
 		return err
 	}
+	if o.KeyURI != "" {
+		return nil
+	}
 	return keyfile.CheckNew(o.Passphrase)
 }
 
-// populate writes every file of a new CA into dir.
-func (o *InitOptions) populate(dir string) (*x509.Certificate, error) {
-	key, err := keyfile.Generate(o.Algorithm)
-	if err != nil {
-		return nil, err
+// makeKey makes the key, or finds it in its token.
+func (o *InitOptions) makeKey() (_ crypto.Signer, made bool, err error) {
+	if o.KeyURI == "" {
+		key, err := keyfile.Generate(o.Algorithm)
+		return key, true, err
 	}
+	key, made, err := hsm.OpenOrCreate("key", o.KeyURI, o.Algorithm)
+	if err != nil {
+		return nil, false, err // and not a nil *hsm.Key
+	}
+	return key, made, nil
+}
+
+// saveKey writes the key file: the key, or where it is.
+func (o *InitOptions) saveKey(path string, key crypto.Signer) error {
+	if o.KeyURI != "" {
+		return keyfile.WriteNew(path, []byte(o.KeyURI+"\n"), 0o600)
+	}
+	return keyfile.Save(path, key, o.Passphrase)
+}
+
+// populate writes every file of a new CA into dir.
+func (o *InitOptions) populate(dir string, key crypto.Signer) (*x509.Certificate, error) {
 	der, err := selfSign(o, key)
 	if err != nil {
 		return nil, err
@@ -155,7 +189,7 @@ func (o *InitOptions) populate(dir string) (*x509.Certificate, error) {
 	if _, err := parseProfiles(profiles); err != nil {
 		return nil, err
 	}
-	if err := keyfile.Save(filepath.Join(dir, keyFile), key, o.Passphrase); err != nil {
+	if err := o.saveKey(filepath.Join(dir, keyFile), key); err != nil {
 		return nil, err
 	}
 	if err := keyfile.WriteNew(filepath.Join(dir, certFile), encodeCert(der), 0o644); err != nil {
@@ -217,6 +251,39 @@ func keyID(pub crypto.PublicKey) ([]byte, error) {
 // LoadKey decrypts the key of the CA in dir.
 func LoadKey(dir string, passphrase []byte) (crypto.Signer, error) {
 	return keyfile.Load(filepath.Join(dir, keyFile), passphrase)
+}
+
+// KeyURI returns where the key of the CA in dir is, if it is in a PKCS #11 token; else an empty string.
+func KeyURI(dir string) string {
+	f, err := os.Open(filepath.Join(dir, keyFile))
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxKeyURI))
+	if line := strings.TrimSpace(string(text)); err == nil && hsm.IsURI(line) {
+		return line
+	}
+	return ""
+}
+
+// maxKeyURI is more than a URI may have, so that one that is too long is refused and not cut.
+const maxKeyURI = 8 << 10
+
+// OpenKey returns the key of the CA in dir, from its token or its file; passphrase is asked for the latter only.
+func OpenKey(dir string, passphrase func() ([]byte, error)) (crypto.Signer, error) {
+	if uri := KeyURI(dir); uri != "" {
+		key, err := hsm.Open(filepath.Join(dir, keyFile), uri)
+		if err != nil {
+			return nil, err
+		}
+		return key, nil
+	}
+	phrase, err := passphrase()
+	if err != nil {
+		return nil, err
+	}
+	return LoadKey(dir, phrase)
 }
 
 // LoadCertificate reads the certificate of the CA in dir and its chain, which is empty for a self-signed one.

@@ -7,7 +7,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -19,6 +21,8 @@ import (
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/certsig"
+	"github.com/certanchor/certanchor/internal/hsm"
+	"github.com/certanchor/certanchor/internal/problem"
 )
 
 // defaultBackdate lets clocks that are behind accept a certificate from its first minute on; cfssl's default.
@@ -31,7 +35,8 @@ type issuer struct {
 	chain  []*x509.Certificate // issuer of cert first; empty for a root
 	id     wire.CAID
 	policy *profiles
-	signer *local.Signer
+	plain  *config.Signing
+	algo   x509.SignatureAlgorithm
 	linter *linter
 	now    func() time.Time
 }
@@ -49,15 +54,15 @@ func newIssuer(cert *x509.Certificate, chain []*x509.Certificate, key crypto.Sig
 	}
 	quietCFSSL()
 	plain := plainPolicy(policy.Signing)
-	s, err := local.NewSigner(key, cert, signer.DefaultSigAlgo(key), plain)
-	if err != nil {
+	algo := signer.DefaultSigAlgo(key)
+	if _, err := local.NewSigner(key, cert, algo, plain); err != nil {
 		return nil, fmt.Errorf("couldn't set up the signer: %w", err)
 	}
 	l, err := newLinter(cert, plain)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't set up the linter: %w", err)
 	}
-	return &issuer{cert: cert, key: key, chain: chain, id: wire.CAIDOf(cert.RawSubjectPublicKeyInfo), policy: policy, signer: s, linter: l, now: now}, nil
+	return &issuer{cert: cert, key: key, chain: chain, id: wire.CAIDOf(cert.RawSubjectPublicKeyInfo), policy: policy, plain: plain, algo: algo, linter: l, now: now}, nil
 }
 
 // profile finds a profile by name. cfssl itself would fall back to the default profile for a name it does not know.
@@ -119,9 +124,14 @@ func (i *issuer) sign(csrPEM string, csr *x509.CertificateRequest, name string) 
 	if err := i.linter.check(req, p); err != nil {
 		return nil, err
 	}
-	out, err := i.signer.Sign(req)
+	key := &caught{Signer: i.key}
+	s, err := local.NewSigner(key, i.cert, i.algo, i.plain)
 	if err != nil {
-		return nil, signError(err, name)
+		return nil, fmt.Errorf("couldn't set up the signer: %w", err)
+	}
+	out, err := s.Sign(req)
+	if err != nil {
+		return nil, signError(errors.Join(err, key.err), name)
 	}
 	block, _ := pem.Decode(out)
 	if block == nil {
@@ -162,8 +172,25 @@ func (i *issuer) inspect(cert *x509.Certificate, csr *x509.CertificateRequest) e
 	return nil
 }
 
-// signError finds the requester's part in cfssl's errors.
+// caught keeps the key's own error, of which cfssl leaves the text.
+type caught struct {
+	crypto.Signer
+	err error
+}
+
+// Sign implements crypto.Signer.
+func (c *caught) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts) (signature []byte, err error) {
+	signature, err = c.Signer.Sign(r, digest, opts)
+	c.err = err
+	return signature, err
+}
+
+// signError finds the requester's part in cfssl's errors, and the key's.
 func signError(err error, profile string) error {
+	if down := new(hsm.Error); errors.As(err, &down) {
+		later := problem.New(http.StatusServiceUnavailable, problem.CodeUnavailable, "ca.key", "", "the token that has the CA's key must be able to sign; nothing was signed, ask again later")
+		return fmt.Errorf("%w: %w", later, down)
+	}
 	var ce *cferr.Error
 	if errors.As(err, &ce) && ce.ErrorCode == int(cferr.PolicyError)+int(cferr.UnmatchedWhitelist) {
 		return invalid("csr", "a name", "every name must match name_whitelist of the profile %s", profile)

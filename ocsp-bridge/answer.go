@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/certanchor/certanchor/internal/hsm"
 	"github.com/certanchor/certanchor/internal/metrics"
 	"github.com/certanchor/certanchor/internal/ocspwire"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/answers"
@@ -151,9 +152,9 @@ func (b *Bridge) answerOne(q *question) reply {
 	}
 	a, err := b.signOne(q, key, v, stamp)
 	switch {
-	case errors.Is(err, answers.ErrBusy) && old != nil:
+	case (errors.Is(err, answers.ErrBusy) || keyDown(err)) && old != nil:
 		return reply{kept: old, cache: metrics.CacheHit} // past its prime, and still true
-	case errors.Is(err, answers.ErrBusy), errors.Is(err, errTooShort):
+	case errors.Is(err, answers.ErrBusy), errors.Is(err, errTooShort), keyDown(err):
 		return refuse(ocspwire.TryLater, err)
 	case err != nil:
 		return refuse(ocspwire.InternalError, err)
@@ -165,6 +166,12 @@ var (
 	errNotIssued = errors.New("none of the certificates is on the ledger")
 	errTooShort  = errors.New("no answer of the length that the profile asks for can be signed")
 )
+
+// keyDown reports whether the responder's key is in a token that cannot sign now.
+func keyDown(err error) bool {
+	down := new(hsm.Error)
+	return errors.As(err, &down)
+}
 
 // key is what answers are kept under: the CertID, and the algorithm if the request has a wish that the usual signer would not fulfil.
 func (q *question) key(item *ocspwire.RequestItem) []byte {
@@ -233,7 +240,7 @@ func (b *Bridge) answerLive(q *question) reply {
 	}
 	a, err := b.sign(q, b.live, vs)
 	switch {
-	case errors.Is(err, answers.ErrBusy), errors.Is(err, errTooShort):
+	case errors.Is(err, answers.ErrBusy), errors.Is(err, errTooShort), keyDown(err):
 		return refuse(ocspwire.TryLater, err)
 	case err != nil:
 		return refuse(ocspwire.InternalError, err)

@@ -2,6 +2,7 @@ package ocspbridge
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -55,6 +56,12 @@ type Config struct {
 
 	// Responders are certificates obtained in another way. They are held to the same rules.
 	Responders []KeyPair
+
+	// ResponderKey is the key, in a token, that certificates are obtained for; nil: a new one in a file for each.
+	ResponderKey crypto.Signer
+
+	// LogKeys are keys of certificate transparency logs in tokens, by CA; a log without one has its key in a file.
+	LogKeys map[wire.CAID]crypto.Signer
 
 	// NoTicker leaves the ledger's clock to others, NoIntegrator the status log.
 	NoTicker, NoIntegrator bool
@@ -190,7 +197,7 @@ func (b *Bridge) loadKeys() (err error) {
 func (b *Bridge) openResponders() (err error) {
 	b.responders, err = responder.New(responder.Config{
 		Dir: filepath.Join(b.cfg.Dir, "responder"), MSPID: b.ledger.MSPID(), Index: b.index,
-		Enrollers: b.cfg.Enrollers, Files: b.cfg.Responders, Now: b.cfg.Now, After: b.cfg.After, Log: b.log,
+		Enrollers: b.cfg.Enrollers, Files: b.cfg.Responders, Key: b.cfg.ResponderKey, Now: b.cfg.Now, After: b.cfg.After, Log: b.log,
 	})
 	return err
 }

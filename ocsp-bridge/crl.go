@@ -15,6 +15,7 @@ import (
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/crl"
+	"github.com/certanchor/certanchor/internal/hsm"
 	"github.com/certanchor/certanchor/internal/ocspwire"
 	"github.com/certanchor/certanchor/internal/pemcert"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/crls"
@@ -97,8 +98,15 @@ func (b *Bridge) openIndirect(c *IndirectCRL) (*crls.Indirect, error) {
 	return crls.NewIndirect(cfg)
 }
 
-// readSigner reads a PKCS #8 key from a PEM file that nobody but its owner may read.
+// readSigner reads a PKCS #8 key from a PEM file that nobody but its owner may read, or opens the one that a PKCS #11 URI names.
 func readSigner(path string) (crypto.Signer, error) {
+	if hsm.IsURI(path) {
+		key, err := hsm.Open("crl.indirect.key", path)
+		if err != nil {
+			return nil, err
+		}
+		return key, nil
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"github.com/certanchor/certanchor/ca"
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/config"
+	"github.com/certanchor/certanchor/internal/hsm"
 	"github.com/certanchor/certanchor/internal/keyfile"
 	"github.com/certanchor/certanchor/internal/node"
 	"github.com/certanchor/certanchor/internal/pemcert"
@@ -43,6 +44,7 @@ func newCAInitCommand() *cobra.Command {
 	var (
 		o          ca.InitOptions
 		subject    string
+		key        string
 		algorithm  string
 		passphrase keyfile.Source
 		asJSON     bool
@@ -50,20 +52,20 @@ func newCAInitCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "make a CA: key, self-signed certificate, profiles and an operator's token",
-		Long: `Makes a certificate authority in a directory of its own. The key is encrypted under a passphrase (PKCS#8, PBES2). A failure
-leaves nothing behind, and a directory that holds anything is refused.`,
+		Long: `Makes a certificate authority in a directory of its own. The key is encrypted under a passphrase (PKCS#8, PBES2), or stays in a PKCS #11
+token that --key names: one that is there is used, one that is not is made. A failure leaves nothing behind, and a directory that holds anything
+is refused. docs/hsm.md tells about tokens.`,
 		Example: `  certanchor ca init --dir pki/ca --subject "CN=Example CA,O=Example" --passphrase-file pass \
-    --ocsp-url http://ocsp.example.org/ocsp`,
+    --ocsp-url http://ocsp.example.org/ocsp
+  certanchor ca init --dir pki/ca --subject "CN=Example CA,O=Example" \
+    --key 'pkcs11:token=pki;object=ca?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/certanchor/pin'`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
 			if o.Subject, err = parseSubject(subject); err != nil {
 				return err
 			}
-			if o.Algorithm, err = keyfile.ParseAlgorithm(algorithm); err != nil {
-				return fmt.Errorf("%w: --key: %w", errUsage, err)
-			}
-			if o.Passphrase, err = orPrompt(passphrase).NewPassphrase("the new CA key"); err != nil {
+			if err = initKey(&o, key, algorithm, passphrase); err != nil {
 				return err
 			}
 			res, err := ca.Init(o)
@@ -77,6 +79,9 @@ leaves nothing behind, and a directory that holds anything is refused.`,
 					"not_after": res.Certificate.NotAfter.Format(time.RFC3339),
 				})
 			}
+			if o.KeyURI != "" && !res.KeyMade {
+				fmt.Fprintln(cmd.ErrOrStderr(), "the token had this key already; it is used")
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), "CA %s\n  certificate     %s, until %s\n  CA ID           %s\n  operator token  %s\n",
 				res.Certificate.Subject, filepath.Join(o.Dir, "ca.pem"), res.Certificate.NotAfter.Format(time.DateOnly), id, res.OperatorToken)
 			return nil
@@ -85,7 +90,8 @@ leaves nothing behind, and a directory that holds anything is refused.`,
 	f := cmd.Flags()
 	f.StringVar(&o.Dir, "dir", "", "directory to make (required)")
 	f.StringVar(&subject, "subject", "", `distinguished name, such as "CN=Example CA,O=Example" (required)`)
-	f.StringVar(&algorithm, "key", "p256", "key: p256, p384, rsa2048 or rsa3072")
+	f.StringVar(&key, "key", "p256", "key: p256, p384, rsa2048 or rsa3072 in a file, or the PKCS #11 URI of one in a token (RFC 7512)")
+	f.StringVar(&algorithm, "key-algorithm", "p256", "of a key that is to be made in a token: p256, p384, rsa2048 or rsa3072")
 	f.DurationVar(&o.Validity, "validity", ca.DefaultValidity, "how long the CA certificate is valid")
 	f.IntVar(&o.PathLen, "path-len", 0, "CA certificates that may stand below this one")
 	f.StringVar(&o.OCSPURL, "ocsp-url", "http://"+config.DefaultOCSPListen+"/ocsp", "OCSP URL that goes into issued certificates; empty: none")
@@ -96,6 +102,27 @@ leaves nothing behind, and a directory that holds anything is refused.`,
 	passphraseFlags(cmd, &passphrase)
 	mustRequire(cmd, "dir", "subject")
 	return cmd
+}
+
+// initKey takes --key and what belongs to it.
+func initKey(o *ca.InitOptions, key, algorithm string, passphrase keyfile.Source) (err error) {
+	flag := "--key"
+	if hsm.IsURI(key) {
+		if passphrase.File != "" || passphrase.Env != "" {
+			return fmt.Errorf("%w: --passphrase-file, --passphrase-env: must not be set with a key in a token, whose PIN is at the URI's pin-source", errUsage)
+		}
+		if _, err := hsm.ParseURI(flag, key); err != nil {
+			return fmt.Errorf("%w: %w", errUsage, err)
+		}
+		o.KeyURI, key, flag = key, algorithm, "--key-algorithm"
+	}
+	if o.Algorithm, err = keyfile.ParseAlgorithm(key); err != nil {
+		return fmt.Errorf("%w: %s: %w", errUsage, flag, err)
+	}
+	if o.KeyURI == "" {
+		o.Passphrase, err = orPrompt(passphrase).NewPassphrase("the new CA key")
+	}
+	return err
 }
 
 func newCAClientCommand() *cobra.Command {

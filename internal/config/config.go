@@ -85,6 +85,9 @@ func Parse(path string, data []byte) (*File, error) {
 		return nil, &Error{File: path, Key: "document", Value: "2", Rule: "a configuration file holds one YAML document"}
 	}
 	f.Path = path
+	if err := f.checkFiles(); err != nil {
+		return nil, err
+	}
 	return &f, nil
 }
 

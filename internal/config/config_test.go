@@ -44,8 +44,8 @@ ocsp_bridge:
     - {msp_id: Org2MSP, url: "https://org2.example", log_key: k2, cosigner_key: c2, tls_ca: org2-ca.pem}
   submit:
     - {issuer: ca2.pem, url: "https://ca.org2.example", tls_ca: org2-ca.pem}
-  tls: {cert: s.pem, key: s-key.pem, client_ca: members.pem}
   crl: {max_age: 5m, indirect: {cert: crl.pem, key: crl-key.pem, cas: ["00"]}}
+  tls: {cert: s.pem, key: s-key.pem, client_ca: members.pem}
   logs_access: members
   no_integrator: true
 client:
@@ -249,4 +249,49 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("got %v and %v", file, err)
 		}
 	})
+}
+
+const tokenKey = "pkcs11:token=t;object=o?module-path=/lib/p11.so&pin-source=file:/run/pin"
+
+func TestKeysInTokensStandWhereTheyMayAndNowhereElse(t *testing.T) {
+	for old, c := range map[string]struct{ with, key string }{
+		"ct: {key_file: bridge/ct/x.pem,":                   {"ct: {key_file: \"" + tokenKey + "\",", "ca.ct.sct_file"},
+		"ct: {key_file: bridge/ct/x.pem":                    {"ct: {key_file: x.pem, sct_file: x.scts", "ca.ct.sct_file"},
+		"not_issued: unknown":                               {"responder_key: key.pem", "ocsp_bridge.responder_key"},
+		"not_issued: unknown\n":                             {"log_keys: [{issuer: ca.pem, key: key.pem}]\n", "ocsp_bridge.log_keys[0]"},
+		"  tls: {cert: s.pem, key: s-key.pem,":              {"  tls: {cert: s.pem, key: \"" + tokenKey + "\",", "ocsp_bridge.tls.key"},
+		"key: /abs/key.pem":                                 {"key: \"" + tokenKey + "\"", "ledger.fabric.key"},
+		"tls: {ca: org2-ca.pem, cert: me.pem, key: me-key.": {"tls: {ca: org2-ca.pem, cert: me.pem, key: \"" + tokenKey + "\"} #", "client.tls.key"},
+	} {
+		f, err := Parse("f.yaml", []byte(strings.Replace(whole, old, c.with, 1)))
+		if err == nil {
+			_, err = f.NeedCA()
+		}
+		if err == nil {
+			_, err = f.NeedOCSPBridge()
+		}
+		var e *Error
+		if !errors.As(err, &e) || e.Key != c.key || e.Rule == "" {
+			t.Errorf("%s: got %v, want an error about %s", c.with, err, c.key)
+		}
+	}
+	text := strings.Replace(whole, "ct: {key_file: bridge/ct/x.pem,", "ct: {key_file: \""+tokenKey+"\", sct_file: x.scts,", 1)
+	text = strings.Replace(text, "key: crl-key.pem", "key: \""+tokenKey+"\"", 1)
+	text = strings.Replace(text, "not_issued: unknown", "log_keys: [{issuer: ca.pem, key: \""+tokenKey+"\"}]\n  responders: [{cert: r.pem, key: \""+tokenKey+"\"}]", 1)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "c.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Load(filepath.Join(dir, "c.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.CA.CT.SCTFile != filepath.Join(dir, "x.scts") || f.OCSPBridge.LogKeys[0].Issuer != filepath.Join(dir, "ca.pem") {
+		t.Errorf("paths: %s, %s", f.CA.CT.SCTFile, f.OCSPBridge.LogKeys[0].Issuer)
+	}
+	for name, key := range map[string]string{"ct": f.CA.CT.KeyFile, "indirect": f.OCSPBridge.CRL.Indirect.Key, "log": f.OCSPBridge.LogKeys[0].Key, "responder": f.OCSPBridge.Responders[0].KeyFile} {
+		if key != tokenKey {
+			t.Errorf("%s: the URI became %s", name, key)
+		}
+	}
 }

@@ -3,13 +3,16 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/certanchor/certanchor/ca"
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/hsm"
 	"github.com/certanchor/certanchor/internal/httpserve"
 	"github.com/certanchor/certanchor/internal/keyfile"
 	ocspbridge "github.com/certanchor/certanchor/ocsp-bridge"
@@ -64,7 +67,8 @@ type CA struct {
 
 // CTSubmission is how the CA bridge takes certificates that other software signed with the CA's key.
 type CTSubmission struct {
-	KeyFile   string `yaml:"key_file"`             // the log's key, which the organisation's OCSP bridge has in its directory: ct/<CA ID>.pem; made when absent
+	KeyFile   string `yaml:"key_file"`             // or the PKCS #11 URI of it: the log's key, which the organisation's OCSP bridge has in its directory: ct/<CA ID>.pem; made when absent
+	SCTFile   string `yaml:"sct_file,omitempty"`   // with a key in a PKCS #11 token: the file with its first SCTs, in the OCSP bridge's directory: ct/<CA ID>.scts
 	PublicURL string `yaml:"public_url,omitempty"` // URL that /ct/v1/ is below; default: the one it listens on
 }
 
@@ -77,6 +81,8 @@ type OCSPBridge struct {
 	InsecureHTTP        bool                   `yaml:"insecure_http,omitempty"`      // everything over plain HTTP on any address, as behind a proxy that has TLS
 	Enrol               []Enrolment            `yaml:"enrol,omitempty"`              // CAs that certify this responder over their API
 	Responders          []ocspbridge.KeyPair   `yaml:"responders,omitempty"`         // responder certificates got in another way
+	ResponderKey        string                 `yaml:"responder_key,omitempty"`      // PKCS #11 URI of the key that enrolled responder certificates are for; default: a new key in a file for each
+	LogKeys             []LogKey               `yaml:"log_keys,omitempty"`           // keys of CT logs in PKCS #11 tokens; default: files that are made
 	NoTicker            bool                   `yaml:"no_ticker,omitempty"`          // leave the ledger's clock to other organisations
 	NoIntegrator        bool                   `yaml:"no_integrator,omitempty"`      // leave the status log to other organisations
 	PublicURL           string                 `yaml:"public_url,omitempty"`         // that clients reach this server at; default: the one it listens on
@@ -87,6 +93,12 @@ type OCSPBridge struct {
 	LogsAccess          string                 `yaml:"logs_access,omitempty"`        // LogsOpen (default) or LogsMembers
 	CRL                 ocspbridge.CRLSettings `yaml:"crl,omitempty"`                // CRLs of the CAs, served here
 	ocspbridge.Settings `yaml:",inline"`
+}
+
+// LogKey is the key of the certificate transparency log of one CA.
+type LogKey struct {
+	Issuer string `yaml:"issuer"` // the CA's certificate, PEM file
+	Key    string `yaml:"key"`    // PKCS #11 URI
 }
 
 // Values of OCSPBridge.LogsAccess.
@@ -148,11 +160,16 @@ func (f *File) NeedCA() (*CA, error) {
 	if f.CA.Dir == "" {
 		return nil, f.missing("ca.dir")
 	}
-	if err := f.CA.Passphrase.Validate("ca.passphrase"); err != nil {
-		return nil, f.rule("", err)
+	if ca.KeyURI(f.CA.Dir) == "" { // a token has a PIN, which its URI says the place of
+		if err := f.CA.Passphrase.Validate("ca.passphrase"); err != nil {
+			return nil, f.rule("", err)
+		}
 	}
 	if ct := f.CA.CT; ct != nil && (ct.KeyFile == "" || ct.PublicURL != "" && !isURL(ct.PublicURL)) {
 		return nil, &Error{File: f.Path, Key: "ca.ct", Value: ct.PublicURL, Rule: "needs key_file, and a public_url that is an http or https URL"}
+	}
+	if ct := f.CA.CT; ct != nil && hsm.IsURI(ct.KeyFile) == (ct.SCTFile == "") {
+		return nil, &Error{File: f.Path, Key: "ca.ct.sct_file", Value: ct.SCTFile, Rule: "must be set if key_file is a PKCS #11 URI, and only then"}
 	}
 	if err := f.CA.Settings.Validate(); err != nil {
 		return nil, f.rule("ca.", err)
@@ -187,6 +204,14 @@ func (f *File) NeedOCSPBridge() (*OCSPBridge, error) {
 	for _, e := range b.Enrol {
 		if e.Issuer == "" || e.URL == "" || e.TokenFile == "" {
 			return nil, &Error{File: f.Path, Key: "ocsp_bridge.enrol", Value: e.URL, Rule: "needs issuer, url and token_file"}
+		}
+	}
+	if b.ResponderKey != "" && !hsm.IsURI(b.ResponderKey) {
+		return nil, &Error{File: f.Path, Key: "ocsp_bridge.responder_key", Value: b.ResponderKey, Rule: "must be a PKCS #11 URI; without one, keys are made in files"}
+	}
+	for i, l := range b.LogKeys {
+		if l.Issuer == "" || !hsm.IsURI(l.Key) {
+			return nil, &Error{File: f.Path, Key: fmt.Sprintf("ocsp_bridge.log_keys[%d]", i), Value: l.Issuer, Rule: "needs issuer, and a key that is a PKCS #11 URI"}
 		}
 	}
 	if err := b.Settings.Validate(); err != nil {
@@ -260,10 +285,38 @@ func (f *File) missing(key string) error {
 // resolve makes relative paths relative to dir.
 func (f *File) resolve(dir string) {
 	for _, p := range f.paths() {
-		if *p != "" && !filepath.IsAbs(*p) {
+		if *p != "" && !filepath.IsAbs(*p) && !hsm.IsURI(*p) {
 			*p = filepath.Join(dir, *p)
 		}
 	}
+}
+
+// checkFiles refuses a key in a token where only a file is read.
+func (f *File) checkFiles() error {
+	keys := map[string]string{}
+	tls := func(section string, t *httpserve.TLS) {
+		if t != nil {
+			keys[section+".tls.key"] = t.Key
+		}
+	}
+	if c := f.Ledger.Fabric; c != nil {
+		keys["ledger.fabric.key"] = c.Key
+	}
+	if f.CA != nil {
+		tls("ca", f.CA.TLS)
+	}
+	if f.OCSPBridge != nil {
+		tls("ocsp_bridge", f.OCSPBridge.TLS)
+	}
+	if f.Client != nil && f.Client.TLS != nil {
+		keys["client.tls.key"] = f.Client.TLS.Key
+	}
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		if hsm.IsURI(keys[key]) {
+			return &Error{File: f.Path, Key: key, Value: "pkcs11:", Rule: "must be a file: keys of TLS and of Fabric identities are not taken from PKCS #11 tokens"}
+		}
+	}
+	return nil
 }
 
 func (f *File) paths() []*string {
@@ -285,7 +338,7 @@ func (f *File) paths() []*string {
 	if c := f.CA; c != nil {
 		ps = append(ps, &c.Dir, &c.Passphrase.File)
 		if c.CT != nil {
-			ps = append(ps, &c.CT.KeyFile)
+			ps = append(ps, &c.CT.KeyFile, &c.CT.SCTFile)
 		}
 		if c.CRL != nil {
 			ps = append(ps, &c.CRL.TLSCA)
@@ -304,6 +357,9 @@ func (f *File) paths() []*string {
 		if x := b.CRL.Indirect; x != nil {
 			ps = append(ps, &x.Cert, &x.Key)
 		}
+		for i := range b.LogKeys {
+			ps = append(ps, &b.LogKeys[i].Issuer)
+		}
 		for i := range b.Peers {
 			ps = append(ps, &b.Peers[i].TLSCA)
 		}
@@ -314,7 +370,7 @@ func (f *File) paths() []*string {
 			ps = append(ps, &b.Enrol[i].Issuer, &b.Enrol[i].TokenFile)
 		}
 		for i := range b.Responders {
-			ps = append(ps, &b.Responders[i].CertFile, &b.Responders[i].KeyFile)
+			ps = append(ps, &b.Responders[i].CertFile, &b.Responders[i].KeyFile, &b.Responders[i].Passphrase.File)
 		}
 	}
 	return ps

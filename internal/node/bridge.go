@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/config"
+	"github.com/certanchor/certanchor/internal/hsm"
 	"github.com/certanchor/certanchor/internal/pemcert"
 	ocspbridge "github.com/certanchor/certanchor/ocsp-bridge"
 )
@@ -23,7 +25,7 @@ func bridgeConfig(file string, section *config.OCSPBridge) (ocspbridge.Config, e
 		PublicURL:   cmp.Or(section.PublicURL, listenURL(section.Listen, section.TLS)),
 		MembersOnly: section.LogsAccess == config.LogsMembers,
 	}
-	for _, read := range []func(string, *config.OCSPBridge, *ocspbridge.Config) error{readTrust, readPeers, readForwards} {
+	for _, read := range []func(string, *config.OCSPBridge, *ocspbridge.Config) error{readTrust, readPeers, readForwards, readTokenKeys} {
 		if err := read(file, section, &conf); err != nil {
 			return conf, err
 		}
@@ -43,6 +45,31 @@ func readTrust(file string, section *config.OCSPBridge, conf *ocspbridge.Config)
 	}
 	if err != nil {
 		return &config.Error{File: file, Key: "ocsp_bridge.policy", Value: section.Policy, Rule: err.Error()}
+	}
+	return nil
+}
+
+// readTokenKeys opens the keys that are in PKCS #11 tokens, but for those of responders, which are read again at each reload.
+func readTokenKeys(file string, section *config.OCSPBridge, conf *ocspbridge.Config) error {
+	if section.ResponderKey != "" {
+		key, err := hsm.Open("ocsp_bridge.responder_key", section.ResponderKey)
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		conf.ResponderKey = key
+	}
+	conf.LogKeys = map[wire.CAID]crypto.Signer{}
+	for i, l := range section.LogKeys {
+		key := fmt.Sprintf("ocsp_bridge.log_keys[%d]", i)
+		certs, err := pemcert.Read(l.Issuer)
+		if err != nil {
+			return &config.Error{File: file, Key: key + ".issuer", Value: l.Issuer, Rule: err.Error()}
+		}
+		signer, err := hsm.Open(key+".key", l.Key)
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		conf.LogKeys[wire.CAIDOf(certs[0].RawSubjectPublicKeyInfo)] = signer
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/caapi"
 	"github.com/certanchor/certanchor/internal/config"
+	"github.com/certanchor/certanchor/internal/hsm"
 	"github.com/certanchor/certanchor/internal/httpserve"
 	"github.com/certanchor/certanchor/internal/pemcert"
 	"github.com/certanchor/certanchor/internal/sct"
@@ -75,11 +76,7 @@ func withStore(ctx context.Context, ledger network.Ledger, fn func(context.Conte
 }
 
 func newCA(file string, section *config.CA, ledger network.Ledger, responders []ca.Responder) (*ca.Server, error) {
-	passphrase, err := section.Passphrase.Passphrase("the CA key in " + section.Dir)
-	if err != nil {
-		return nil, err
-	}
-	key, err := ca.LoadKey(section.Dir, passphrase)
+	key, err := ca.OpenKey(section.Dir, func() ([]byte, error) { return section.Passphrase.Passphrase("the CA key in " + section.Dir) })
 	if err != nil {
 		return nil, err
 	}
@@ -89,13 +86,34 @@ func newCA(file string, section *config.CA, ledger network.Ledger, responders []
 	}
 	conf := ca.Config{Dir: section.Dir, Key: key, Settings: section.Settings, Responders: responders, CRLHTTP: crlClient}
 	if ct := section.CT; ct != nil {
-		log, err := sct.LoadOrCreate(ct.KeyFile)
+		log, err := openLogKey(ct)
 		if err != nil {
-			return nil, fmt.Errorf("ca.ct.key_file: %w", err)
+			return nil, err
 		}
 		conf.CT = &ca.Submissions{Key: log, Prefix: cmp.Or(ct.PublicURL, listenURL(section.Listen, section.TLS))}
 	}
 	return ca.New(conf, ledger)
+}
+
+// openLogKey opens the log's key, in a file or in a token.
+func openLogKey(ct *config.CTSubmission) (*sct.Key, error) {
+	const field = "ca.ct.key_file"
+	if !hsm.IsURI(ct.KeyFile) {
+		key, err := sct.LoadOrCreate(ct.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", field, err)
+		}
+		return key, nil
+	}
+	signer, err := hsm.Open(field, ct.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	key, err := sct.NewRandomised(signer, ct.SCTFile)
+	if err != nil {
+		return nil, fmt.Errorf("ca.ct: %w", err)
+	}
+	return key, nil
 }
 
 // listenURL is the URL of a server, for those on its machine.

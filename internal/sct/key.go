@@ -27,7 +27,9 @@ const (
 
 // Key is a log's signing key. It is safe for concurrent use.
 type Key struct {
-	private *ecdsa.PrivateKey
+	private crypto.Signer
+	public  *ecdsa.PublicKey
+	kept    *Kept // nil: signatures are deterministic
 	spki    []byte
 	id      LogID
 }
@@ -37,11 +39,30 @@ func New(private *ecdsa.PrivateKey) (*Key, error) {
 	if private == nil || private.Curve != elliptic.P256() {
 		return nil, errors.New("log key: must be an ECDSA P-256 key (RFC 6962 section 2.1.4)")
 	}
-	spki, err := x509.MarshalPKIXPublicKey(&private.PublicKey)
+	return newSigner(private, &private.PublicKey)
+}
+
+// NewRandomised takes a key that has other signatures each time, as one in a PKCS #11 token, and opens, or makes, the file at path in which its first
+// signature of each entry is kept: an entry's SCT stays the same byte for byte. Errors: see New and OpenKept.
+func NewRandomised(private crypto.Signer, path string) (*Key, error) {
+	public, ok := private.Public().(*ecdsa.PublicKey)
+	if !ok || public.Curve != elliptic.P256() {
+		return nil, errors.New("log key: must be an ECDSA P-256 key (RFC 6962 section 2.1.4)")
+	}
+	k, err := newSigner(private, public)
+	if err != nil {
+		return nil, err
+	}
+	k.kept, err = OpenKept(path, k.id)
+	return k, err
+}
+
+func newSigner(private crypto.Signer, public *ecdsa.PublicKey) (*Key, error) {
+	spki, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
 		return nil, fmt.Errorf("log key: %w", err)
 	}
-	return &Key{private: private, spki: spki, id: sha256.Sum256(spki)}, nil
+	return &Key{private: private, public: public, spki: spki, id: sha256.Sum256(spki)}, nil
 }
 
 // LoadOrCreate reads the log key at path, or makes one and writes it there, PEM PKCS #8 with mode 0600, synced before it is
@@ -112,7 +133,7 @@ func (k *Key) ID() LogID { return k.id }
 func (k *Key) SPKI() []byte { return append([]byte(nil), k.spki...) }
 
 // Public returns the public key.
-func (k *Key) Public() *ecdsa.PublicKey { return &k.private.PublicKey }
+func (k *Key) Public() *ecdsa.PublicKey { return k.public }
 
 // RFC 5246 section 4.7, the beginning of a digitally-signed value: SignatureAndHashAlgorithm sha256, ecdsa.
 const (
@@ -122,13 +143,37 @@ const (
 
 // sign returns the digitally-signed value over message.
 func (k *Key) sign(message []byte) ([]byte, error) {
+	der, err := k.signDER(message)
+	if err != nil {
+		return nil, err
+	}
+	return digitallySigned(der), nil
+}
+
+// signEntry is sign of a leaf, which always has the same value.
+func (k *Key) signEntry(leaf []byte) ([]byte, error) {
+	if k.kept == nil {
+		return k.sign(leaf)
+	}
+	der, err := k.kept.first(k.public, leaf, func() ([]byte, error) { return k.signDER(leaf) })
+	if err != nil {
+		return nil, err
+	}
+	return digitallySigned(der), nil
+}
+
+func (k *Key) signDER(message []byte) ([]byte, error) {
 	digest := sha256.Sum256(message)
 	// Without a source of randomness crypto/ecdsa follows RFC 6979.
 	der, err := k.private.Sign(nil, digest[:], crypto.SHA256)
 	if err != nil {
 		return nil, fmt.Errorf("log key: %w", err)
 	}
-	return append([]byte{hashSHA256, signatureECDSA, byte(len(der) >> 8), byte(len(der))}, der...), nil
+	return der, nil
+}
+
+func digitallySigned(der []byte) []byte {
+	return append([]byte{hashSHA256, signatureECDSA, byte(len(der) >> 8), byte(len(der))}, der...)
 }
 
 // verify reports whether signed is a digitally-signed value over message, with nothing after it.

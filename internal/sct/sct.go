@@ -34,7 +34,7 @@ func (k *Key) SignSCT(leaf []byte) (*SCT, error) {
 	if err != nil {
 		return nil, err
 	}
-	signature, err := k.sign(leaf)
+	signature, err := k.signEntry(leaf)
 	if err != nil {
 		return nil, err
 	}

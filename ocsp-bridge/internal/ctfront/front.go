@@ -1,6 +1,7 @@
 package ctfront
 
 import (
+	"crypto"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,6 +33,7 @@ type CA struct {
 // Config of a Front. Record may be nil; a zero field of the last group takes its default.
 type Config struct {
 	Dir       string                                // keys, <caID>.pem, and heads that were signed, <caID>.head; one Front's at a time
+	Keys      map[wire.CAID]crypto.Signer           // keys with randomised signatures, in tokens: <caID>.scts has what was signed; a log without one has a file
 	PublicURL string                                // https://host[:port][/prefix] that clients use; the submission prefix of a log is PublicURL/logs/<caID>
 	Operator  string                                // of the logs, in the log list: the organisation's MSP ID
 	CAs       func() []CA                           // the trust list now
@@ -56,6 +58,7 @@ type Front struct {
 
 	mu   sync.Mutex // guards what follows, and is held while a log is opened: its key is made once
 	logs map[wire.CAID]*openLog
+	keys map[wire.CAID]*sct.Key // of Config.Keys, opened
 }
 
 // openLog stays open as long as the Front: nothing leaves the trust list.
@@ -89,7 +92,7 @@ func New(cfg Config) (*Front, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("log keys: %w", err)
 	}
-	f := &Front{cfg: cfg, logs: map[wire.CAID]*openLog{}, tiles: tiles.NewCache(cfg.TileCache)}
+	f := &Front{cfg: cfg, logs: map[wire.CAID]*openLog{}, keys: map[wire.CAID]*sct.Key{}, tiles: tiles.NewCache(cfg.TileCache)}
 	for _, ca := range cfg.CAs() {
 		if _, err := f.loadKey(ca.ID); err != nil {
 			return nil, err
@@ -211,6 +214,16 @@ func (f *Front) open(id wire.CAID) (*openLog, error) {
 
 // loadKey reads or makes a log's key. A log whose heads were signed is not given another key: clients know it by the first.
 func (f *Front) loadKey(id wire.CAID) (*sct.Key, error) {
+	if signer := f.cfg.Keys[id]; signer != nil {
+		if f.keys[id] != nil {
+			return f.keys[id], nil
+		}
+		key, err := sct.NewRandomised(signer, filepath.Join(f.cfg.Dir, id.String()+".scts"))
+		if err == nil {
+			f.keys[id] = key
+		}
+		return key, err
+	}
 	path := filepath.Join(f.cfg.Dir, id.String()+".pem")
 	key, err := sct.Load(path)
 	if !errors.Is(err, fs.ErrNotExist) {

@@ -9,10 +9,20 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/certanchor/certanchor/internal/hsm"
+	"github.com/certanchor/certanchor/internal/keyfile"
 )
 
-// loadKey reads the PKCS #8 key at path. A missing file is fs.ErrNotExist.
+// loadKey reads the PKCS #8 key at path, or opens the one that a PKCS #11 URI names. A missing file is fs.ErrNotExist.
 func loadKey(path string) (crypto.Signer, error) {
+	if hsm.IsURI(path) {
+		key, err := hsm.Open("ocsp_bridge.responders.key", path)
+		if err != nil {
+			return nil, err
+		}
+		return key, nil
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("responder key: %w", err)
@@ -34,6 +44,15 @@ func loadKey(path string) (crypto.Signer, error) {
 	return key, nil
 }
 
+// loadEncrypted reads the encrypted PKCS #8 key at path.
+func loadEncrypted(path string, source keyfile.Source) (crypto.Signer, error) {
+	phrase, err := source.Passphrase("responder key " + path)
+	if err != nil {
+		return nil, err
+	}
+	return keyfile.Load(path, phrase)
+}
+
 // parseKey reads a PKCS #8 key in PEM and returns what comes after it.
 func parseKey(data []byte) (crypto.Signer, []byte, error) {
 	block, rest := pem.Decode(data)
@@ -51,8 +70,11 @@ func parseKey(data []byte) (crypto.Signer, []byte, error) {
 	return key, rest, nil
 }
 
-// saveIdentity writes a key and its certificate into one file, so that they cannot come apart.
+// saveIdentity writes a key and its certificate into one file, so that they cannot come apart; of one in a token the certificate alone.
 func saveIdentity(path string, id *Identity) error {
+	if _, ok := id.Key.(*hsm.Key); ok {
+		return replaceFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: id.Cert.Raw}))
+	}
 	der, err := x509.MarshalPKCS8PrivateKey(id.Key)
 	if err != nil {
 		return err
@@ -61,15 +83,18 @@ func saveIdentity(path string, id *Identity) error {
 	return replaceFile(path, append(data, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: id.Cert.Raw})...))
 }
 
-// loadIdentity reads what saveIdentity wrote. A missing file is fs.ErrNotExist.
-func loadIdentity(path string) (*Identity, error) {
+// loadIdentity reads what saveIdentity wrote. own is the key in a token that it must be for, nil if the file has the key. A missing file is
+// fs.ErrNotExist.
+func loadIdentity(path string, own crypto.Signer) (*Identity, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	key, rest, err := parseKey(data)
-	if err != nil {
-		return nil, err
+	key, rest := own, data
+	if own == nil {
+		if key, rest, err = parseKey(data); err != nil {
+			return nil, err
+		}
 	}
 	cert, err := parseCert(rest)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/keyfile"
 	"github.com/certanchor/certanchor/internal/ocspwire"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/index"
 )
@@ -24,10 +25,13 @@ type Enroller interface {
 	EnrollResponder(ctx context.Context, caID wire.CAID, csr []byte) (cert []byte, err error)
 }
 
-// KeyPair names PEM files with a responder certificate and its PKCS #8 key.
+// KeyPair names PEM files with a responder certificate and its PKCS #8 key. The key may be a PKCS #11 URI instead.
 type KeyPair struct {
 	CertFile string `yaml:"cert"`
 	KeyFile  string `yaml:"key"`
+
+	// Passphrase is the key file's, if it is encrypted (package keyfile): File or Env.
+	Passphrase keyfile.Source `yaml:"passphrase,omitempty"`
 }
 
 // Config of a Manager.
@@ -37,6 +41,7 @@ type Config struct {
 	Index     *index.Index
 	Enrollers func(wire.CAID) Enroller // nil for a CA: this responder does not ask it
 	Files     []KeyPair
+	Key       crypto.Signer // in a token, which certificates are obtained for; nil: a new one for each certificate
 	Now       func() time.Time
 	After     func(time.Duration) <-chan time.Time
 	Log       *slog.Logger
@@ -125,7 +130,15 @@ func (m *Manager) Reload() error {
 }
 
 func loadPair(f KeyPair) (*Identity, error) {
-	key, err := loadKey(f.KeyFile)
+	var (
+		key crypto.Signer
+		err error
+	)
+	if f.Passphrase.File != "" || f.Passphrase.Env != "" {
+		key, err = loadEncrypted(f.KeyFile, f.Passphrase)
+	} else {
+		key, err = loadKey(f.KeyFile)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -100,7 +100,7 @@ func (m *Manager) step(ctx context.Context, st *caState) time.Duration {
 // load takes up the newest certificate of an earlier run, if there is one.
 func (m *Manager) load(st *caState, now time.Time) {
 	st.loaded = true
-	id, err := loadIdentity(m.identityPath(st.id))
+	id, err := loadIdentity(m.identityPath(st.id), m.cfg.Key)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
@@ -170,11 +170,15 @@ func (m *Manager) renewAt(cert *x509.Certificate) time.Time {
 }
 
 // enroll asks the CA to certify a new key, and keeps key and certificate as pending, on disk too. The key is new each time: a
-// stolen one is of use for no longer than its certificate (invariant 9).
+// stolen one is of use for no longer than its certificate (invariant 9). One in a token stays: it cannot be stolen.
 func (m *Manager) enroll(ctx context.Context, st *caState, ca *index.CA, now time.Time) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return fmt.Errorf("responder key: %w", err)
+	key := m.cfg.Key
+	if key == nil {
+		made, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			return fmt.Errorf("responder key: %w", err)
+		}
+		key = made
 	}
 	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
 		Subject: pkix.Name{Organization: []string{m.cfg.MSPID}, CommonName: "OCSP responder " + st.id.String()[:16]},
