@@ -62,13 +62,34 @@ func (b *Bridge) fresh(v *index.View, now time.Time) (limits, error) {
 	case !b.confirmed.Load():
 		return *l, fmt.Errorf("the peer, which told a height of %d, has not delivered block %d, the newest that this bridge has applied", required, v.Height-1)
 	}
+	return *l, b.stale(l, v, now)
+}
+
+// stale tells why the view is too old, or why that cannot be told.
+func (b *Bridge) stale(l *limits, v *index.View, now time.Time) error {
 	if behind := v.Time.Time().Sub(now); behind > b.cfg.Settings.ClockTolerance {
-		return *l, fmt.Errorf("the local clock is %s behind the ledger's: ages cannot be told", behind)
+		return fmt.Errorf("the local clock is %s behind the ledger's: ages cannot be told", behind)
 	}
 	if age := viewAge(v, now); age > l.staleness {
-		return *l, fmt.Errorf("the newest transaction is %s old, more than %s: the ledger may have moved on unseen", age.Truncate(time.Millisecond), l.staleness)
+		return fmt.Errorf("the newest transaction is %s old, more than %s: the ledger may have moved on unseen", age.Truncate(time.Millisecond), l.staleness)
 	}
-	return *l, nil
+	return nil
+}
+
+// ailing tells why nothing will be answered until somebody looks after it: the bridge has halted, or its view is stale. One that is catching up after a
+// start is neither, nor is one of a ledger that is not founded yet.
+func (b *Bridge) ailing(now time.Time) (status string, err error) {
+	if err := b.haltReason(); err != nil {
+		return healthHalted, err
+	}
+	v, l := b.index.View(), b.limits.Load()
+	if l == nil || v.Time == 0 {
+		return "", nil
+	}
+	if required := b.required.Load(); required != unknownHeight && v.Height < uint64(required) {
+		return "", nil
+	}
+	return healthStale, b.stale(l, v, now)
 }
 
 // viewAge is how long ago the ledger said something, as the less favourable of two clocks has it: the wall clock against the
