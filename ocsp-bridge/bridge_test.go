@@ -2,8 +2,8 @@ package ocspbridge_test
 
 import (
 	"crypto/x509"
-	"os"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"

@@ -2,6 +2,7 @@ package ocspbridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -54,15 +55,23 @@ func (b *Bridge) fresh(v *index.View, now time.Time) (limits, error) {
 	if l == nil || v.Time == 0 {
 		return limits{}, fmt.Errorf("the ledger is not founded as far as this bridge has read it")
 	}
-	switch required := b.required.Load(); {
-	case required == unknownHeight:
-		return *l, fmt.Errorf("the peer has not told its height since the block stream was last started")
-	case v.Height < uint64(required):
-		return *l, fmt.Errorf("catching up: %d of %d blocks", v.Height, required)
-	case !b.confirmed.Load():
-		return *l, fmt.Errorf("the peer, which told a height of %d, has not delivered block %d, the newest that this bridge has applied", required, v.Height-1)
+	if err := b.behind(v); err != nil {
+		return *l, err
 	}
 	return *l, b.stale(l, v, now)
+}
+
+// behind tells why there may be blocks on the peer that are not in the view, other than new ones.
+func (b *Bridge) behind(v *index.View) error {
+	switch required := b.required.Load(); {
+	case required == unknownHeight:
+		return errors.New("the peer has not told its height since the block stream was last started")
+	case v.Height < uint64(required):
+		return fmt.Errorf("catching up: %d of %d blocks", v.Height, required)
+	case !b.confirmed.Load():
+		return fmt.Errorf("the peer, which told a height of %d, has not delivered block %d, the newest that this bridge has applied", required, v.Height-1)
+	}
+	return nil
 }
 
 // stale tells why the view is too old, or why that cannot be told.
