@@ -201,9 +201,16 @@ func (b *Bridge) answerOne(q *question) reply {
 		return reply{outdated: true} // and not worth a signature
 	}
 	a, err := b.signOne(q, key, v, stamp)
+	if err != nil && old != nil {
+		// Past its prime; is it still true, after what may have been a long time at a security module?
+		if old, now := b.cache.Get(key), b.cfg.Now(); old != nil && old.State(now, thisUpdate(q.view, now)) != answers.Gone {
+			if !errors.Is(err, answers.ErrBusy) && !errors.Is(err, errTooShort) {
+				b.complain("answers are not signed anew, those that are kept are given", err.Error(), now)
+			}
+			return reply{kept: old, cache: metrics.CacheHit}
+		}
+	}
 	switch {
-	case errors.Is(err, answers.ErrBusy) && old != nil:
-		return reply{kept: old, cache: metrics.CacheHit} // past its prime, and still true
 	case errors.Is(err, answers.ErrBusy), errors.Is(err, errTooShort):
 		return refuse(ocspwire.TryLater, err)
 	case err != nil:
