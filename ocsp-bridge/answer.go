@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/certanchor/certanchor/internal/hsm"
@@ -23,6 +24,8 @@ type reply struct {
 	der    []byte
 	status ocspwire.ResponseStatus
 	reason string // of a refusal, for the log
+	// outdated: nothing else is set. What it would have said has changed meanwhile.
+	outdated bool
 	// For the metrics.
 	said, issuer, cache string
 }
@@ -65,8 +68,8 @@ func (b *Bridge) kept(key []byte, now time.Time) *answers.Answer {
 	return a
 }
 
-// answer decides and signs. The order matters: the view is taken first and records are read through it, so that what is said
-// to hold at the view's time was read no earlier.
+// answer decides and signs, and does so again when what it decided from has changed meanwhile. The order matters: the view is taken first and
+// records are read after it, so that what is said to hold at the view's time was read no earlier.
 func (b *Bridge) answer(der []byte, now time.Time) reply {
 	req, err := ocspwire.ParseRequest(der, b.cfg.Settings.MaxCertIDs)
 	if err != nil {
@@ -80,17 +83,60 @@ func (b *Bridge) answer(der []byte, now time.Time) reply {
 	if !req.AcceptsBasic() {
 		return refuse(ocspwire.Unauthorized, errors.New("acceptable response types: must include id-pkix-ocsp-basic, there is no other here"))
 	}
-	q := question{req: req, view: b.index.View(), now: now}
+	for range decisions {
+		q := question{req: req, view: b.index.View(), now: now}
+		r := b.decide(&q)
+		if !r.outdated {
+			r.issuer = q.issuer()
+			return r
+		}
+		if !b.settle() {
+			break
+		}
+		now = b.cfg.Now()
+	}
+	return refuse(ocspwire.TryLater, errMoving)
+}
+
+const (
+	// decisions is how often a request is decided when what it asks about changes while the answer waits to be signed.
+	decisions = 4
+	// settleWait is how long a request waits for a block that is being applied.
+	settleWait = 2 * time.Second
+)
+
+var errMoving = errors.New("what is asked about changes faster than answers are signed")
+
+// settle waits until no block is being applied. It tells whether that came about.
+func (b *Bridge) settle() bool {
+	settled := b.versions.Settled()
+	select {
+	case <-settled:
+		return true
+	default:
+	}
+	select {
+	case <-settled:
+		return true
+	case <-b.halted:
+	case <-b.cfg.After(settleWait):
+	}
+	return false
+}
+
+// decide answers from what the index says now. The reply is outdated if that has changed before the answer was signed.
+func (b *Bridge) decide(q *question) reply {
+	var err error
 	if q.limits, err = b.fresh(q.view, q.now); err != nil {
 		return refuse(ocspwire.TryLater, err)
 	}
-	if req.Signature != nil && b.cfg.Settings.SignedRequests == SignedVerify {
-		if err := b.checkRequestor(&q); err != nil {
+	if q.req.Signature != nil && b.cfg.Settings.SignedRequests == SignedVerify {
+		if err := b.checkRequestor(q); err != nil {
 			return refuse(ocspwire.Unauthorized, err)
 		}
 	}
-	for i := range req.Items {
-		ca := q.view.Issuer(req.Items[i].ID)
+	for i := range q.req.Items {
+		ca := q.view.Issuer(q.req.Items[i].ID)
 		if ca == nil {
 			continue
 		}
@@ -100,18 +146,24 @@ func (b *Bridge) answer(der []byte, now time.Time) reply {
 		}
 		q.ca = ca
 	}
-	var r reply
-	if len(req.Items) == 1 && req.Nonce == nil {
-		r = b.answerOne(&q)
-	} else {
-		r = b.answerLive(&q)
+	if len(q.req.Items) == 1 && q.req.Nonce == nil {
+		return b.answerOne(q)
 	}
-	r.issuer = q.issuer()
-	return r
+	return b.answerLive(q)
+}
+
+// stamp is of a certificate of the question's CA, and of the CA and the signer.
+func (b *Bridge) stamp(q *question, id ocspwire.CertID) answers.Stamp {
+	ca := b.versions.CA(q.ca.ID)
+	signer := ca
+	if q.signer != nil {
+		signer = b.versions.Cert(q.ca.ID, q.signer.Serial)
+	}
+	return b.versions.Read(b.versions.Cert(q.ca.ID, serialOf(id)), ca, signer)
 }
 
 // answerOne answers a request whose answer anybody may have who asks the same. The stamp is read before everything that the answer
-// says: a change that comes later spoils the stamp, and the answer is not kept.
+// says: a change that comes later spoils the stamp, and the answer is neither kept nor given.
 func (b *Bridge) answerOne(q *question) reply {
 	signerErr := b.chooseSigner(q)
 	var (
@@ -120,11 +172,7 @@ func (b *Bridge) answerOne(q *question) reply {
 		stamp answers.Stamp
 	)
 	if q.ca != nil {
-		signer := b.versions.CA(q.ca.ID)
-		if q.signer != nil {
-			signer = b.versions.Cert(q.ca.ID, q.signer.Serial)
-		}
-		stamp = b.versions.Read(b.versions.Cert(q.ca.ID, serialOf(item.ID)), b.versions.CA(q.ca.ID), signer)
+		stamp = b.stamp(q, item.ID)
 		q.view = b.index.View()
 		q.ca = q.view.CA(q.ca.ID)
 	}
@@ -150,14 +198,28 @@ func (b *Bridge) answerOne(q *question) reply {
 	if signerErr != nil {
 		return refuse(ocspwire.TryLater, signerErr)
 	}
+	if q.ca != nil && !b.versions.Current(&stamp) {
+		return reply{outdated: true} // and not worth a signature
+	}
 	a, err := b.signOne(q, key, v, stamp)
+	if err != nil && old != nil {
+		// Past its prime; is it still true, after what may have been a long time at a security module?
+		if old, now := b.cache.Get(key), b.cfg.Now(); old != nil && old.State(now, thisUpdate(q.view, now)) != answers.Gone {
+			if !errors.Is(err, answers.ErrBusy) && !errors.Is(err, errTooShort) {
+				b.complain("answers are not signed anew, those that are kept are given", err.Error(), now)
+			}
+			return reply{kept: old, cache: metrics.CacheHit}
+		}
+	}
 	switch {
-	case (errors.Is(err, answers.ErrBusy) || keyDown(err)) && old != nil:
-		return reply{kept: old, cache: metrics.CacheHit} // past its prime, and still true
 	case errors.Is(err, answers.ErrBusy), errors.Is(err, errTooShort), keyDown(err):
 		return refuse(ocspwire.TryLater, err)
 	case err != nil:
 		return refuse(ocspwire.InternalError, err)
+	}
+	// Signing takes its time, above all the wait for a signer. Whoever was shown a block must not be given an answer from before it.
+	if a.Stamped && !b.versions.Current(&a.Stamp) {
+		return reply{outdated: true}
 	}
 	return reply{kept: a, said: v.status.String(), cache: metrics.CacheMiss}
 }
@@ -210,33 +272,41 @@ func (b *Bridge) signOne(q *question, key []byte, v verdict, stamp answers.Stamp
 	return a.(*answers.Answer), nil
 }
 
-// answerLive signs for this request alone.
+// answerLive signs for this request alone. As with answerOne, everything is read after the stamps.
 func (b *Bridge) answerLive(q *question) reply {
+	signerErr := b.chooseSigner(q)
 	var (
-		vs   []verdict
-		some bool
-		said = "several"
+		items  = q.req.Items
+		issuer = make([]*index.CA, len(items))
+		stamps []answers.Stamp
 	)
-	for i := range q.req.Items {
-		ca := q.ca
-		if q.view.Issuer(q.req.Items[i].ID) == nil {
-			ca = nil
+	if q.ca != nil {
+		before := q.view
+		for i := range items {
+			if before.Issuer(items[i].ID) != nil {
+				stamps = append(stamps, b.stamp(q, items[i].ID))
+			}
 		}
-		v, err := b.evaluate(q, ca, q.req.Items[i].ID)
-		if err != nil {
-			return refuse(ocspwire.InternalError, err)
+		q.view = b.index.View()
+		q.ca = q.view.CA(q.ca.ID)
+		for i := range items {
+			if before.Issuer(items[i].ID) != nil {
+				issuer[i] = q.ca
+			}
 		}
-		some = some || !v.refused(b.cfg.Settings.NotIssued)
-		vs = append(vs, v)
 	}
-	if !some {
-		return refuse(ocspwire.Unauthorized, errNotIssued)
+	vs, err := b.evaluateAll(q, issuer)
+	switch {
+	case errors.Is(err, errNotIssued):
+		return refuse(ocspwire.Unauthorized, err)
+	case err != nil:
+		return refuse(ocspwire.InternalError, err)
 	}
-	if len(vs) == 1 {
-		said = vs[0].status.String()
+	if signerErr == nil && q.ca != nil {
+		signerErr = b.responders.Usable(q.ca, q.signer, q.now)
 	}
-	if err := b.chooseSigner(q); err != nil {
-		return refuse(ocspwire.TryLater, err)
+	if signerErr != nil {
+		return refuse(ocspwire.TryLater, signerErr)
 	}
 	a, err := b.sign(q, b.live, vs)
 	switch {
@@ -244,10 +314,34 @@ func (b *Bridge) answerLive(q *question) reply {
 		return refuse(ocspwire.TryLater, err)
 	case err != nil:
 		return refuse(ocspwire.InternalError, err)
-	case q.req.Nonce == nil:
+	}
+	if slices.ContainsFunc(stamps, func(s answers.Stamp) bool { return !b.versions.Current(&s) }) {
+		return reply{outdated: true}
+	}
+	said := "several"
+	if len(vs) == 1 {
+		said = vs[0].status.String()
+	}
+	if q.req.Nonce == nil {
 		return reply{kept: a, said: said, cache: metrics.CacheLive}
 	}
 	return reply{der: a.DER, said: said, cache: metrics.CacheLive}
+}
+
+// evaluateAll returns what is said of each item. It fails with errNotIssued if there is nothing to say of any.
+func (b *Bridge) evaluateAll(q *question, issuer []*index.CA) ([]verdict, error) {
+	vs, some := make([]verdict, len(issuer)), false
+	for i := range vs {
+		var err error
+		if vs[i], err = b.evaluate(q, issuer[i], q.req.Items[i].ID); err != nil {
+			return nil, err
+		}
+		some = some || !vs[i].refused(b.cfg.Settings.NotIssued)
+	}
+	if !some {
+		return nil, errNotIssued
+	}
+	return vs, nil
 }
 
 // sign makes the answer that says vs of the request's items.

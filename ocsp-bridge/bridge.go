@@ -108,6 +108,8 @@ type Bridge struct {
 	dates      atomic.Pointer[dates]         // of this second
 	offset     atomic.Pointer[time.Duration] // newest block's transaction time less the local time of its arrival; nil: none yet
 
+	complaints complaints // about requests that fail
+
 	crls      *crls.Store
 	crlMaker  *crls.Maker
 	crlBodies chan struct{}  // held while a CRL that is offered is in memory

@@ -2,6 +2,7 @@ package ocspbridge_test
 
 import (
 	"crypto/x509"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -234,6 +235,7 @@ func TestIndexOfAReplacedLedgerIsRefused(t *testing.T) {
 	})
 	other.issue(1)
 	b.until("halted", func() (bool, string) { r := b.Ready().Reason; return strings.Contains(r, "ledger diverges"), r })
+	b.wantHealth(http.StatusServiceUnavailable, "halted", "ledger diverges")
 	b.want(&x509.Certificate{SerialNumber: w.ca.Cert.SerialNumber}, "tryLater")
 	if err := b.stop(); err == nil || !strings.Contains(err.Error(), "block hash") {
 		t.Errorf("Run returned %v, want the divergence", err)

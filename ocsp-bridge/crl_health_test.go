@@ -12,8 +12,8 @@ import (
 )
 
 // A CRL in the bridge's directory that the CA has signed and that differs from the ledger is found out after a restart: it is not served,
-// health is red with the reason, and a metric says so, until the CA publishes a right one.
-func TestCRLThatDisagreesTurnsHealthRed(t *testing.T) {
+// health says that it is degraded and why, and so does a metric, until the CA publishes a right one. OCSP goes on: nobody need restart anything.
+func TestCRLThatDisagreesIsToldAndStopsNothingElse(t *testing.T) {
 	w := newWorld(t)
 	certs := w.issue(2)
 	w.revoke(certs[0], wire.Superseded)
@@ -38,8 +38,11 @@ func TestCRLThatDisagreesTurnsHealthRed(t *testing.T) {
 	b = w.start("bridge", nil).ready()
 	b.until("found out", func() (bool, string) {
 		code, body := b.get("/healthz", nil)
-		return code == http.StatusServiceUnavailable && strings.Contains(string(body), "is missing"), string(body)
+		return code == http.StatusOK && strings.Contains(string(body), `"degraded"`) && strings.Contains(string(body), "is missing"), string(body)
 	})
+	if code, body := b.get("/readyz", nil); code != http.StatusOK {
+		t.Errorf("readyz is %d %s", code, body)
+	}
 	if resp, body := b.crl(http.MethodGet, "full.crl"); resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), "disagrees") {
 		t.Errorf("%s: %s", resp.Status, body)
 	}
@@ -50,7 +53,7 @@ func TestCRLThatDisagreesTurnsHealthRed(t *testing.T) {
 	if code, out := b.publish(w.signCRL(right, time.Hour)); code != http.StatusOK || out["taken"] != true {
 		t.Error(code, out)
 	}
-	if code, body := b.get("/healthz", nil); code != http.StatusOK {
+	if code, body := b.get("/healthz", nil); code != http.StatusOK || !strings.Contains(string(body), `"alive"`) {
 		t.Error(code, string(body))
 	}
 	if _, text := b.get("/metrics", nil); !strings.Contains(string(text), metric+"0") {

@@ -81,22 +81,31 @@ func appendRest(out []byte, rest string) ([]byte, error) {
 }
 
 // plainCertID returns the CertID of a request that consists of nothing else: OCSPRequest, tbsRequest, requestList and Request are SEQUENCEs around
-// it, each ending where the others do. It returns nil for any other request, and does not look into the CertID: whether it is one
-// shows when it is found among those that were parsed.
+// it, each ending where the others do, and it is one. It returns nil for any other request, and does not look into the CertID: whether it
+// is one shows when it is found among those that were parsed, as the DER that it is and nothing after it.
 func plainCertID(der []byte) []byte {
 	for range 4 {
-		if len(der) < 2 || der[0] != 0x30 {
-			return nil
-		}
-		switch n := int(der[1]); {
-		case n < 0x80 && n == len(der)-2:
-			der = der[2:]
-		// X.690 section 10.1: the shortest form of length.
-		case n == 0x81 && len(der) >= 3+0x80 && int(der[2]) == len(der)-3:
-			der = der[3:]
-		default:
+		if der = sequence(der); der == nil {
 			return nil
 		}
 	}
+	if sequence(der) == nil {
+		return nil
+	}
 	return der
+}
+
+// sequence returns what is in a SEQUENCE, nil if der is not one from its beginning to its end.
+func sequence(der []byte) []byte {
+	if len(der) < 2 || der[0] != 0x30 {
+		return nil
+	}
+	switch n := int(der[1]); {
+	case n < 0x80 && n == len(der)-2:
+		return der[2:]
+	// X.690 section 10.1: the shortest form of length.
+	case n == 0x81 && len(der) >= 3+0x80 && int(der[2]) == len(der)-3:
+		return der[3:]
+	}
+	return nil
 }

@@ -19,7 +19,7 @@
 //	GET  /v1/alarms                   evidence of split views
 //	GET  /v1/applied?block=N          answers once block N is applied, or 504 after ?timeout= (10s, at most 30s)
 //	GET  /metrics                     for Prometheus
-//	GET  /healthz                     200 while the process is alive; the body tells of an alarm
+//	GET  /healthz                     503 once halted or stale; the body tells why, and of alarms
 //	GET  /readyz                      200 when answers are given, 503 with the reason when not
 //
 // Errors of OCSP are OCSP errors; all others are RFC 9457 problems.

@@ -6,6 +6,7 @@ import "github.com/certanchor/certanchor/ocsp-bridge/internal/events"
 func (b *Bridge) openEvents() {
 	b.events = events.New(events.Config{
 		Source: b.index, Subscribers: b.cfg.Settings.EventSubscribers, After: b.cfg.After, Log: b.log,
+		Behind: func() error { return b.behind(b.index.View()) },
 		Stale: func() error {
 			_, err := b.fresh(b.index.View(), b.cfg.Now())
 			return err

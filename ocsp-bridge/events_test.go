@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -227,6 +229,48 @@ func TestPositionsThatAreNoneAreRefused(t *testing.T) {
 			return false, "waiting"
 		}
 	})
+}
+
+// A bridge whose index was deleted does not know the last event of its clients until it has read the ledger again. They wait for it.
+func TestClientWaitsForABridgeThatIsCatchingUp(t *testing.T) {
+	w := newWorld(t)
+	certs := w.issue(2)
+	b := w.start("bridge", nil).ready()
+	r := w.revoke(certs[0], wire.Superseded)
+	b.applied(r)
+	if err := b.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(w.dir, "bridge", "index")); err != nil {
+		t.Fatal(err)
+	}
+	line := &faulty{Ledger: w.conn}
+	line.set(true)
+	b = w.startOn("bridge", line, nil)
+	w.revoke(certs[1], wire.Superseded)
+	var (
+		heard = errors.New("heard")
+		downs []string
+		got   string
+	)
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	err := client.Events(ctx, client.EventsConfig{
+		URL: b.url, CA: w.ca.ID.String(), After: fmt.Sprintf("%d-1", r.Block),
+		Down: func(err error, _ time.Duration) { downs = append(downs, err.Error()) },
+		Sleep: func(context.Context, time.Duration) error {
+			line.set(false)
+			b.until("caught up", func() (bool, string) {
+				w.clock.Advance(100 * time.Millisecond)
+				return b.Ready().Height > r.Block+1, b.Ready().Reason
+			})
+			return nil
+		},
+		Event: func(e *client.StatusEvent) error { got = e.Serial; return heard },
+	})
+	if !errors.Is(err, heard) || got != cctest.Serial(t, certs[1]).String() || len(downs) != 1 || !strings.Contains(downs[0], "cannot be judged yet") {
+		t.Errorf("%v: heard of %q, after %q", err, got, downs)
+	}
 }
 
 // An organisation whose blocks come a little later takes the position of one that is ahead.

@@ -1,6 +1,28 @@
 package ocspbridge
 
-import "errors"
+import (
+	"crypto"
+	"errors"
+	"io"
+)
+
+// brokenKey is one that its security module does not sign with.
+type brokenKey struct {
+	crypto.Signer
+	err error
+}
+
+func (k brokenKey) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { return nil, k.err }
+
+// BreakKeys has the responder keys that are in use fail. No request may be under way.
+func (b *Bridge) BreakKeys(err error) {
+	for _, ca := range b.index.View().CAs() {
+		ids, _ := b.responders.Signers(ca, b.cfg.Now())
+		for _, id := range ids {
+			id.Key = brokenKey{id.Key, err}
+		}
+	}
+}
 
 // HoldSigners keeps all signers of answers that are not kept (live) or of those that are at work until release is called.
 func (b *Bridge) HoldSigners(live bool) (release func()) {

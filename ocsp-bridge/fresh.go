@@ -2,6 +2,7 @@ package ocspbridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -54,21 +55,50 @@ func (b *Bridge) fresh(v *index.View, now time.Time) (limits, error) {
 	if l == nil || v.Time == 0 {
 		return limits{}, fmt.Errorf("the ledger is not founded as far as this bridge has read it")
 	}
+	if err := b.behind(v); err != nil {
+		return *l, err
+	}
+	return *l, b.stale(l, v, now)
+}
+
+// behind tells why there may be blocks on the peer that are not in the view, other than new ones.
+func (b *Bridge) behind(v *index.View) error {
 	switch required := b.required.Load(); {
 	case required == unknownHeight:
-		return *l, fmt.Errorf("the peer has not told its height since the block stream was last started")
+		return errors.New("the peer has not told its height since the block stream was last started")
 	case v.Height < uint64(required):
-		return *l, fmt.Errorf("catching up: %d of %d blocks", v.Height, required)
+		return fmt.Errorf("catching up: %d of %d blocks", v.Height, required)
 	case !b.confirmed.Load():
-		return *l, fmt.Errorf("the peer, which told a height of %d, has not delivered block %d, the newest that this bridge has applied", required, v.Height-1)
+		return fmt.Errorf("the peer, which told a height of %d, has not delivered block %d, the newest that this bridge has applied", required, v.Height-1)
 	}
+	return nil
+}
+
+// stale tells why the view is too old, or why that cannot be told.
+func (b *Bridge) stale(l *limits, v *index.View, now time.Time) error {
 	if behind := v.Time.Time().Sub(now); behind > b.cfg.Settings.ClockTolerance {
-		return *l, fmt.Errorf("the local clock is %s behind the ledger's: ages cannot be told", behind)
+		return fmt.Errorf("the local clock is %s behind the ledger's: ages cannot be told", behind)
 	}
 	if age := viewAge(v, now); age > l.staleness {
-		return *l, fmt.Errorf("the newest transaction is %s old, more than %s: the ledger may have moved on unseen", age.Truncate(time.Millisecond), l.staleness)
+		return fmt.Errorf("the newest transaction is %s old, more than %s: the ledger may have moved on unseen", age.Truncate(time.Millisecond), l.staleness)
 	}
-	return *l, nil
+	return nil
+}
+
+// ailing tells why nothing will be answered until somebody looks after it: the bridge has halted, or its view is stale. One that is catching up after a
+// start is neither, nor is one of a ledger that is not founded yet.
+func (b *Bridge) ailing(now time.Time) (status string, err error) {
+	if err := b.haltReason(); err != nil {
+		return healthHalted, err
+	}
+	v, l := b.index.View(), b.limits.Load()
+	if l == nil || v.Time == 0 {
+		return "", nil
+	}
+	if required := b.required.Load(); required != unknownHeight && v.Height < uint64(required) {
+		return "", nil
+	}
+	return healthStale, b.stale(l, v, now)
 }
 
 // viewAge is how long ago the ledger said something, as the less favourable of two clocks has it: the wall clock against the

@@ -60,6 +60,27 @@ func FuzzPlainCertID(f *testing.F) {
 	})
 }
 
+// Octets after the CertID are not part of it: answers for a wish of algorithm are kept under the CertID and one octet more.
+func TestOctetsAfterTheCertIDAreNoPlainRequest(t *testing.T) {
+	der, found := []byte(nil), false
+	for _, der = range requests(t) {
+		if ocspbridge.PlainCertID(der) == nil || len(der) > 100 {
+			continue
+		}
+		found = true
+		longer := append(bytes.Clone(der), 0x0b)
+		for _, at := range []int{1, 3, 5, 7} {
+			longer[at]++
+		}
+		if got := ocspbridge.PlainCertID(longer); got != nil {
+			t.Errorf("%x: found %x", longer, got)
+		}
+	}
+	if !found {
+		t.Error("no plain request to begin with")
+	}
+}
+
 // The decoder agrees with the standard library's, after what clients do to base64 is undone in the slow way.
 func FuzzPathAgainstStandardBase64(f *testing.F) {
 	for _, der := range requests(f) {

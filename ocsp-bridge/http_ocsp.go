@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/certanchor/certanchor/internal/metrics"
@@ -139,7 +140,7 @@ func (b *Bridge) writeReply(w http.ResponseWriter, r *http.Request, code int, re
 		b.log.Debug("OCSP refusal", "status", rep.status.String(), "reason", rep.reason)
 	}
 	if rep.status == ocspwire.InternalError {
-		b.log.Error("OCSP request failed", "reason", rep.reason)
+		b.complain("OCSP request failed", rep.reason, b.cfg.Now())
 	}
 	took := b.cfg.Now().Sub(now)
 	if rep.cache == metrics.CacheHit {
@@ -149,6 +150,22 @@ func (b *Bridge) writeReply(w http.ResponseWriter, r *http.Request, code int, re
 	}
 	b.meters.ocsp.Requests(rep.said, rep.issuer, rep.cache).Inc()
 	b.meters.ocsp.Took(rep.cache, took)
+}
+
+// complaintPause is the time between two lines of the log about requests that fail: there may be thousands in a second.
+const complaintPause = 10 * time.Second
+
+// complaints say when the next line may be written, and how many were not.
+type complaints struct{ next, left atomic.Int64 }
+
+// complain writes a line at ERROR, unless there was one a moment ago.
+func (b *Bridge) complain(what, reason string, now time.Time) {
+	next := b.complaints.next.Load()
+	if late := time.Duration(next - now.UnixNano()); late > 0 && late <= complaintPause || !b.complaints.next.CompareAndSwap(next, now.Add(complaintPause).UnixNano()) {
+		b.complaints.left.Add(1)
+		return
+	}
+	b.log.Error(what, "reason", reason, "left_out_since_the_last", b.complaints.left.Swap(0))
 }
 
 func (b *Bridge) writeBody(w http.ResponseWriter, r *http.Request, code int, der []byte) {

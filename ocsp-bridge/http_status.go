@@ -225,19 +225,39 @@ func (b *Bridge) serveApplied(w http.ResponseWriter, r *http.Request) {
 	b.writeJSON(w, http.StatusOK, map[string]uint64{"block": block, "height": b.index.View().Height})
 }
 
-// serveHealth: 200 while the process is alive. With an alarm, too: who asks restarts what is not healthy, and evidence that one liar has spread
-// would take down every bridge at once. The body tells, as do /v1/alarms, /v1/heads, the metrics and the log. An alarm stays until its
-// evidence is taken away.
+// What /healthz says, the worst first.
+const (
+	healthHalted   = "halted"
+	healthStale    = "stale"
+	healthAlarm    = "alarm"    // somebody lies
+	healthDegraded = "degraded" // a CRL is not served
+	healthAlive    = "alive"
+)
+
+type health struct {
+	Status  string   `json:"status"`
+	Reasons []string `json:"reasons,omitempty"`
+	Alarms  int64    `json:"alarms,omitempty"`
+	See     string   `json:"see,omitempty"` // of alarms
+}
+
+// serveHealth: 503 when the bridge has halted or its view is stale, so that every answer is tryLater. With an alarm or a CRL that disagrees it is 200:
+// who asks restarts what is not healthy, and what one liar has spread, or one CA has signed, would take down every bridge at once. The body
+// tells, as do /v1/alarms, /v1/heads, the metrics and the log. An alarm stays until its evidence is taken away.
 func (b *Bridge) serveHealth(w http.ResponseWriter, _ *http.Request) {
-	if reasons := b.crls.Problems(); len(reasons) > 0 { // this bridge's own doing: a restart compares everything again
-		b.writeJSON(w, http.StatusServiceUnavailable, map[string]any{"status": "failing", "reasons": reasons})
-		return
+	h := health{Status: healthAlive, Reasons: b.crls.Problems(), Alarms: b.alarms.Load()}
+	if len(h.Reasons) > 0 {
+		h.Status = healthDegraded
 	}
-	if n := b.alarms.Load(); n > 0 {
-		b.writeJSON(w, http.StatusOK, map[string]any{"status": "alarm", "alarms": n, "see": pathAlarms})
-		return
+	if h.Alarms > 0 {
+		h.Status, h.See = healthAlarm, pathAlarms
 	}
-	b.writeJSON(w, http.StatusOK, map[string]string{"status": "alive"})
+	code := http.StatusOK
+	if status, err := b.ailing(b.cfg.Now()); err != nil {
+		h.Status, h.Reasons = status, append([]string{err.Error()}, h.Reasons...)
+		code = http.StatusServiceUnavailable
+	}
+	b.writeJSON(w, code, h)
 }
 
 // serveReady: 200 when answers are given, 503 with the reason when not.

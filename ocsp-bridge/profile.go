@@ -24,9 +24,8 @@ const (
 	// Baseline Requirements 4.9.10: the validity interval is 8 hours to 10 days; one of less than 16 hours is renewed before half of it has passed, a longer
 	// one 8 hours before nextUpdate and 4 days after thisUpdate at the latest.
 	webpkiLeast    = 8 * time.Hour
-	webpkiLongest  = 10 * 24 * time.Hour
+	webpkiLongest  = 48 * time.Hour // not ten days: no answer outlives its responder certificate, and those do not live longer
 	webpkiHalf     = 16 * time.Hour
-	webpkiRenew    = 4 * 24 * time.Hour
 	webpkiValidity = 12 * time.Hour
 )
 
@@ -37,7 +36,7 @@ func (s Settings) validateTimes(check func(ok bool, key string, value any, rule 
 		check(s.Validity >= 0 && s.Validity <= longestValidity, "validity", s.Validity, "must be at most 168h, or 0 for the default")
 	case ProfileWebPKI:
 		check(s.Validity == 0 || s.Validity >= webpkiLeast && s.Validity <= webpkiLongest, "validity", s.Validity,
-			"must be 8h to 240h with the profile webpki (Baseline Requirements 4.9.10), or 0 for 12h")
+			"must be 8h to 48h with the profile webpki (Baseline Requirements 4.9.10, and the life of a responder certificate), or 0 for 12h")
 	default:
 		check(false, "profile", s.Profile, `must be "realtime" or "webpki"`)
 	}
@@ -87,7 +86,7 @@ func (l *limits) ages(validity time.Duration) (due, dead time.Duration, err erro
 		case validity < webpkiHalf:
 			dead = validity / 2
 		default:
-			dead = min(validity-webpkiLeast, webpkiRenew)
+			dead = validity - webpkiLeast // which is less than the 4 days
 		}
 	}
 	return time.Duration(l.refresh * float64(dead)), dead, nil

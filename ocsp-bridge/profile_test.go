@@ -58,8 +58,8 @@ func TestUnsafeMixesAreRefusedByName(t *testing.T) {
 		tweak func(*ocspbridge.Settings)
 	}{
 		{`profile: fast: must be "realtime" or "webpki"`, func(s *ocspbridge.Settings) { s.Profile = "fast" }},
-		{"validity: 7h0m0s: must be 8h to 240h with the profile webpki", func(s *ocspbridge.Settings) { s.Profile, s.Validity = "webpki", 7*time.Hour }},
-		{"validity: 241h0m0s: must be 8h to 240h", func(s *ocspbridge.Settings) { s.Profile, s.Validity = "webpki", 241*time.Hour }},
+		{"validity: 7h0m0s: must be 8h to 48h with the profile webpki", func(s *ocspbridge.Settings) { s.Profile, s.Validity = "webpki", 7*time.Hour }},
+		{"validity: 48h0m1s: must be 8h to 48h", func(s *ocspbridge.Settings) { s.Profile, s.Validity = "webpki", 48*time.Hour+time.Second }},
 		{"validity: 200h0m0s: must be at most 168h", func(s *ocspbridge.Settings) { s.Profile, s.Validity = "realtime", 200*time.Hour }},
 		{"refresh: 1.5: must be more than 0 and at most 1", func(s *ocspbridge.Settings) { s.Refresh = 1.5 }},
 		{"refresh: -0.1: must be", func(s *ocspbridge.Settings) { s.Refresh = -0.1 }},
@@ -81,7 +81,7 @@ func TestUnsafeMixesAreRefusedByName(t *testing.T) {
 	}
 	for _, tweak := range []func(*ocspbridge.Settings){
 		func(s *ocspbridge.Settings) { s.Profile = "webpki" },
-		func(s *ocspbridge.Settings) { s.Profile, s.Validity, s.Refresh = "webpki", 240*time.Hour, 1 },
+		func(s *ocspbridge.Settings) { s.Profile, s.Validity, s.Refresh = "webpki", 48*time.Hour, 1 },
 		func(s *ocspbridge.Settings) { s.OCSPPath, s.NotIssued = "/", "revoked" },
 	} {
 		s := ocspbridge.DefaultSettings()

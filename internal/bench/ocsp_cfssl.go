@@ -20,19 +20,33 @@ import (
 // cfsslProgram is built as a program of its own, with the dependencies that it names itself.
 const cfsslProgram = "github.com/cloudflare/cfssl/cmd/cfssl@v1.6.5"
 
-// startCFSSL starts cfssl ocspserve with the responder's own answers. That it cannot be had is no error: the result says so.
+// startCFSSL starts cfssl ocspserve with the responder's own answers. That it cannot be had, or does not answer, is no error: the result says so.
 func (r *ocspRun) startCFSSL(ctx context.Context, answers [][]byte) (stop func() error, err error) {
+	if stop, err = r.tryCFSSL(ctx, answers); err == nil {
+		return stop, nil
+	}
 	stop = func() error { return nil }
+	if ctx.Err() != nil {
+		return stop, err
+	}
+	r.res.CFSSL = "not measured: " + err.Error()
+	r.say("cfssl is %s", r.res.CFSSL)
+	return stop, nil
+}
+
+// tryCFSSL returns stop without an error only.
+func (r *ocspRun) tryCFSSL(ctx context.Context, answers [][]byte) (stop func() error, err error) {
 	program := r.o.CFSSL
 	r.res.CFSSL = program
 	if program == "" {
 		r.say("building %s", cfsslProgram)
 		if program, err = buildCFSSL(ctx, r.dir); err != nil {
-			r.res.CFSSL = "not measured: " + err.Error()
-			r.say("cfssl is %s", r.res.CFSSL)
-			return stop, nil
+			return nil, err
 		}
 		r.res.CFSSL = cfsslProgram
+	}
+	if out, err := exec.CommandContext(ctx, program, "version").CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%s version: %w: %s", program, err, bytes.TrimSpace(out))
 	}
 	var text bytes.Buffer
 	for _, der := range answers {
@@ -40,11 +54,11 @@ func (r *ocspRun) startCFSSL(ctx context.Context, answers [][]byte) (stop func()
 	}
 	file := filepath.Join(r.dir, "responses")
 	if err := os.WriteFile(file, text.Bytes(), 0o600); err != nil {
-		return stop, err
+		return nil, err
 	}
 	address, err := freeAddress()
 	if err != nil {
-		return stop, err
+		return nil, err
 	}
 	_, port, _ := net.SplitHostPort(address)
 	// At its level for errors: it would log each request otherwise, and that would be measured.
@@ -52,12 +66,12 @@ func (r *ocspRun) startCFSSL(ctx context.Context, answers [][]byte) (stop func()
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
-		return stop, fmt.Errorf("cfssl: %w", err)
+		return nil, fmt.Errorf("cfssl: %w", err)
 	}
 	stop = func() error { return endProcess(cmd) }
 	if err := r.addCFSSL(ctx, address, cmd.Process.Pid); err != nil {
 		err = errors.Join(fmt.Errorf("cfssl ocspserve: %w", err), stop())
-		return func() error { return nil }, fmt.Errorf("%w\n%s", err, log.String())
+		return nil, fmt.Errorf("%w\n%s", err, log.String())
 	}
 	return stop, nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -71,6 +72,26 @@ func TestRequestsAreWhatClientsSend(t *testing.T) {
 	}
 	if req, err = http.ReadRequest(bufio.NewReader(bytes.NewReader(get(u, der)))); err != nil || !strings.HasPrefix(req.URL.Path, "/ocsp/M") {
 		t.Errorf("GET: %v, %v", req, err)
+	}
+}
+
+// The other measurements go on without it.
+func TestCFSSLThatCannotBeUsedIsLeftOut(t *testing.T) {
+	for _, program := range []string{filepath.Join(t.TempDir(), "cfssl"), "false"} {
+		var said bytes.Buffer
+		r := &ocspRun{o: OCSPOptions{CFSSL: program, Out: &said}, dir: t.TempDir(), res: &OCSPResult{}}
+		r.targets = []ocspTarget{{name: ocspKeptPost}}
+		stop, err := r.startCFSSL(t.Context(), [][]byte{{0x30, 0}})
+		if err != nil {
+			t.Errorf("%s: %v", program, err)
+			continue
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		if !strings.HasPrefix(r.res.CFSSL, "not measured: ") || !strings.Contains(r.res.CFSSL, program) || len(r.targets) != 1 {
+			t.Errorf("%s: the result says %q, %d targets", program, r.res.CFSSL, len(r.targets))
+		}
 	}
 }
 

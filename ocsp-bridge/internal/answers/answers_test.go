@@ -135,6 +135,21 @@ func TestAnAnswerFromBeforeAChangeIsNeitherKeptNorGiven(t *testing.T) {
 	}
 }
 
+func TestAChangeThatIsUnderWayCanBeWaitedFor(t *testing.T) {
+	v := NewVersions(start)
+	<-v.Settled() // none is
+	v.Begin([]Slot{v.Cert(ca, serial(1))}, start)
+	settled := v.Settled()
+	select {
+	case <-settled:
+		t.Fatal("settled while a change is under way")
+	default:
+	}
+	v.End()
+	<-settled
+	<-v.Settled()
+}
+
 func TestOfTwoAnswersTheOneMadeLaterIsKept(t *testing.T) {
 	v := NewVersions(start)
 	c := NewCache(v, LeastCache)

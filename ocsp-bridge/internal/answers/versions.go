@@ -22,11 +22,16 @@ type Versions struct {
 	count   [slots]atomic.Uint64
 	changed [slots]atomic.Int64 // Unix seconds; see ChangedSince
 	open    []Slot              // between Begin and End; owned by their goroutine
+	settled atomic.Pointer[chan struct{}]
 }
 
 // NewVersions returns counters that know of no change after opened.
 func NewVersions(opened time.Time) *Versions {
-	return &Versions{seed: maphash.MakeSeed(), opened: opened.Unix()}
+	v := &Versions{seed: maphash.MakeSeed(), opened: opened.Unix()}
+	none := make(chan struct{})
+	close(none)
+	v.settled.Store(&none)
+	return v
 }
 
 // Cert returns the slot of a certificate.
@@ -45,6 +50,8 @@ func (v *Versions) CA(id wire.CAID) Slot { return v.Cert(id, nil) }
 func (v *Versions) Begin(touched []Slot, at time.Time) {
 	slices.Sort(touched)
 	v.open = slices.Compact(touched)
+	settled := make(chan struct{})
+	v.settled.Store(&settled)
 	for _, s := range v.open {
 		if t := at.Unix(); t > v.changed[s].Load() {
 			v.changed[s].Store(t)
@@ -59,7 +66,11 @@ func (v *Versions) End() {
 		v.count[s].Add(1) // even
 	}
 	v.open = nil
+	close(*v.settled.Load())
 }
+
+// Settled returns a channel that is closed when no change is under way, or once the one that is has ended.
+func (v *Versions) Settled() <-chan struct{} { return *v.settled.Load() }
 
 // Stamp is what an answer depends on, as it was when Read was called: a certificate, its CA and the certificate of who signs.
 type Stamp struct {

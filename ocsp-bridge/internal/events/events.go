@@ -48,6 +48,7 @@ type Source interface {
 type Config struct {
 	Source      Source
 	Subscribers int          // at most, at a time
+	Behind      func() error // why the view may lack blocks that this organisation's peer has, nil: it does not
 	Stale       func() error // why the view is not fresh, nil: it is
 	After       func(time.Duration) <-chan time.Time
 	Log         *slog.Logger
@@ -128,6 +129,7 @@ func (s *Server) begin(ctx context.Context, r *http.Request) (*stream, error) {
 	default:
 	}
 	st := &stream{s: s, after: s.newest()}
+	behind := s.cfg.Behind() // before anything is looked up that may not be there yet
 	q := r.URL.Query()
 	if q.Has("ca") {
 		id, err := wire.ParseCAID(q.Get("ca"))
@@ -135,6 +137,9 @@ func (s *Server) begin(ctx context.Context, r *http.Request) (*stream, error) {
 			return nil, err
 		}
 		if s.cfg.Source.View().CA(id) == nil {
+			if behind != nil {
+				return nil, catchingUp("ca", id.String(), behind)
+			}
 			return nil, wire.Errorf(wire.NotFound, "ca", id.String(), "must be a registered CA")
 		}
 		st.only = &id
@@ -147,7 +152,7 @@ func (s *Server) begin(ctx context.Context, r *http.Request) (*stream, error) {
 		return st, nil
 	}
 	var err error
-	st.after, err = s.position(ctx, field, id)
+	st.after, err = s.position(ctx, field, id, behind)
 	return st, err
 }
 
@@ -161,12 +166,15 @@ func (s *Server) newest() index.Pos {
 }
 
 // position reads an event's ID. One that this index has no event for is of another ledger, or made up; one that is ahead may be of an
-// organisation whose blocks come a little earlier.
-func (s *Server) position(ctx context.Context, field, id string) (pos index.Pos, err error) {
+// organisation whose blocks come a little earlier; and while this bridge is behind its own peer, nobody can tell.
+func (s *Server) position(ctx context.Context, field, id string, behind error) (pos index.Pos, err error) {
 	if pos.Block, pos.N, err = client.ParseEventID(id); err != nil {
 		return pos, wire.Errorf(wire.InvalidArgument, field, clip(id), "must be the id of an event, <block>-<number in it>")
 	}
 	if !s.reach(ctx, pos.Block) {
+		if behind != nil {
+			return pos, catchingUp(field, id, behind)
+		}
 		return pos, problem.New(http.StatusConflict, string(wire.FailedPrecondition), field, id,
 			fmt.Sprintf("must not be ahead: this server has applied %d blocks; either it is behind, or the event is of another ledger", s.cfg.Source.View().Height))
 	}
@@ -178,6 +186,11 @@ func (s *Server) position(ctx context.Context, field, id string) (pos index.Pos,
 		err = wire.Errorf(wire.InvalidArgument, field, id, "must be the id of an event: the block has fewer")
 	}
 	return pos, err
+}
+
+// catchingUp: what is asked about may come with the next blocks.
+func catchingUp(field, value string, why error) error {
+	return problem.New(http.StatusServiceUnavailable, problem.CodeUnavailable, field, value, "cannot be judged yet: "+why.Error())
 }
 
 // reach waits a little until a block is applied.

@@ -2,6 +2,7 @@ package events
 
 import (
 	"bufio"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -91,12 +92,14 @@ func lines(t *testing.T, url, prefix string) func() string {
 	}
 }
 
+func inOrder() error { return nil }
+
 // A block can be read before kept answers are in step with it. Nobody is told of its changes, nor begins after them, until they are.
 func TestChangesAreToldWhenKeptAnswersAreInStep(t *testing.T) {
 	f := &feed{height: 5, published: 5, changed: make(chan struct{})}
 	silence := make(chan time.Time)
 	s := New(Config{
-		Source: f, Subscribers: 10, Stale: func() error { return nil }, Log: slog.New(slog.DiscardHandler),
+		Source: f, Subscribers: 10, Stale: inOrder, Behind: inOrder, Log: slog.New(slog.DiscardHandler),
 		After: func(time.Duration) <-chan time.Time { return silence },
 	})
 	server := httptest.NewServer(s)
@@ -131,5 +134,31 @@ func TestChangesAreToldWhenKeptAnswersAreInStep(t *testing.T) {
 	}
 	if n := s.Subscribers(); n != 2 {
 		t.Errorf("%d subscribers", n)
+	}
+}
+
+// Whether a position is of another ledger cannot be told before this bridge has what its peer has.
+func TestPositionAheadIsAConflictOnlyWhenTheBridgeHasCaughtUp(t *testing.T) {
+	f := &feed{height: 5, published: 5, changed: make(chan struct{})}
+	behind := errors.New("catching up: 5 of 10 blocks")
+	for _, c := range []struct {
+		behind error
+		code   int
+	}{{behind, http.StatusServiceUnavailable}, {nil, http.StatusConflict}} {
+		s := New(Config{
+			Source: f, Subscribers: 10, Stale: inOrder, Behind: func() error { return c.behind }, Log: slog.New(slog.DiscardHandler),
+			After: func(time.Duration) <-chan time.Time {
+				late := make(chan time.Time)
+				close(late)
+				return late
+			},
+		})
+		for _, after := range []string{"7-1", "70000-1"} {
+			rec := httptest.NewRecorder()
+			s.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/v1/events?after="+after, nil))
+			if rec.Code != c.code || (rec.Header().Get("Retry-After") != "") != (c.behind != nil) {
+				t.Errorf("after %s, behind %v: %d %s, want %d", after, c.behind, rec.Code, rec.Body, c.code)
+			}
+		}
 	}
 }
