@@ -81,7 +81,7 @@ type key struct {
 type slot struct {
 	list  *List
 	state state
-	why   string // of state disagrees
+	why   string // of states disagrees and overdue
 }
 
 type state int
@@ -90,6 +90,7 @@ const (
 	unchecked state = iota // read from disk, and not compared yet with an index that has reached its number
 	agrees
 	disagrees
+	overdue // right for its number, and hides a change for longer than maxHidden
 )
 
 // Open reads what is in cfg.Dir. What is not a CRL there is reported in the log and left alone. Nothing is served before Run has compared it.
@@ -99,6 +100,9 @@ func Open(cfg Config) (*Store, error) {
 		s.maker = NewMaker(cfg.Ledger)
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("CRLs: %w", err)
+	}
+	if err := removeUnfinished(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("CRLs: %w", err)
 	}
 	files, err := filepath.Glob(filepath.Join(cfg.Dir, "*", "*.crl"))
@@ -117,6 +121,18 @@ func Open(cfg Config) (*Store, error) {
 		s.metrics = cfg.Metrics.BridgeCRLs(s.states)
 	}
 	return s, nil
+}
+
+// unfinished is what a file is called while it is written.
+const unfinished = ".new-*"
+
+// removeUnfinished removes what a process was killed over.
+func removeUnfinished(dir string) error {
+	files, err := filepath.Glob(filepath.Join(dir, "*", unfinished))
+	for _, file := range files {
+		err = errors.Join(err, os.Remove(file))
+	}
+	return err
 }
 
 func readList(file string) (*List, error) {
@@ -212,6 +228,8 @@ func (s *Store) Get(id wire.CAID, name string) (*List, error) {
 	switch {
 	case sl.state == disagrees:
 		return nil, withheld("is not served: it disagrees with the ledger or with OCSP: " + sl.why)
+	case sl.state == overdue:
+		return nil, withheld("is not served: it hides a change: " + sl.why)
 	case sl.state == unchecked:
 		return nil, withheld(fmt.Sprintf("is not served yet: it is about height %d and not compared with the ledger since the start", sl.list.Contents.Number))
 	case !s.cfg.Now().Before(sl.list.NextUpdate):
@@ -226,7 +244,7 @@ func (s *Store) Problems() []string {
 	defer s.mu.RUnlock()
 	var all []string
 	for k, sl := range s.lists {
-		if sl.state == disagrees {
+		if sl.state == disagrees || sl.state == overdue {
 			all = append(all, fmt.Sprintf("CRL %s/%s, number %d, is not served: %s", k.id, k.name, sl.list.Contents.Number, sl.why))
 		}
 	}
@@ -251,6 +269,18 @@ func (s *Store) slot(id wire.CAID, name string) *slot {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.lists[key{id, name}]
+}
+
+// names is how many CRLs of a CA there are.
+func (s *Store) names(id wire.CAID) (n int) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for k := range s.lists {
+		if k.id == id {
+			n++
+		}
+	}
+	return n
 }
 
 func (s *Store) slots() (all []*slot) {
@@ -291,7 +321,7 @@ func (s *Store) put(list *List, st state, why string) {
 // replaceFile writes path, whole or not at all, and syncs it and its directory.
 func replaceFile(path string, data []byte, modified time.Time) (err error) {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".new-*")
+	f, err := os.CreateTemp(dir, unfinished)
 	if err != nil {
 		return err
 	}
