@@ -101,10 +101,10 @@ type Bridge struct {
 	dates      atomic.Pointer[dates]         // of this second
 	offset     atomic.Pointer[time.Duration] // newest block's transaction time less the local time of its arrival; nil: none yet
 
-	crls      *crls.Store
-	crlMaker  *crls.Maker
-	crlBodies chan struct{}  // held while a CRL that is offered is in memory
-	indirect  *crls.Indirect // nil: none is configured
+	crls     *crls.Store
+	crlMaker *crls.Maker
+	crlSpool *spool         // CRLs that are offered
+	indirect *crls.Indirect // nil: none is configured
 
 	key      *logkey.Key
 	ownKey   note.Verifier // of key

@@ -24,7 +24,8 @@ import (
 type CRLSettings struct {
 	// MaxAge is for how long an HTTP cache may keep a CRL, never past its nextUpdate. 0: one minute; at most 24 hours.
 	MaxAge time.Duration `yaml:"max_age,omitempty"`
-	// MaxBytes is the size of the largest CRL that is taken. 0: 128 MiB, which is two million entries or more; at most 1 GiB. Two may be in memory.
+	// MaxBytes is the size of the largest CRL that is taken. 0: 128 MiB, which is two million entries or more; at most 1 GiB. Four such may be on disk,
+	// in the bridge's directory, until it is known who has sent them.
 	MaxBytes int64 `yaml:"max_bytes,omitempty"`
 	// Indirect makes this organisation sign an indirect CRL. nil: no. Many clients refuse indirect CRLs.
 	Indirect *IndirectCRL `yaml:"indirect,omitempty"`
@@ -63,11 +64,11 @@ func (b *Bridge) openCRLs() (err error) {
 		return err
 	}
 	b.crlMaker = crls.NewMaker(b.index)
-	b.crlBodies = make(chan struct{}, crlUploads)
 	b.crls, err = crls.Open(crls.Config{
 		Dir: filepath.Join(b.cfg.Dir, "crl"), Ledger: b.index, Maker: b.crlMaker, Changed: b.index.Changed, Decide: b.decideForCRL, Usable: b.haltReason,
 		Tolerance: b.cfg.Settings.ClockTolerance, Now: b.cfg.Now, After: b.cfg.After, Metrics: b.cfg.Metrics, Log: b.log,
 	})
+	b.crlSpool = newSpool(filepath.Join(b.cfg.Dir, "crl"), spooledCRLs*b.cfg.CRL.MaxBytes)
 	if err == nil && b.cfg.CRL.Indirect != nil {
 		b.indirect, err = b.openIndirect(b.cfg.CRL.Indirect)
 	}

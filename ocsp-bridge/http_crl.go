@@ -3,8 +3,7 @@ package ocspbridge
 import (
 	"bytes"
 	"errors"
-	"fmt"
-	"io"
+	"log/slog"
 	"mime"
 	"net/http"
 	"strconv"
@@ -19,10 +18,7 @@ import (
 // typeCRL is the media type of a DER CRL, RFC 2585 section 4.2.
 const typeCRL = "application/pkix-crl"
 
-const (
-	crlPrefix  = "/crl"
-	crlUploads = 2 // that are in memory at a time
-)
+const crlPrefix = "/crl"
 
 // routeCRLs adds what is served about CRLs. GET patterns take HEAD as well.
 func (b *Bridge) routeCRLs(mux *http.ServeMux) {
@@ -74,7 +70,12 @@ func (b *Bridge) crlContents(r *http.Request) (*crl.Contents, error) {
 func (b *Bridge) takeCRL(w http.ResponseWriter, r *http.Request) {
 	out, err := b.takeBody(w, r)
 	if err != nil {
-		problem.Write(w, b.log, err)
+		log := b.log
+		if p, ok := errors.AsType[*problem.Problem](err); ok { // said to whoever asks; failures of the disk are none
+			b.log.Debug("a CRL is not taken", "error", p)
+			log = slog.New(slog.DiscardHandler)
+		}
+		problem.Write(w, log, err)
 		return
 	}
 	b.writeJSON(w, http.StatusOK, map[string]any{
@@ -98,26 +99,17 @@ func (b *Bridge) takeBody(w http.ResponseWriter, r *http.Request) (out crls.Outc
 	if r.ContentLength > b.cfg.CRL.MaxBytes {
 		return out, &http.MaxBytesError{Limit: b.cfg.CRL.MaxBytes}
 	}
-	select {
-	case b.crlBodies <- struct{}{}:
-		defer func() { <-b.crlBodies }()
-	default:
-		return out, problem.New(http.StatusServiceUnavailable, problem.CodeUnavailable, "bridge", "busy", fmt.Sprintf("takes %d CRLs at a time; ask again", crlUploads))
-	}
-	body := new(bytes.Buffer)
-	if n := r.ContentLength; n > 0 {
-		body.Grow(int(n) + bytes.MinRead)
-	}
-	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, b.cfg.CRL.MaxBytes)); err != nil {
-		if tooBig := new(http.MaxBytesError); errors.As(err, &tooBig) {
+	body, err := b.crlSpool.read(http.NewResponseController(w), http.MaxBytesReader(w, r.Body, b.cfg.CRL.MaxBytes))
+	if err != nil {
+		var tooBig *http.MaxBytesError
+		var said *problem.Problem
+		if errors.As(err, &tooBig) || errors.As(err, &said) || errors.Is(err, errSpool) {
 			return out, err
 		}
-		if errors.Is(err, io.ErrUnexpectedEOF) || r.Context().Err() != nil {
-			return out, wire.Errorf(wire.InvalidArgument, "body", "", "ended too early")
-		}
-		return out, wire.Errorf(wire.InvalidArgument, "body", "", "couldn't be read")
+		return out, wire.Errorf(wire.InvalidArgument, "body", "", "ended too early, or came too slowly")
 	}
-	return b.crls.Accept(r.Context(), id, body.Bytes())
+	defer func() { err = errors.Join(err, body.Close()) }()
+	return b.crls.Accept(r.Context(), id, body.octets)
 }
 
 // serveCRL answers with a CA's CRL.
