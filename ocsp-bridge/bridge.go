@@ -104,6 +104,8 @@ type Bridge struct {
 	crls     *crls.Store
 	crlMaker *crls.Maker
 	crlSpool *spool         // CRLs that are offered
+	crlAsked chan struct{}  // held while contents are computed for a CA
+	crlStray chan struct{}  // held while those are for a base that is not known here
 	indirect *crls.Indirect // nil: none is configured
 
 	key      *logkey.Key

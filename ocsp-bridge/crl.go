@@ -68,6 +68,7 @@ func (b *Bridge) openCRLs() (err error) {
 		Dir: filepath.Join(b.cfg.Dir, "crl"), Ledger: b.index, Maker: b.crlMaker, Changed: b.index.Changed, Decide: b.decideForCRL, Usable: b.haltReason,
 		Tolerance: b.cfg.Settings.ClockTolerance, Now: b.cfg.Now, After: b.cfg.After, Metrics: b.cfg.Metrics, Log: b.log,
 	})
+	b.crlAsked, b.crlStray = make(chan struct{}, 1), make(chan struct{}, 1)
 	b.crlSpool = newSpool(filepath.Join(b.cfg.Dir, "crl"), spooledCRLs*b.cfg.CRL.MaxBytes)
 	if err == nil && b.cfg.CRL.Indirect != nil {
 		b.indirect, err = b.openIndirect(b.cfg.CRL.Indirect)
@@ -166,7 +167,9 @@ func (b *Bridge) CRLContents(id wire.CAID, scope string, base uint64) (*crl.Cont
 	if _, err := b.fresh(b.index.View(), b.cfg.Now()); err != nil {
 		return nil, unavailable(err)
 	}
-	c, err := b.crlMaker.Contents(b.crlMaker.Newest(id, scope, base))
+	r := b.crlMaker.Newest(id, scope, base)
+	r.Fresh = base != 0 && !b.crls.HasBase(id, scope, base) // whoever asks must not choose what is remembered
+	c, err := b.crlMaker.Contents(r)
 	if err != nil {
 		return nil, err
 	}

@@ -63,7 +63,25 @@ func (b *Bridge) crlContents(r *http.Request) (*crl.Contents, error) {
 			return nil, wire.Errorf(wire.InvalidArgument, "base", q.Get("base"), "must be the number of a complete CRL, from 1")
 		}
 	}
-	return b.CRLContents(id, q.Get("scope"), base)
+	scope := q.Get("scope")
+	if base != 0 && !b.crls.HasBase(id, scope, base) {
+		// Every change since is read for it: one at a time, and apart from those that a CA with a CRL here asks for.
+		select {
+		case b.crlStray <- struct{}{}:
+			defer func() { <-b.crlStray }()
+		default:
+			return nil, problem.New(http.StatusServiceUnavailable, problem.CodeUnavailable, "base", q.Get("base"),
+				"is not the number of a complete CRL that was published here, and another such request is being answered; ask again")
+		}
+		return b.CRLContents(id, scope, base)
+	}
+	select {
+	case b.crlAsked <- struct{}{}:
+		defer func() { <-b.crlAsked }()
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+	return b.CRLContents(id, scope, base)
 }
 
 // takeCRL takes a CRL that a CA has signed.

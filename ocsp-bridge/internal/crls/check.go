@@ -149,6 +149,7 @@ func (s *Store) forget() {
 			} else {
 				s.mu.Lock()
 				delete(s.lists, k)
+				delete(s.bases, k)
 				s.mu.Unlock()
 			}
 		}

@@ -227,3 +227,91 @@ func TestCheckReadsEachChangeOnce(t *testing.T) {
 		t.Errorf("%d changes were read for %d entries and as many changes", ledger.read, n)
 	}
 }
+
+// Contents against a base that anybody may have invented are computed without what others wait for, and are not remembered.
+func TestInventedBaseHoldsUpNoOther(t *testing.T) {
+	w, ca := someRevoked(t)
+	b := w.open(t.TempDir(), len(w.blocks))
+	m := b.maker
+	r := m.Newest(ca.ID, "", 3)
+	r.Fresh = true
+	m.mu.Lock() // somebody is about a delta
+	done := make(chan error, 1)
+	go func() {
+		_, err := m.Contents(r)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(deadline):
+		t.Error("waits for another delta")
+	}
+	if len(m.folds) != 0 {
+		t.Error("is remembered")
+	}
+	m.mu.Unlock()
+}
+
+func TestBasesAreThoseThatThisCAHasPublished(t *testing.T) {
+	w, ca := someRevoked(t)
+	b := w.open(t.TempDir(), len(w.blocks))
+	first := b.contents(ca, "", 0)
+	if b.HasBase(ca.ID, "", first.Number) {
+		t.Error("before it was published")
+	}
+	b.takes(ca, first)
+	w.set(&w.certs[3], wire.OpRevoke, wire.Superseded)
+	w.apply(b.ix, len(w.blocks))
+	second := b.contents(ca, "", 0)
+	b.takes(ca, second)
+	for what, tc := range map[string]struct {
+		id     wire.CAID
+		scope  string
+		number uint64
+		want   bool
+	}{
+		"the newest":      {ca.ID, "", second.Number, true},
+		"the one before":  {ca.ID, "", first.Number, true},
+		"one in between":  {ca.ID, "", first.Number - 1, false},
+		"another scope":   {ca.ID, shards[1][0], second.Number, false},
+		"another CA's":    {w.cas[1].ID, "", second.Number, false},
+		"no scope at all": {ca.ID, "x", second.Number, false},
+	} {
+		if got := b.HasBase(tc.id, tc.scope, tc.number); got != tc.want {
+			t.Errorf("%s: %t", what, got)
+		}
+	}
+	b.reopen()
+	if !b.HasBase(ca.ID, "", second.Number) {
+		t.Error("forgotten at a restart")
+	}
+}
+
+// What is remembered for deltas is bounded by certificates, not by bases alone.
+func TestRememberedBasesAreBoundedByCertificates(t *testing.T) {
+	w, ca := someRevoked(t)
+	b := w.open(t.TempDir(), len(w.blocks))
+	m := b.maker
+	for base := uint64(2); base < 2+keptFolds+4; base++ {
+		if base >= b.ix.View().Height {
+			break
+		}
+		if _, err := m.Contents(m.Newest(ca.ID, "", base)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(m.folds) < 3 || len(m.folds) > keptFolds {
+		t.Fatalf("%d bases", len(m.folds))
+	}
+	m.dropFolds(keptFolds, 3)
+	total := 0
+	for _, f := range m.folds {
+		total += len(f.certs)
+	}
+	if total > 3 || len(m.folds) == 0 {
+		t.Errorf("%d certificates of %d bases", total, len(m.folds))
+	}
+}

@@ -69,8 +69,12 @@ type Store struct {
 	accepting chan struct{} // held by the one that judges a CRL: memory and processors for one at a time
 
 	mu    sync.RWMutex
-	lists map[key]*slot // guarded by mu
+	lists map[key]*slot    // guarded by mu
+	bases map[key][]uint64 // numbers of the newest complete CRLs of each name, oldest first; guarded by mu
 }
+
+// keptBases is how many complete CRLs of a name a delta may be against without more than usual work.
+const keptBases = 8
 
 type key struct {
 	id   wire.CAID
@@ -95,7 +99,7 @@ const (
 
 // Open reads what is in cfg.Dir. What is not a CRL there is reported in the log and left alone. Nothing is served before Run has compared it.
 func Open(cfg Config) (*Store, error) {
-	s := &Store{cfg: cfg, maker: cfg.Maker, lists: map[key]*slot{}, accepting: make(chan struct{}, 1)}
+	s := &Store{cfg: cfg, maker: cfg.Maker, lists: map[key]*slot{}, bases: map[key][]uint64{}, accepting: make(chan struct{}, 1)}
 	if s.maker == nil {
 		s.maker = NewMaker(cfg.Ledger)
 	}
@@ -115,7 +119,7 @@ func Open(cfg Config) (*Store, error) {
 			cfg.Log.Error("a stored CRL is left out; the CA's next one replaces it", "file", file, "error", err)
 			continue
 		}
-		s.lists[key{list.CAID, list.Name}] = &slot{list: list}
+		s.put(list, unchecked, "")
 	}
 	if cfg.Metrics != nil {
 		s.metrics = cfg.Metrics.BridgeCRLs(s.states)
@@ -315,7 +319,24 @@ func (s *Store) keep(list *List) error {
 func (s *Store) put(list *List, st state, why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lists[key{list.CAID, list.Name}] = &slot{list: list, state: st, why: why}
+	k := key{list.CAID, list.Name}
+	s.lists[k] = &slot{list: list, state: st, why: why}
+	if all := append(s.bases[k], list.Contents.Number); list.Contents.Base == 0 {
+		s.bases[k] = all[max(0, len(all)-keptBases):]
+	}
+}
+
+// HasBase reports whether the CA has published a complete CRL of that scope and number here, one of the newest eight.
+func (s *Store) HasBase(id wire.CAID, scope string, number uint64) bool {
+	name, err := Name(scope, false)
+	if err != nil {
+		return false
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	k := key{id, name}
+	sl := s.lists[k]
+	return sl != nil && sl.list.Contents.Scope == scope && slices.Contains(s.bases[k], number)
 }
 
 // replaceFile writes path, whole or not at all, and syncs it and its directory.
