@@ -142,6 +142,9 @@ func TestCRLThatIsAheadHoldsUpNoOther(t *testing.T) {
 	far.Number += farAhead + 1
 	_, err := b.offer(ca, w.sign(ca, far))
 	wantStatus(t, "far ahead", err, http.StatusServiceUnavailable, "ahead")
+	if len(b.fires) != 0 {
+		t.Fatal("blocks that are far away were waited for")
+	}
 	near := b.contents(ca, "", 0)
 	near.Number++
 	done := make(chan error, 1)
