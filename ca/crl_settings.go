@@ -19,6 +19,10 @@ type CRLSettings struct {
 	// Publish are base URLs of the OCSP bridges, of every organisation, that are to serve the CRLs; default: Contents alone.
 	Publish []string `yaml:"publish,omitempty"`
 	TLSCA   string   `yaml:"tls_ca,omitempty"` // PEM file with roots for all of them; default: the system's
+	// TLSCert and TLSKey are PEM files with the certificate, and its key, that is shown to OCSP bridges that ask for one (logs_access: members);
+	// default: that of the CA's own server.
+	TLSCert string `yaml:"tls_cert,omitempty"`
+	TLSKey  string `yaml:"tls_key,omitempty"`
 	// DeltaURL goes into complete CRLs, for who has one to find the delta CRLs (freshestCRL, RFC 5280 section 5.2.6); may contain {ca}; default: none.
 	DeltaURL string `yaml:"delta_url,omitempty"`
 

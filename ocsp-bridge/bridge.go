@@ -110,10 +110,12 @@ type Bridge struct {
 
 	complaints complaints // about requests that fail
 
-	crls      *crls.Store
-	crlMaker  *crls.Maker
-	crlBodies chan struct{}  // held while a CRL that is offered is in memory
-	indirect  *crls.Indirect // nil: none is configured
+	crls     *crls.Store
+	crlMaker *crls.Maker
+	crlSpool *spool         // CRLs that are offered
+	crlAsked chan struct{}  // held while contents are computed for a CA
+	crlStray chan struct{}  // held while those are for a base that is not known here
+	indirect *crls.Indirect // nil: none is configured
 
 	key      *logkey.Key
 	ownKey   note.Verifier // of key

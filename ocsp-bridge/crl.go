@@ -25,7 +25,8 @@ import (
 type CRLSettings struct {
 	// MaxAge is for how long an HTTP cache may keep a CRL, never past its nextUpdate. 0: one minute; at most 24 hours.
 	MaxAge time.Duration `yaml:"max_age,omitempty"`
-	// MaxBytes is the size of the largest CRL that is taken. 0: 128 MiB, which is two million entries or more; at most 1 GiB. Two may be in memory.
+	// MaxBytes is the size of the largest CRL that is taken. 0: 128 MiB, which is two million entries or more; at most 1 GiB. Four such may be on disk,
+	// in the bridge's directory, until it is known who has sent them.
 	MaxBytes int64 `yaml:"max_bytes,omitempty"`
 	// Indirect makes this organisation sign an indirect CRL. nil: no. Many clients refuse indirect CRLs.
 	Indirect *IndirectCRL `yaml:"indirect,omitempty"`
@@ -64,11 +65,12 @@ func (b *Bridge) openCRLs() (err error) {
 		return err
 	}
 	b.crlMaker = crls.NewMaker(b.index)
-	b.crlBodies = make(chan struct{}, crlUploads)
 	b.crls, err = crls.Open(crls.Config{
 		Dir: filepath.Join(b.cfg.Dir, "crl"), Ledger: b.index, Maker: b.crlMaker, Changed: b.index.Changed, Decide: b.decideForCRL, Usable: b.haltReason,
 		Tolerance: b.cfg.Settings.ClockTolerance, Now: b.cfg.Now, After: b.cfg.After, Metrics: b.cfg.Metrics, Log: b.log,
 	})
+	b.crlAsked, b.crlStray = make(chan struct{}, 1), make(chan struct{}, 1)
+	b.crlSpool = newSpool(filepath.Join(b.cfg.Dir, "crl"), spooledCRLs*b.cfg.CRL.MaxBytes)
 	if err == nil && b.cfg.CRL.Indirect != nil {
 		b.indirect, err = b.openIndirect(b.cfg.CRL.Indirect)
 	}
@@ -173,7 +175,9 @@ func (b *Bridge) CRLContents(id wire.CAID, scope string, base uint64) (*crl.Cont
 	if _, err := b.fresh(b.index.View(), b.cfg.Now()); err != nil {
 		return nil, unavailable(err)
 	}
-	c, err := b.crlMaker.Contents(b.crlMaker.Newest(id, scope, base))
+	r := b.crlMaker.Newest(id, scope, base)
+	r.Fresh = base != 0 && !b.crls.HasBase(id, scope, base) // whoever asks must not choose what is remembered
+	c, err := b.crlMaker.Contents(r)
 	if err != nil {
 		return nil, err
 	}

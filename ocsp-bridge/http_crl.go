@@ -3,8 +3,7 @@ package ocspbridge
 import (
 	"bytes"
 	"errors"
-	"fmt"
-	"io"
+	"log/slog"
 	"mime"
 	"net/http"
 	"strconv"
@@ -19,10 +18,7 @@ import (
 // typeCRL is the media type of a DER CRL, RFC 2585 section 4.2.
 const typeCRL = "application/pkix-crl"
 
-const (
-	crlPrefix  = "/crl"
-	crlUploads = 2 // that are in memory at a time
-)
+const crlPrefix = "/crl"
 
 // routeCRLs adds what is served about CRLs. GET patterns take HEAD as well.
 func (b *Bridge) routeCRLs(mux *http.ServeMux) {
@@ -67,14 +63,37 @@ func (b *Bridge) crlContents(r *http.Request) (*crl.Contents, error) {
 			return nil, wire.Errorf(wire.InvalidArgument, "base", q.Get("base"), "must be the number of a complete CRL, from 1")
 		}
 	}
-	return b.CRLContents(id, q.Get("scope"), base)
+	scope := q.Get("scope")
+	if base != 0 && !b.crls.HasBase(id, scope, base) {
+		// Every change since is read for it: one at a time, and apart from those that a CA with a CRL here asks for.
+		select {
+		case b.crlStray <- struct{}{}:
+			defer func() { <-b.crlStray }()
+		default:
+			return nil, problem.New(http.StatusServiceUnavailable, problem.CodeUnavailable, "base", q.Get("base"),
+				"is not the number of a complete CRL that was published here, and another such request is being answered; ask again")
+		}
+		return b.CRLContents(id, scope, base)
+	}
+	select {
+	case b.crlAsked <- struct{}{}:
+		defer func() { <-b.crlAsked }()
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+	return b.CRLContents(id, scope, base)
 }
 
 // takeCRL takes a CRL that a CA has signed.
 func (b *Bridge) takeCRL(w http.ResponseWriter, r *http.Request) {
 	out, err := b.takeBody(w, r)
 	if err != nil {
-		problem.Write(w, b.log, err)
+		log := b.log
+		if p, ok := errors.AsType[*problem.Problem](err); ok { // said to whoever asks; failures of the disk are none
+			b.log.Debug("a CRL is not taken", "error", p)
+			log = slog.New(slog.DiscardHandler)
+		}
+		problem.Write(w, log, err)
 		return
 	}
 	b.writeJSON(w, http.StatusOK, map[string]any{
@@ -98,26 +117,17 @@ func (b *Bridge) takeBody(w http.ResponseWriter, r *http.Request) (out crls.Outc
 	if r.ContentLength > b.cfg.CRL.MaxBytes {
 		return out, &http.MaxBytesError{Limit: b.cfg.CRL.MaxBytes}
 	}
-	select {
-	case b.crlBodies <- struct{}{}:
-		defer func() { <-b.crlBodies }()
-	default:
-		return out, problem.New(http.StatusServiceUnavailable, problem.CodeUnavailable, "bridge", "busy", fmt.Sprintf("takes %d CRLs at a time; ask again", crlUploads))
-	}
-	body := new(bytes.Buffer)
-	if n := r.ContentLength; n > 0 {
-		body.Grow(int(n) + bytes.MinRead)
-	}
-	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, b.cfg.CRL.MaxBytes)); err != nil {
-		if tooBig := new(http.MaxBytesError); errors.As(err, &tooBig) {
+	body, err := b.crlSpool.read(http.NewResponseController(w), http.MaxBytesReader(w, r.Body, b.cfg.CRL.MaxBytes))
+	if err != nil {
+		var tooBig *http.MaxBytesError
+		var said *problem.Problem
+		if errors.As(err, &tooBig) || errors.As(err, &said) || errors.Is(err, errSpool) {
 			return out, err
 		}
-		if errors.Is(err, io.ErrUnexpectedEOF) || r.Context().Err() != nil {
-			return out, wire.Errorf(wire.InvalidArgument, "body", "", "ended too early")
-		}
-		return out, wire.Errorf(wire.InvalidArgument, "body", "", "couldn't be read")
+		return out, wire.Errorf(wire.InvalidArgument, "body", "", "ended too early, or came too slowly")
 	}
-	return b.crls.Accept(r.Context(), id, body.Bytes())
+	defer func() { err = errors.Join(err, body.Close()) }()
+	return b.crls.Accept(r.Context(), id, body.octets)
 }
 
 // serveCRL answers with a CA's CRL.

@@ -1,6 +1,7 @@
 package ocspbridge_test
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/rand"
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -246,7 +248,8 @@ func TestCRLRefusalsOverHTTP(t *testing.T) {
 	}
 	_, text := b.get("/metrics", nil)
 	for _, want := range []string{
-		`certanchor_crl_offered_total{ca="` + w.ca.ID.String() + `",outcome="refused"} 2`, `certanchor_crl_offered_total{ca="` + w.ca.ID.String() + `",outcome="failed"} 1`,
+		`certanchor_crl_offered_total{ca="` + w.ca.ID.String() + `",outcome="refused"} 1`,
+		`certanchor_crl_offered_total{ca="` + w.ca.ID.String() + `",outcome="malformed"} 1`, `certanchor_crl_offered_total{ca="` + w.ca.ID.String() + `",outcome="failed"} 1`,
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("metrics do not say %s", want)
@@ -354,5 +357,54 @@ func writeBlock(t *testing.T, path, kind string, der []byte) {
 	t.Helper()
 	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Connections that send nothing keep nobody from publishing.
+func TestIdleConnectionsDoNotBlockPublication(t *testing.T) {
+	w := newWorld(t)
+	w.revoke(w.issue(1)[0], wire.Superseded)
+	b := w.start("bridge", nil).ready()
+	addr := strings.TrimPrefix(b.url, "http://")
+	for range 8 {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		// 100-continue tells that the bridge reads the body, and so holds whatever it holds for it.
+		if _, err := fmt.Fprintf(conn, "POST /crl/%s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\nExpect: 100-continue\r\n\r\n", w.ca.ID); err != nil {
+			t.Fatal(err)
+		}
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		if err != nil || !strings.Contains(line, "100") {
+			t.Fatal(line, err)
+		}
+	}
+	if code, out := b.publish(w.signCRL(b.crlContents("", 0), time.Hour)); code != http.StatusOK || out["taken"] != true {
+		t.Error(code, out)
+	}
+}
+
+// A CRL too long for memory goes through a file.
+func TestLongCRLIsTaken(t *testing.T) {
+	w := newWorld(t)
+	w.revoke(w.issue(1)[0], wire.Superseded)
+	b := w.start("bridge", nil).ready()
+	c := b.crlContents("", 0)
+	for i := range 3000 {
+		c.Entries = append(c.Entries, crl.Entry{Serial: wire.Serial{1, byte(i >> 8), byte(i)}, Time: c.Entries[0].Time})
+	}
+	crl.Sort(c.Entries)
+	der := w.signCRL(c, time.Hour)
+	if len(der) <= 64<<10 {
+		t.Fatalf("%d octets are not long", len(der))
+	}
+	if code, out := b.publish(der); code != http.StatusUnprocessableEntity || !strings.Contains(fmt.Sprint(out["detail"]), "must not be listed") {
+		t.Error("it was not read whole:", code, out)
+	}
+	der[len(der)-1] ^= 1
+	if code, out := b.publish(der); code != http.StatusUnprocessableEntity || !strings.Contains(fmt.Sprint(out["detail"]), "signature") {
+		t.Error(code, out)
 	}
 }

@@ -29,16 +29,44 @@ type List struct {
 	TBS       []byte // what is signed
 	Signature []byte
 	Algorithm x509.SignatureAlgorithm
+
+	entries cryptobyte.String // revokedCertificates, not read yet
 }
 
 // MaxBytes is the length of the longest CRL that Parse reads.
 const MaxBytes = 1 << 30
+
+const (
+	maxExtensions = 16 << 10 // octets of crlExtensions
+	maxShown      = 64       // octets of a value in an error
+)
+
+// shown is a value in an error: whoever sends it must not choose how long that gets.
+func shown(b []byte) string {
+	if len(b) > maxShown {
+		return fmt.Sprintf("%x... (%d octets)", b[:maxShown], len(b))
+	}
+	return fmt.Sprintf("%x", b)
+}
 
 // Parse reads a CRL in strict DER that says nothing but what Build and BuildIndirect can say: version 2, authority key identifier by key,
 // number, nextUpdate, and of entries reason and invalidity date. Anything else, other extensions that are not critical too, could not be
 // compared with the ledger and is refused. The order of extensions and entries is free. It does not verify the signature: Verify does.
 // Errors name field, value and rule.
 func Parse(der []byte) (*List, error) {
+	l, err := ParseHeader(der)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.ReadEntries(); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// ParseHeader is Parse without the entries: what it costs does not grow with them, so that Verify can come first when anybody may have sent
+// the CRL. ReadEntries reads the rest.
+func ParseHeader(der []byte) (*List, error) {
 	var (
 		l               List
 		body, tbs, alg  cryptobyte.String
@@ -56,7 +84,7 @@ func Parse(der []byte) (*List, error) {
 	}
 	a := algorithmOf(alg)
 	if a == nil {
-		return nil, malformed("signatureAlgorithm", fmt.Sprintf("%x", []byte(alg)), "must be ECDSA, RSA (PKCS #1 or PSS) with SHA-256, SHA-384 or SHA-512, or Ed25519")
+		return nil, malformed("signatureAlgorithm", shown(alg), "must be ECDSA, RSA (PKCS #1 or PSS) with SHA-256, SHA-384 or SHA-512, or Ed25519")
 	}
 	l.TBS, l.Signature, l.Algorithm = tbs, signature[1:], a.id
 	if !tbs.ReadASN1(&rest, sequence) {
@@ -79,7 +107,7 @@ func (l *List) readTBS(s, alg cryptobyte.String) error {
 	}
 	// RFC 5280 section 5.1.1.2: both must be the same.
 	if !s.ReadASN1Element(&inner, sequence) || !bytes.Equal(inner, alg) {
-		return malformed("tbsCertList.signature", fmt.Sprintf("%x", []byte(inner)), "must be signatureAlgorithm (RFC 5280 section 5.1.1.2)")
+		return malformed("tbsCertList.signature", shown(inner), "must be signatureAlgorithm (RFC 5280 section 5.1.1.2)")
 	}
 	if !s.ReadASN1Element(&issuer, sequence) || len(issuer) == 2 {
 		return malformed("issuer", "", "must be a Name that is not empty (RFC 5280 section 5.1.2.3)")
@@ -101,8 +129,8 @@ func (l *List) readTBS(s, alg cryptobyte.String) error {
 	if s.PeekASN1Tag(sequence) && (!s.ReadASN1(&list, sequence) || list.Empty()) {
 		return malformed("revokedCertificates", "", "must be absent when it is empty (RFC 5280 section 5.1.2.6)")
 	}
-	if !s.ReadASN1(&exts, tag0Inside) || !s.Empty() {
-		return malformed("crlExtensions", "", "must be in [0], with nothing after it (RFC 5280 section 5.1.2.7)")
+	if !s.ReadASN1(&exts, tag0Inside) || !s.Empty() || len(exts) > maxExtensions {
+		return malformed("crlExtensions", "", "must be in [0], at most %d octets, with nothing after it (RFC 5280 section 5.1.2.7)", maxExtensions)
 	}
 	if err := l.readExtensions(exts); err != nil {
 		return err
@@ -110,7 +138,8 @@ func (l *List) readTBS(s, alg cryptobyte.String) error {
 	if err := l.checkExtensions(); err != nil {
 		return err
 	}
-	return l.readEntries(list)
+	l.entries = list
+	return nil
 }
 
 // eachExtension calls fn for each of Extensions, DER, all of which must be below id-ce. None may occur twice (RFC 5280 section 4.2).
@@ -125,7 +154,7 @@ func eachExtension(s cryptobyte.String, field string, fn func(id byte, critical 
 			return malformed(field, "", "must hold Extension SEQUENCEs that begin with an OBJECT IDENTIFIER")
 		}
 		if len(id) != 3 || id[0] != 0x55 || id[1] != 0x1d || id[2] >= 128 {
-			return malformed(field, fmt.Sprintf("OBJECT IDENTIFIER %x", []byte(id)), "is not known here: what it says cannot be compared with the ledger")
+			return malformed(field, "OBJECT IDENTIFIER "+shown(id), "is not known here: what it says cannot be compared with the ledger")
 		}
 		critical := false
 		if ext.PeekASN1Tag(cbasn1.BOOLEAN) && (!ext.ReadASN1Boolean(&critical) || !critical) {
@@ -168,7 +197,7 @@ func (l *List) readExtensions(s cryptobyte.String) error {
 			return malformed("crlExtensions."+extensionName(id), strconv.FormatBool(critical), "critical must be %t (RFC 5280 section 5.2)", mustBe)
 		}
 		if !ok {
-			return malformed("crlExtensions."+extensionName(id), fmt.Sprintf("%x", []byte(value)), "must be as RFC 5280 section 5.2 and package crl have it")
+			return malformed("crlExtensions."+extensionName(id), shown(value), "must be as RFC 5280 section 5.2 and package crl have it")
 		}
 		return nil
 	})
@@ -247,14 +276,14 @@ func (l *List) Contents(id wire.CAID) (*Contents, error) {
 // Verify tells whether one of the certificates has signed the CRL: same name and key identifier, key usage cRLSign (RFC 5280 section 6.3.3 f),
 // and a signature that verifies. It returns that certificate.
 func (l *List) Verify(issuers []*x509.Certificate) (*x509.Certificate, error) {
-	err := malformed("issuer", fmt.Sprintf("%x", l.Issuer), "must be the subject of one of the CA's certificates")
+	err := malformed("issuer", shown(l.Issuer), "must be the subject of one of the CA's certificates")
 	for _, cert := range issuers {
 		if !bytes.Equal(cert.RawSubject, l.Issuer) {
 			continue
 		}
 		switch {
 		case !bytes.Equal(cert.SubjectKeyId, l.AuthorityKeyID):
-			err = malformed("authorityKeyIdentifier", fmt.Sprintf("%x", l.AuthorityKeyID), "must be the CA's subject key identifier, %x", cert.SubjectKeyId)
+			err = malformed("authorityKeyIdentifier", shown(l.AuthorityKeyID), "must be the CA's subject key identifier, %x", cert.SubjectKeyId)
 		case cert.KeyUsage&x509.KeyUsageCRLSign == 0:
 			err = malformed("issuer", cert.Subject.String(), "must have the key usage cRLSign (RFC 5280 section 6.3.3)")
 		default:

@@ -15,10 +15,12 @@ import (
 // leastEntry is the shortest entry: a serial of one octet and a UTCTime.
 const leastEntry = 2 + 3 + 15
 
-// readEntries reads revokedCertificates, checks each entry, and sorts them.
-func (l *List) readEntries(list cryptobyte.String) error {
+// ReadEntries reads the entries of a CRL that ParseHeader has read, checks each, and sorts them. It may be called once; Parse has done it.
+func (l *List) ReadEntries() error {
 	var body cryptobyte.String
-	group := -1
+	list, group := l.entries, -1
+	l.entries = nil
+	byName := map[string]int{} // a group's place
 	for n := 0; !list.Empty(); n++ {
 		if !list.ReadASN1(&body, sequence) {
 			return malformed(entryField(n), "", "must be a SEQUENCE")
@@ -29,9 +31,10 @@ func (l *List) readEntries(list cryptobyte.String) error {
 		}
 		switch {
 		case name != nil:
-			group = slices.IndexFunc(l.Groups, func(g Group) bool { return bytes.Equal(g.Name, name) })
-			if group < 0 {
+			known := false
+			if group, known = byName[string(name)]; !known {
 				group, l.Groups = len(l.Groups), append(l.Groups, Group{Name: name})
+				byName[string(name)] = group
 			}
 		case group < 0:
 			// RFC 5280 section 5.3.3: without certificateIssuer on the first entry, the issuer is the CRL's.
@@ -140,7 +143,7 @@ func readTime(s *cryptobyte.String, field string) (Seconds, error) {
 		ok = t >= firstGeneralized
 	}
 	if !ok || t <= 0 {
-		return 0, malformed(field, string(text), "must be a UTCTime YYMMDDhhmmssZ of 1970 to 2049, or a GeneralizedTime YYYYMMDDhhmmssZ of 2050 or later (RFC 5280 section 5.1.2.4)")
+		return 0, malformed(field, string(text[:min(len(text), maxShown)]), "must be a UTCTime YYMMDDhhmmssZ of 1970 to 2049, or a GeneralizedTime YYYYMMDDhhmmssZ of 2050 or later (RFC 5280 section 5.1.2.4)")
 	}
 	return t, nil
 }

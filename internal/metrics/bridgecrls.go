@@ -21,10 +21,11 @@ type CRLState struct {
 
 // Outcomes of a CRL that was offered.
 const (
-	CRLTaken   = "taken"
-	CRLOld     = "not_newer"
-	CRLRefused = "refused" // it says something else than the ledger
-	CRLFailed  = "failed"  // it could not be judged or kept
+	CRLTaken     = "taken"
+	CRLOld       = "not_newer"
+	CRLRefused   = "refused"   // it says something else than the ledger
+	CRLMalformed = "malformed" // no CRL that the CA has signed
+	CRLFailed    = "failed"    // it could not be judged or kept
 )
 
 // BridgeCRLs adds the metrics. state is asked at each scrape, from any goroutine. It may be called once for a registry.

@@ -61,7 +61,33 @@ func crlHTTP(file string, section *config.CA) (*http.Client, error) {
 			t.RootCAs.AddCert(cert)
 		}
 	}
+	if err := showCertificate(t, file, section); err != nil {
+		return nil, err
+	}
 	tr := transport(t)
 	tr.ResponseHeaderTimeout = time.Minute
 	return &http.Client{Transport: tr}, nil
+}
+
+// showCertificate has the CA show a certificate where members are asked for one: its bridge gives contents of CRLs to members alone then.
+func showCertificate(t *tls.Config, file string, section *config.CA) error {
+	var cert, key string
+	if section.TLS != nil {
+		cert, key = section.TLS.Cert, section.TLS.Key
+	}
+	if c := section.CRL; c != nil && (c.TLSCert != "" || c.TLSKey != "") {
+		if c.TLSCert == "" || c.TLSKey == "" {
+			return &config.Error{File: file, Key: "ca.crl.tls_cert", Value: c.TLSCert, Rule: "must be there with ca.crl.tls_key, and not without it"}
+		}
+		cert, key = c.TLSCert, c.TLSKey
+	}
+	if cert == "" {
+		return nil
+	}
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		return &config.Error{File: file, Key: "ca.crl.tls_cert", Value: cert, Rule: err.Error()}
+	}
+	t.Certificates = []tls.Certificate{pair}
+	return nil
 }

@@ -1,6 +1,7 @@
 package crls
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -23,28 +24,40 @@ type Outcome struct {
 	Number uint64
 	Taken  bool   // false: there is one that is as new
 	Newest uint64 // number of the one that is kept
+
+	signed bool // by the CA: what is wrong with it is the CA's doing
 }
 
-// patience is how long a CRL may be ahead of this bridge's blocks.
-const patience = 5 * time.Second
+const (
+	patience    = 5 * time.Second     // how long a CRL may be ahead of this bridge's blocks
+	farAhead    = 1000                // blocks that are not waited for
+	maxValidity = 10 * 24 * time.Hour // CA/Browser Forum's requirements, section 4.9.7
+	maxNames    = 2048                // CRLs of one CA: a CA bridge's 1024 shards, and their deltas
+)
 
 // Accept takes a CRL of a CA, keeps it and serves it, if the CA has signed it and it says what this bridge's own index says at its number. It
-// returns once it is on disk. One that is not newer than the one there is has no effect.
+// returns once it is on disk. One that is not newer than the one there is has no effect. der may be anybody's: until the CA's signature is
+// verified, nothing is read that costs more than the signature. It is not kept: the caller may use its memory again.
 //
 // Errors are *problem.Problem: 404 for a CA that is not on the trust list; 400 for what is not a CRL; 422 for one that the CA has not signed,
-// whose times are wrong, or that says something else than the ledger; 409 for a delta CRL whose complete CRL is not here yet; 503 for
-// one that is ahead of this bridge by more than 5 seconds, or when the bridge cannot judge. Others are failures of the disk.
+// whose times are wrong, or that says something else than the ledger, and for a new name when the CA has 2048; 409 for a delta CRL whose
+// complete CRL is not here yet; 503 for one that is ahead of this bridge by more than 1000 blocks or 5 seconds, or when the bridge cannot
+// judge. Others are failures of the disk.
 func (s *Store) Accept(ctx context.Context, id wire.CAID, der []byte) (Outcome, error) {
 	began := s.cfg.Now()
 	out, err := s.accept(ctx, id, der)
 	what := metrics.CRLTaken
 	var p *problem.Problem
+	wrong := errors.As(err, &p) && (p.Status == http.StatusUnprocessableEntity || p.Status == http.StatusBadRequest)
 	switch {
 	case err == nil && !out.Taken:
 		what = metrics.CRLOld
-	case errors.As(err, &p) && (p.Status == http.StatusUnprocessableEntity || p.Status == http.StatusBadRequest):
+	case wrong && out.signed:
 		what = metrics.CRLRefused
 		s.cfg.Log.Error("a CRL is refused", "ca", id, "name", out.Name, "number", out.Number, "error", err)
+	case wrong: // anybody can send that: it says nothing about the CA
+		what = metrics.CRLMalformed
+		s.cfg.Log.Debug("what is no CRL of the CA is refused", "ca", id, "error", err)
 	case err != nil:
 		what = metrics.CRLFailed
 	default:
@@ -68,66 +81,125 @@ func (s *Store) accept(ctx context.Context, id wire.CAID, der []byte) (out Outco
 	if ca == nil {
 		return out, problem.New(http.StatusNotFound, string(wire.NotFound), "ca_id", id.String(), "must be a registered CA")
 	}
+	done, err := s.admit(ctx, &out, der, ca.Certs)
+	if err != nil || done {
+		return out, err
+	}
+	if err := s.reach(ctx, out.Number); err != nil { // while others are judged
+		return out, err
+	}
 	leave, err := s.enter(ctx)
 	if err != nil {
 		return out, err
 	}
 	defer leave()
-	list, err := s.read(id, der, ca.Certs)
-	if list != nil {
-		out.Name, out.Number = list.Name, list.Contents.Number
-	}
+	list, err := readOwned(id, bytes.Clone(der))
 	if err != nil {
 		return out, err
 	}
-	if old := s.slot(id, list.Name); old != nil {
-		if old.list.Contents.Scope != list.Contents.Scope {
-			return out, refuse("scope", list.Contents.Scope, "must not share its name with that of another CRL, %s", old.list.Contents.Scope)
-		}
-		// One that was found to be wrong is replaced by a right one of the same number.
-		if out.Newest = old.list.Contents.Number; out.Newest > out.Number || out.Newest == out.Number && old.state == agrees {
-			return out, nil
-		}
+	if done, err := s.superseded(&out, list.Contents.Scope); err != nil || done { // another came meanwhile
+		return out, err
 	}
-	if err := s.judge(ctx, list); err != nil {
+	err = s.judge(list)
+	late, overdue := errors.AsType[*overdueError](err)
+	if err != nil && !overdue {
 		return out, err
 	}
 	if err := s.keep(list); err != nil {
 		return out, err
 	}
+	if overdue { // newer than what there was, and yet not to be served
+		s.settle(s.slot(id, list.Name), late)
+	}
 	out.Taken, out.Newest = true, out.Number
 	return out, nil
 }
 
+// admit verifies the signature, and what the header says. done: there is one that is as new.
+func (s *Store) admit(ctx context.Context, out *Outcome, der []byte, certs []*x509.Certificate) (done bool, err error) {
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer leave()
+	l, err := crl.ParseHeader(der)
+	if err != nil {
+		return false, as(http.StatusBadRequest, err)
+	}
+	if l.Indirect {
+		return false, refuse("issuingDistributionPoint", "indirectCRL", "must be absent: a CA publishes what is about its own certificates")
+	}
+	if _, err := l.Verify(certs); err != nil {
+		return false, as(http.StatusUnprocessableEntity, err)
+	}
+	out.signed, out.Number = true, l.Number
+	if out.Name, err = Name(l.Scope, l.Base != 0); err != nil {
+		return false, as(http.StatusUnprocessableEntity, err)
+	}
+	if done, err := s.superseded(out, l.Scope); err != nil || done {
+		return done, err
+	}
+	if n := s.names(out.CAID); n >= maxNames && s.slot(out.CAID, out.Name) == nil {
+		return false, refuse("scope", l.Scope, "must be one of the %d that the CA has CRLs of here: that is the most", maxNames)
+	}
+	return false, s.checkDates(l)
+}
+
+// superseded reports whether there is a CRL of that name that is as new.
+func (s *Store) superseded(out *Outcome, scope string) (bool, error) {
+	old := s.slot(out.CAID, out.Name)
+	if old == nil {
+		return false, nil
+	}
+	if was := old.list.Contents.Scope; was != scope {
+		return false, refuse("scope", scope, "must not share its name with that of another CRL, %s", was)
+	}
+	// One that was found to be wrong is replaced by a right one of the same number.
+	out.Newest = old.list.Contents.Number
+	return out.Newest > out.Number || out.Newest == out.Number && (old.state == agrees || old.state == overdue), nil
+}
+
 // read parses a CRL and verifies its signature. The list is there, if it could be parsed, with an error as well.
 func (s *Store) read(id wire.CAID, der []byte, certs []*x509.Certificate) (*List, error) {
+	list, err := readOwned(id, der)
+	if err != nil {
+		return nil, err
+	}
+	l, err := crl.ParseHeader(der)
+	if err == nil {
+		_, err = l.Verify(certs)
+	}
+	return list, as(http.StatusUnprocessableEntity, err)
+}
+
+// readOwned parses a CRL, whose memory the list keeps.
+func readOwned(id wire.CAID, der []byte) (*List, error) {
 	parsed, err := crl.Parse(der)
 	if err != nil {
 		return nil, as(http.StatusBadRequest, err)
 	}
 	list, err := newList(id, der, parsed)
-	if err != nil {
-		return nil, as(http.StatusUnprocessableEntity, err)
-	}
-	if _, err := parsed.Verify(certs); err != nil {
-		return list, as(http.StatusUnprocessableEntity, err)
-	}
-	return list, nil
+	return list, as(http.StatusUnprocessableEntity, err)
 }
 
-// judge compares a CRL that the CA has signed with the clock and with the index.
-func (s *Store) judge(ctx context.Context, list *List) error {
-	c, now := list.Contents, s.cfg.Now()
-	if !now.Before(list.NextUpdate) {
-		return refuse("nextUpdate", list.NextUpdate.Format(time.RFC3339), "must be in the future")
+// checkDates compares a CRL that the CA has signed with the clock.
+func (s *Store) checkDates(l *crl.List) error {
+	now := s.cfg.Now()
+	this, next := l.ThisUpdate.Format(time.RFC3339), l.NextUpdate.Format(time.RFC3339)
+	switch {
+	case !now.Before(l.NextUpdate):
+		return refuse("nextUpdate", next, "must be in the future")
+	case l.ThisUpdate.After(now.Add(s.cfg.Tolerance)):
+		return refuse("thisUpdate", this, "must not be in the future: it is %s here", now.UTC().Format(time.RFC3339))
+	case l.NextUpdate.Sub(l.ThisUpdate) > maxValidity:
+		return refuse("nextUpdate", next, "must be at most %s after thisUpdate, %s: relying parties keep a CRL until then", maxValidity, this)
 	}
-	if c.ThisUpdate.After(now.Add(s.cfg.Tolerance)) {
-		return refuse("thisUpdate", c.ThisUpdate.Format(time.RFC3339), "must not be in the future: it is %s here", now.UTC().Format(time.RFC3339))
-	}
-	if err := s.reach(ctx, c.Number); err != nil {
-		return err
-	}
-	if c.Base != 0 {
+	return nil
+}
+
+// judge compares a CRL that the CA has signed with the index, which has reached its number.
+func (s *Store) judge(list *List) error {
+	if list.Contents.Base != 0 {
 		if err := s.checkBase(list); err != nil {
 			return err
 		}
@@ -137,18 +209,23 @@ func (s *Store) judge(ctx context.Context, list *List) error {
 
 // reach waits until the index has as many blocks.
 func (s *Store) reach(ctx context.Context, height uint64) error {
-	limit := s.cfg.After(patience)
+	var limit <-chan time.Time
 	for {
 		changed := s.cfg.Changed()
 		have := s.cfg.Ledger.View().Height
 		if have >= height {
 			return nil
 		}
-		select {
-		case <-changed:
-			continue
-		case <-limit:
-		case <-ctx.Done():
+		if limit == nil && height-have <= farAhead {
+			limit = s.cfg.After(patience)
+		}
+		if limit != nil {
+			select {
+			case <-changed:
+				continue
+			case <-limit:
+			case <-ctx.Done():
+			}
 		}
 		return problem.New(http.StatusServiceUnavailable, problem.CodeUnavailable, "cRLNumber", strconv.FormatUint(height, 10),
 			fmt.Sprintf("is ahead of this bridge, which has applied %d blocks; ask again", have))
@@ -193,8 +270,20 @@ func (s *Store) compare(list *List, fresh bool) error {
 	if at := next.At.Time(); at.Add(s.cfg.Tolerance).Before(c.ThisUpdate) {
 		return refuse("thisUpdate", c.ThisUpdate.Format(time.RFC3339), "must not be after the next change, in block %d at %s, which is not in the CRL", next.Pos.Block, at.Format(time.RFC3339))
 	}
+	if at := next.At.Time(); s.cfg.Now().Sub(at) > maxHidden {
+		return &overdueError{fmt.Sprintf("the CA has published none for more than %s since the next change, in block %d at %s", maxHidden, next.Pos.Block, at.Format(time.RFC3339))}
+	}
 	return nil
 }
+
+// maxHidden is for how long a CRL is served after a change that it does not tell of: the longest time between two that a CA bridge can be set
+// to, 24 hours, and one more to publish. Else a CA could let its CRLs stand still for as long as they are valid.
+const maxHidden = 25 * time.Hour
+
+// overdueError: a CRL is right for its number, and a newer one should be there.
+type overdueError struct{ why string }
+
+func (e *overdueError) Error() string { return e.why }
 
 // firstChange is the first change of a CA or one of its certificates after as many blocks, nil if there is none.
 func firstChange(l Ledger, id wire.CAID, height uint64) (*index.Change, error) {
@@ -223,6 +312,9 @@ func refuse(field, value, rule string, args ...any) error {
 
 // as gives a *wire.Error the status that it has here.
 func as(status int, err error) error {
+	if err == nil {
+		return nil
+	}
 	var we *wire.Error
 	if !errors.As(err, &we) {
 		return err

@@ -1,8 +1,10 @@
 package crls
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -190,3 +192,5 @@ func someRevoked(t testing.TB) (*world, *cctest.CA) {
 	w.set(&w.certs[2], wire.OpRevoke, wire.KeyCompromise)
 	return w, ca
 }
+
+func logTo(b *bytes.Buffer) *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }

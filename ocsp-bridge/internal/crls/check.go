@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -41,6 +44,7 @@ const (
 	sampleSize   = 64
 	compareEvery = 10 * time.Minute
 	chunk        = 1000
+	keptExpired  = 10 * 24 * time.Hour // after nextUpdate
 )
 
 // Run compares what is kept with the index and with OCSP until ctx ends: what was read from disk, as soon as the index has reached it; each CRL
@@ -62,6 +66,7 @@ func (s *Store) Run(ctx context.Context) {
 			s.sample()
 			if now := s.cfg.Now(); now.Sub(compared) >= compareEvery || now.Before(compared) {
 				s.compareAll(ctx)
+				s.forget()
 				compared = now
 			}
 			sample = s.cfg.After(sampleEvery)
@@ -93,7 +98,10 @@ func (s *Store) compareStored(sl *slot) error {
 func (s *Store) settle(sl *slot, err error) {
 	var p *problem.Problem
 	st, why := agrees, ""
+	_, late := errors.AsType[*overdueError](err)
 	switch {
+	case late:
+		st, why = overdue, err.Error()
 	case errors.As(err, &p) && p.Status == http.StatusUnprocessableEntity:
 		st, why = disagrees, err.Error()
 	case err != nil:
@@ -107,6 +115,9 @@ func (s *Store) settle(sl *slot, err error) {
 		s.lists[k] = &slot{list: sl.list, state: st, why: why}
 	}
 	s.mu.Unlock()
+	if current && st == overdue && st != sl.state {
+		s.cfg.Log.Error("a CRL hides a change, and is served no longer", "ca", sl.list.CAID, "name", sl.list.Name, "number", sl.list.Contents.Number, "why", why)
+	}
 	if current && st == disagrees {
 		s.cfg.Log.Error("ALARM: a CRL disagrees with the ledger or with OCSP, and is served no longer",
 			"ca", sl.list.CAID, "name", sl.list.Name, "number", sl.list.Contents.Number, "why", why)
@@ -121,23 +132,49 @@ func (s *Store) compareAll(ctx context.Context) {
 	}
 }
 
+// forget removes CRLs that have expired for so long that nobody can want them, whatever name the CA invented for them.
+func (s *Store) forget() {
+	for _, sl := range s.slots() {
+		if s.cfg.Now().Sub(sl.list.NextUpdate) <= keptExpired {
+			continue
+		}
+		leave, err := s.enter(context.Background()) // so that none replaces it meanwhile
+		if err != nil {
+			return
+		}
+		k := key{sl.list.CAID, sl.list.Name}
+		if s.slot(k.id, k.name) == sl {
+			if err := os.Remove(filepath.Join(s.cfg.Dir, k.id.String(), k.name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+				s.cfg.Log.Warn("couldn't remove a CRL that has expired", "ca", k.id, "name", k.name, "error", err)
+			} else {
+				s.mu.Lock()
+				delete(s.lists, k)
+				delete(s.bases, k)
+				s.mu.Unlock()
+			}
+		}
+		leave()
+	}
+}
+
 // checkNew compares every entry of a CRL with OCSP, once.
 func (s *Store) checkNew(ctx context.Context, checked map[*List]bool) {
 	slots := s.slots()
-	for list := range checked { // forget those that were replaced
-		if !slices.ContainsFunc(slots, func(sl *slot) bool { return sl.list == list }) {
-			delete(checked, list)
-		}
+	current := make(map[*List]bool, len(slots))
+	for _, sl := range slots {
+		current[sl.list] = true
 	}
+	maps.DeleteFunc(checked, func(list *List, _ bool) bool { return !current[list] }) // those that were replaced
 	for _, sl := range slots {
 		if checked[sl.list] || sl.state != agrees {
 			continue
 		}
+		later := s.since(sl.list.Contents)
 		for entries := range slices.Chunk(sl.list.Contents.Entries, chunk) {
 			if ctx.Err() != nil {
 				return
 			}
-			if !s.checkEntries(sl, entries) {
+			if !s.checkEntries(sl, entries, later) {
 				break
 			}
 		}
@@ -155,14 +192,14 @@ func (s *Store) sample() {
 		for i := range some {
 			some[i] = all[rand.IntN(len(all))]
 		}
-		s.checkEntries(sl, some)
+		s.checkEntries(sl, some, s.since(sl.list.Contents))
 	}
 }
 
 // checkEntries compares entries with what OCSP answers. false: they disagree.
-func (s *Store) checkEntries(sl *slot, entries []crl.Entry) bool {
+func (s *Store) checkEntries(sl *slot, entries []crl.Entry, later *since) bool {
 	for i := range entries {
-		if err := s.checkEntry(sl.list.Contents, &entries[i]); err != nil {
+		if err := s.checkEntry(sl.list.Contents, &entries[i], later); err != nil {
 			s.settle(sl, err)
 			return false
 		}
@@ -174,12 +211,12 @@ func (s *Store) checkEntries(sl *slot, entries []crl.Entry) bool {
 
 // Agrees compares contents that are about to be signed with what OCSP answers: all, or of many a sample. The error names a difference.
 func (s *Store) Agrees(c *crl.Contents) error {
-	n := len(c.Entries)
+	n, later := len(c.Entries), s.since(c)
 	for i := range min(n, chunk) {
 		if n > chunk {
 			i = rand.IntN(n)
 		}
-		if err := s.checkEntry(c, &c.Entries[i]); err != nil {
+		if err := s.checkEntry(c, &c.Entries[i], later); err != nil {
 			s.cfg.Log.Error("ALARM: what a CRL would say disagrees with OCSP, and is not given out", "ca", c.CAID, "number", c.Number, "error", err)
 			return problem.New(http.StatusServiceUnavailable, problem.CodeUnavailable, "bridge", "contradicts itself", err.Error())
 		}
@@ -188,7 +225,7 @@ func (s *Store) Agrees(c *crl.Contents) error {
 }
 
 // checkEntry: OCSP answers what the CRL says, or the certificate has changed since the CRL's number.
-func (s *Store) checkEntry(c *crl.Contents, e *crl.Entry) error {
+func (s *Store) checkEntry(c *crl.Contents, e *crl.Entry, later *since) error {
 	d, err := s.cfg.Decide(c.CAID, e.Serial)
 	if err != nil {
 		return fmt.Errorf("what OCSP answers about %s: %w", e.Serial, err)
@@ -196,7 +233,7 @@ func (s *Store) checkEntry(c *crl.Contents, e *crl.Entry) error {
 	if sameAs(d, e) {
 		return nil
 	}
-	changed, err := s.changedSince(c.CAID, e.Serial, c.Number)
+	changed, err := later.changed(e.Serial)
 	if err != nil || changed {
 		return err
 	}
@@ -213,28 +250,50 @@ func sameAs(d Decision, e *crl.Entry) bool {
 	return crl.SecondsOf(d.Time) == e.Time && d.Reason == e.Reason && max(crl.SecondsOf(d.Invalidity), 0) == e.Invalidity
 }
 
-// changedSince reports whether the ledger has changed a certificate's status after as many blocks.
-func (s *Store) changedSince(id wire.CAID, serial wire.Serial, height uint64) (bool, error) {
+// since is what the ledger has changed of a CA after as many blocks. It is read once, however many certificates are asked about.
+type since struct {
+	store *Store
+	id    wire.CAID
+	read  index.Pos // up to there
+	certs map[string]bool
+	rules []uint64
+}
+
+func (s *Store) since(c *crl.Contents) *since {
+	return &since{store: s, id: c.CAID, read: index.Before(c.Number), certs: map[string]bool{}}
+}
+
+// changed reports whether the ledger, as it is now, has changed a certificate's status.
+func (c *since) changed(serial wire.Serial) (bool, error) {
 	const page = 1000
-	for after := index.Before(height); ; {
-		changes, err := s.cfg.Ledger.Changes(after, page)
-		if err != nil || len(changes) == 0 {
+	for {
+		changes, err := c.store.cfg.Ledger.Changes(c.read, page)
+		if err != nil {
 			return false, err
 		}
+		if len(changes) == 0 {
+			break
+		}
 		for i := range changes {
-			c := &changes[i]
-			if c.CAID != id || c.Rule == 0 && !slices.Equal(c.Serial, serial) {
-				continue
-			}
-			if c.Rule == 0 {
-				return true, nil
-			}
-			if covered, err := s.covers(id, c.Rule, serial); covered || err != nil {
-				return covered, err
+			switch ch := &changes[i]; {
+			case ch.CAID != c.id:
+			case ch.Rule != 0:
+				c.rules = append(c.rules, ch.Rule)
+			default:
+				c.certs[string(ch.Serial)] = true
 			}
 		}
-		after = changes[len(changes)-1].Pos
+		c.read = changes[len(changes)-1].Pos
 	}
+	if c.certs[string(serial)] {
+		return true, nil
+	}
+	for _, rule := range c.rules {
+		if covered, err := c.store.covers(c.id, rule, serial); covered || err != nil {
+			return covered, err
+		}
+	}
+	return false, nil
 }
 
 // covers reports whether a rule is about a certificate.

@@ -126,9 +126,16 @@ func entryOf(serial wire.Serial, st status.Status) crl.Entry {
 // delta lists every certificate with a change since the base. RFC 5280 section 5.2.4: one that is valid and was on hold at the base, or at any
 // height since, is listed as removed, whether or not a CRL of that height exists. What was neither, and is valid, is not listed.
 func (m *Maker) delta(c *crl.Contents, fresh bool) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	f, err := m.foldTo(c.CAID, c.Base, c.Number, fresh)
+	var f *fold
+	var err error
+	if fresh { // as long as it takes, it holds up no other
+		f = newFold(c.CAID, c.Base)
+		err = f.extend(m.ledger, c.Number)
+	} else {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		f, err = m.foldTo(c.CAID, c.Base, c.Number)
+	}
 	if err != nil {
 		return err
 	}
@@ -196,15 +203,15 @@ type touched struct {
 	rec   *wire.CertRecord
 }
 
-// keptFolds is how many bases are remembered.
-const keptFolds = 16
+// How much is remembered.
+const (
+	keptFolds   = 16      // bases
+	keptTouched = 1 << 20 // certificates of all of them, some hundred octets each
+)
 
 // foldTo requires mu. The changes up to a height below one that was asked for before are folded anew, and not kept.
-func (m *Maker) foldTo(id wire.CAID, base, height uint64, fresh bool) (*fold, error) {
+func (m *Maker) foldTo(id wire.CAID, base, height uint64) (*fold, error) {
 	f := newFold(id, base)
-	if fresh {
-		return f, f.extend(m.ledger, height)
-	}
 	at := slices.IndexFunc(m.folds, func(f *fold) bool { return f.id == id && f.base == base })
 	keep := at < 0
 	if at >= 0 && m.folds[at].height <= height {
@@ -215,12 +222,22 @@ func (m *Maker) foldTo(id wire.CAID, base, height uint64, fresh bool) (*fold, er
 		return nil, err // what is half done is forgotten
 	}
 	if keep {
-		if len(m.folds) == keptFolds {
-			m.folds = slices.Delete(m.folds, 0, 1)
-		}
 		m.folds = append(m.folds, f)
+		m.dropFolds(keptFolds, keptTouched)
 	}
 	return f, nil
+}
+
+// dropFolds requires mu. It forgets the bases that were used least lately until no more are left than may be remembered.
+func (m *Maker) dropFolds(bases, certs int) {
+	total := 0
+	for _, f := range m.folds {
+		total += len(f.certs)
+	}
+	for len(m.folds) > bases || len(m.folds) > 0 && total > certs {
+		total -= len(m.folds[0].certs)
+		m.folds = slices.Delete(m.folds, 0, 1)
+	}
 }
 
 func (f *fold) extend(l Ledger, height uint64) error {

@@ -71,8 +71,12 @@ type Store struct {
 	accepting chan struct{} // held by the one that judges a CRL: memory and processors for one at a time
 
 	mu    sync.RWMutex
-	lists map[key]*slot // guarded by mu
+	lists map[key]*slot    // guarded by mu
+	bases map[key][]uint64 // numbers of the newest complete CRLs of each name, oldest first; guarded by mu
 }
+
+// keptBases is how many complete CRLs of a name a delta may be against without more than usual work.
+const keptBases = 8
 
 type key struct {
 	id   wire.CAID
@@ -83,7 +87,7 @@ type key struct {
 type slot struct {
 	list  *List
 	state state
-	why   string // of state disagrees
+	why   string // of states disagrees and overdue
 }
 
 type state int
@@ -92,11 +96,12 @@ const (
 	unchecked state = iota // read from disk, and not compared yet with an index that has reached its number
 	agrees
 	disagrees
+	overdue // right for its number, and hides a change for longer than maxHidden
 )
 
 // Open reads what is in cfg.Dir. What is not a CRL there is reported in the log and left alone. Nothing is served before Run has compared it.
 func Open(cfg Config) (*Store, error) {
-	s := &Store{cfg: cfg, maker: cfg.Maker, lists: map[key]*slot{}, accepting: make(chan struct{}, 1)}
+	s := &Store{cfg: cfg, maker: cfg.Maker, lists: map[key]*slot{}, bases: map[key][]uint64{}, accepting: make(chan struct{}, 1)}
 	if s.maker == nil {
 		s.maker = NewMaker(cfg.Ledger)
 	}
@@ -104,6 +109,9 @@ func Open(cfg Config) (*Store, error) {
 		s.cfg.write = (*os.File).Write
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("CRLs: %w", err)
+	}
+	if err := removeUnfinished(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("CRLs: %w", err)
 	}
 	files, err := filepath.Glob(filepath.Join(cfg.Dir, "*", "*.crl"))
@@ -116,12 +124,24 @@ func Open(cfg Config) (*Store, error) {
 			cfg.Log.Error("a stored CRL is left out; the CA's next one replaces it", "file", file, "error", err)
 			continue
 		}
-		s.lists[key{list.CAID, list.Name}] = &slot{list: list}
+		s.put(list, unchecked, "")
 	}
 	if cfg.Metrics != nil {
 		s.metrics = cfg.Metrics.BridgeCRLs(s.states)
 	}
 	return s, nil
+}
+
+// unfinished is what a file is called while it is written.
+const unfinished = ".new-*"
+
+// removeUnfinished removes what a process was killed over.
+func removeUnfinished(dir string) error {
+	files, err := filepath.Glob(filepath.Join(dir, "*", unfinished))
+	for _, file := range files {
+		err = errors.Join(err, os.Remove(file))
+	}
+	return err
 }
 
 func readList(file string) (*List, error) {
@@ -217,6 +237,8 @@ func (s *Store) Get(id wire.CAID, name string) (*List, error) {
 	switch {
 	case sl.state == disagrees:
 		return nil, withheld("is not served: it disagrees with the ledger or with OCSP: " + sl.why)
+	case sl.state == overdue:
+		return nil, withheld("is not served: it hides a change: " + sl.why)
 	case sl.state == unchecked:
 		return nil, withheld(fmt.Sprintf("is not served yet: it is about height %d and not compared with the ledger since the start", sl.list.Contents.Number))
 	case !s.cfg.Now().Before(sl.list.NextUpdate):
@@ -231,7 +253,7 @@ func (s *Store) Problems() []string {
 	defer s.mu.RUnlock()
 	var all []string
 	for k, sl := range s.lists {
-		if sl.state == disagrees {
+		if sl.state == disagrees || sl.state == overdue {
 			all = append(all, fmt.Sprintf("CRL %s/%s, number %d, is not served: %s", k.id, k.name, sl.list.Contents.Number, sl.why))
 		}
 	}
@@ -256,6 +278,18 @@ func (s *Store) slot(id wire.CAID, name string) *slot {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.lists[key{id, name}]
+}
+
+// names is how many CRLs of a CA there are.
+func (s *Store) names(id wire.CAID) (n int) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for k := range s.lists {
+		if k.id == id {
+			n++
+		}
+	}
+	return n
 }
 
 func (s *Store) slots() (all []*slot) {
@@ -290,13 +324,30 @@ func (s *Store) keep(list *List) error {
 func (s *Store) put(list *List, st state, why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lists[key{list.CAID, list.Name}] = &slot{list: list, state: st, why: why}
+	k := key{list.CAID, list.Name}
+	s.lists[k] = &slot{list: list, state: st, why: why}
+	if all := append(s.bases[k], list.Contents.Number); list.Contents.Base == 0 {
+		s.bases[k] = all[max(0, len(all)-keptBases):]
+	}
+}
+
+// HasBase reports whether the CA has published a complete CRL of that scope and number here, one of the newest eight.
+func (s *Store) HasBase(id wire.CAID, scope string, number uint64) bool {
+	name, err := Name(scope, false)
+	if err != nil {
+		return false
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	k := key{id, name}
+	sl := s.lists[k]
+	return sl != nil && sl.list.Contents.Scope == scope && slices.Contains(s.bases[k], number)
 }
 
 // replaceFile writes path, whole or not at all, and syncs it and its directory.
 func replaceFile(path string, data []byte, modified time.Time, write func(*os.File, []byte) (int, error)) (err error) {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".new-*")
+	f, err := os.CreateTemp(dir, unfinished)
 	if err != nil {
 		return err
 	}
