@@ -2,6 +2,7 @@ package ca
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
@@ -56,6 +57,8 @@ type InitOptions struct {
 	CRLShards  int               // CRLs that certificates are spread over; 0: the complete one is at CRLURLs
 	Passphrase []byte            // of the key file, at least keyfile.MinPassphrase bytes
 	Now        func() time.Time  // default time.Now
+
+	iterations int // of PBKDF2 in the key file; default keyfile.Iterations. Fewer are for tests
 }
 
 // InitResult says what Init made.
@@ -155,7 +158,7 @@ func (o *InitOptions) populate(dir string) (*x509.Certificate, error) {
 	if _, err := parseProfiles(profiles); err != nil {
 		return nil, err
 	}
-	if err := keyfile.Save(filepath.Join(dir, keyFile), key, o.Passphrase); err != nil {
+	if err := keyfile.SaveWith(filepath.Join(dir, keyFile), key, o.Passphrase, cmp.Or(o.iterations, keyfile.Iterations)); err != nil {
 		return nil, err
 	}
 	if err := keyfile.WriteNew(filepath.Join(dir, certFile), encodeCert(der), 0o644); err != nil {
