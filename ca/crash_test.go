@@ -217,7 +217,7 @@ func journalStray(t *testing.T, w *world) wire.Serial {
 func selfSignedFor(t *testing.T) []byte {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "other")
-	res, err := Init(InitOptions{Dir: dir, Subject: testSubject, Passphrase: []byte(testPassphrase)})
+	res, err := Init(InitOptions{Dir: dir, Subject: testSubject, Passphrase: []byte(testPassphrase), iterations: testIterations})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -55,15 +55,27 @@ func (m *crlMaker) base(l *crlList) uint64 {
 	return l.newest[kindComplete].number
 }
 
-// addBase makes a complete CRL one that deltas may be against. It is on disk with the next number; until then the CRL itself is there to tell.
+// addBase makes a complete CRL one that deltas may be against, or has one from not long before stand for it: a delta against that one does for
+// both, and changes may bring many. It is on disk with the next number; until then the CRL itself is there to tell.
 func (m *crlMaker) addBase(l *crlList, b crlBase) {
 	if l.scope != "" || slices.ContainsFunc(l.numbers.Bases, func(o crlBase) bool { return o.Number == b.Number }) {
 		return
 	}
 	numbers := *l.numbers
 	numbers.Bases = slices.DeleteFunc(slices.Clone(numbers.Bases), func(o crlBase) bool { return l.large || !m.server.now().Before(o.NextUpdate) })
-	numbers.Bases = append(numbers.Bases, b)
+	if last := len(numbers.Bases) - 1; last >= 0 && b.ThisUpdate.Sub(numbers.Bases[last].ThisUpdate) < m.set.FullEvery/2 {
+		numbers.Bases[last].NextUpdate = latest(numbers.Bases[last].NextUpdate, b.NextUpdate)
+	} else {
+		numbers.Bases = append(numbers.Bases, b)
+	}
 	l.numbers = &numbers
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // await returns when the bridge is high enough for a delta: above its base, and above a revocation that is known here.

@@ -290,7 +290,7 @@ func scripted(t *testing.T, change func(*CRLSettings)) (*crlBridge, *script) {
 func TestDeltaIsAgainstTheOldestValidCRL(t *testing.T) {
 	b, s := scripted(t, func(c *CRLSettings) { c.FullEvery, c.Validity, c.DeltaValidity = time.Hour, 3*time.Hour, time.Hour })
 	waitFor(t, "a complete CRL and a delta", func() bool { return b.crlAt("full.crl") != nil && b.crlAt("delta.crl") != nil })
-	first := b.crlAt("full.crl").Number
+	first := b.crlAt("delta.crl").Base
 	for hour := range 2 {
 		last := b.crlAt("full.crl").Number
 		s.height.Add(1)

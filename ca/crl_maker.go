@@ -27,8 +27,8 @@ const (
 	stepPublished  = "crl published"
 )
 
-// crlMaker makes the CA's CRLs: a complete one about all certificates at intervals, a delta to it at each change, and a complete one for
-// each shard at intervals and when a change is about one of its certificates. Revocations never wait for it.
+// crlMaker makes the CA's CRLs: a complete one about all certificates at intervals and, while it is small, soon after a change, a delta to it at
+// each change, and a complete one for each shard at intervals and when a change is about one of its certificates. Revocations never wait for it.
 type crlMaker struct {
 	server  *Server
 	set     CRLSettings
@@ -68,6 +68,8 @@ type crlList struct {
 	look    bool          // the delta's contents are to be looked at
 	rebase  bool          // there is a complete CRL that no delta has seen
 	large   bool          // the delta is to be against the newest complete CRL, and so smaller
+	early   time.Time     // not before then is a complete CRL made for a change
+	notYet  bool          // the last failure was errNotYet
 	covered uint64        // height up to which the newest delta is known to be right
 	seen    []crl.Entry   // of the last delta of this process
 	pause   time.Duration // after the last failure
@@ -142,7 +144,7 @@ func (m *crlMaker) loadList(scope string) (*crlList, error) {
 			return nil, fmt.Errorf("%s: CRL number %d of scope %q: must be at least %d, which was signed", crlDir, l.numbers.Number, scope, c.number)
 		}
 		if kind == kindComplete {
-			m.addBase(l, crlBase{c.number, c.nextUpdate})
+			m.addBase(l, crlBase{c.number, c.nextUpdate, c.thisUpdate})
 		}
 		m.announce(l, c)
 	}

@@ -21,6 +21,11 @@ const (
 	maxDeltaEntries = 10_000 // past which deltas begin anew
 	maxEarly        = 20     // complete CRLs in the time of one, for that reason
 
+	smallComplete = 50_000          // entries, up to which a change makes a complete CRL due: its clients would learn of it at the next interval only
+	earlyPause    = time.Second     // between two of those, or more:
+	earlyShare    = 20              // making them takes at most one part in so many of the time
+	earlyLate     = 2 * time.Second // after which it goes before the delta: where every block has a change, deltas would take all numbers
+
 	shardsTime  = 250 * time.Millisecond // that shards may take of a round
 	firstRetry  = 100 * time.Millisecond // after a failure, doubled up to lastRetry
 	lastRetry   = 30 * time.Second
@@ -55,7 +60,9 @@ func at(stage string, err error) error {
 	return &stageError{stage, err}
 }
 
-// errNotYet says that there is no number for a CRL: it is the ledger's height, which has not grown since the last one.
+// errNotYet says that there is no number for a CRL: it is the ledger's height, which has not grown since the last one. Two of the same second
+// have the same thisUpdate and different numbers, which is what tells them apart (RFC 5280 section 5.2.3): to wait for another second could
+// mean to wait for a Tick.
 var errNotYet = errors.New("the ledger has not grown since the last CRL")
 
 // round makes what is due, and returns when to look again.
@@ -89,6 +96,9 @@ func (m *crlMaker) round(ctx context.Context) time.Duration {
 		if l.pause != 0 {
 			wait = min(wait, l.pause)
 		}
+		if i == 0 && l.dirty && l.pause == 0 {
+			wait = min(wait, max(0, l.early.Sub(m.server.now())))
+		}
 	}
 	// The more there is in a CRL the longer it takes: most of the time is left for issuing and revoking.
 	select {
@@ -103,7 +113,7 @@ func (m *crlMaker) round(ctx context.Context) time.Duration {
 func (m *crlMaker) due(l *crlList, need uint64) []crlKind {
 	now := m.server.now()
 	urgent := l.scope == "" && need > l.covered
-	if now.Before(l.after) && !urgent {
+	if now.Before(l.after) && !urgent && !(l.notYet && l.look) {
 		return nil
 	}
 	complete, delta := l.newest[kindComplete], l.newest[kindDelta]
@@ -112,13 +122,14 @@ func (m *crlMaker) due(l *crlList, need uint64) []crlKind {
 	}
 	age := now.Sub(complete.thisUpdate)
 	var kinds []crlKind
-	if age >= m.set.FullEvery || l.dirty {
+	if age >= m.set.FullEvery || l.dirty && !now.Before(l.early) {
 		kinds = append(kinds, kindComplete)
 	}
 	if l.scope != "" || !urgent && !l.look && !l.rebase && delta != nil && now.Sub(delta.thisUpdate) < m.set.DeltaEvery {
 		return kinds
 	}
-	if late := age >= m.set.FullEvery+min(m.set.FullEvery, m.set.Validity-m.set.FullEvery)/4; late {
+	late := age >= m.set.FullEvery+min(m.set.FullEvery, m.set.Validity-m.set.FullEvery)/4
+	if late || l.dirty && now.Sub(l.early) >= earlyLate {
 		return append(kinds, kindDelta)
 	}
 	return append([]crlKind{kindDelta}, kinds...)
@@ -129,17 +140,17 @@ func (m *crlMaker) outcome(l *crlList, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err == nil {
-		l.pause, l.after = 0, time.Time{}
+		l.pause, l.after, l.notYet = 0, time.Time{}, false
 		delete(m.problems, l.scope)
 		return
 	}
 	l.pause = min(max(2*l.pause, firstRetry), lastRetry)
-	if errors.Is(err, errNotYet) {
+	if l.notYet = errors.Is(err, errNotYet); l.notYet {
 		l.pause = min(l.pause, m.set.PollEvery)
 	}
 	l.after = m.server.now().Add(l.pause)
 	stage, ok := errors.AsType[*stageError](err)
-	if errors.Is(err, errNotYet) || !ok {
+	if l.notYet || !ok {
 		return
 	}
 	m.metrics.Failed(stage.stage)
@@ -198,6 +209,7 @@ func (m *crlMaker) make(ctx context.Context, l *crlList, kind crlKind, need uint
 	if may.err != nil {
 		return may.err
 	}
+	began, old := m.server.now(), l.newest[kind]
 	c, err := m.contents(ctx, l, kind, need, may)
 	if errors.Is(err, errNotYet) {
 		return err
@@ -212,12 +224,16 @@ func (m *crlMaker) make(ctx context.Context, l *crlList, kind crlKind, need uint
 	if c.Number <= max(l.numbers.Number, m.floor) {
 		return errNotYet
 	}
+	early := kind == kindComplete && old != nil && !l.large && began.Sub(old.thisUpdate) < m.set.FullEvery
 	signed, err := m.sign(l, kind, c)
 	if err != nil {
 		return err
 	}
 	m.announce(l, signed)
-	m.done(l, signed, c)
+	m.done(l, signed, c, early)
+	if now := m.server.now(); l.scope == "" && kind == kindComplete {
+		l.early = now.Add(max(earlyPause, earlyShare*now.Sub(began)))
+	}
 	return nil
 }
 
@@ -266,14 +282,29 @@ func (m *crlMaker) sign(l *crlList, kind crlKind, c *crl.Contents) (*signedCRL, 
 		return nil, at(stageStore, err)
 	}
 	if kind == kindComplete {
-		m.addBase(l, crlBase{c.Number, form.NextUpdate})
+		m.addBase(l, crlBase{c.Number, form.NextUpdate, c.ThisUpdate})
 	}
 	m.server.step(stepKept)
 	return newSigned(c, kind, form.NextUpdate, der), nil
 }
 
-// done notes what a new CRL has settled.
-func (m *crlMaker) done(l *crlList, signed *signedCRL, c *crl.Contents) {
+// changeSeen has a small complete CRL follow a delta that says something new. Without knowing what the last delta said, any entry may be news to
+// who has the newest complete CRL.
+func (m *crlMaker) changeSeen(l *crlList, now []crl.Entry) {
+	if l.newest[kindComplete].entries+len(now) <= smallComplete && !slices.EqualFunc(l.seen, now, sameEntry) {
+		m.soon(l)
+	}
+}
+
+// soon makes a complete CRL about all certificates due.
+func (m *crlMaker) soon(l *crlList) {
+	if !l.dirty {
+		l.dirty, l.early = true, latest(l.early, m.server.now())
+	}
+}
+
+// done notes what a new CRL has settled. early: it is a complete one that a change, and not the interval, has made due.
+func (m *crlMaker) done(l *crlList, signed *signedCRL, c *crl.Contents, early bool) {
 	if l.scope == "" {
 		m.metrics.Signed(string(signed.kind), signed.nextUpdate.Unix())
 	} else {
@@ -282,7 +313,7 @@ func (m *crlMaker) done(l *crlList, signed *signedCRL, c *crl.Contents) {
 	m.log.Info("signed a CRL", "scope", l.scope, "kind", string(signed.kind), "number", c.Number, "base", c.Base, "entries", len(c.Entries))
 	if signed.kind == kindComplete {
 		l.dirty, l.rebase, l.large = false, l.scope == "", false
-		if l.scope == "" { // the next delta begins anew, and cannot show what has changed before it
+		if l.scope == "" && !early { // the next delta begins anew, and cannot show what has changed before it
 			for _, shard := range m.lists[1:] {
 				shard.dirty = true
 			}
@@ -290,9 +321,13 @@ func (m *crlMaker) done(l *crlList, signed *signedCRL, c *crl.Contents) {
 		return
 	}
 	m.markShards(l.seen, c.Entries)
+	m.changeSeen(l, c.Entries)
 	if len(c.Entries) > maxDeltaEntries {
 		// A new complete CRL begins smaller ones, but not more than one in a while.
-		l.large, l.dirty = true, m.server.now().Sub(l.newest[kindComplete].thisUpdate) > m.set.FullEvery/maxEarly
+		l.large = true
+		if m.server.now().Sub(l.newest[kindComplete].thisUpdate) > m.set.FullEvery/maxEarly {
+			m.soon(l)
+		}
 	}
 	m.mu.Lock()
 	maps.DeleteFunc(m.own, func(_ string, block uint64) bool { return block < c.Number })

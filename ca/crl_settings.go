@@ -26,7 +26,7 @@ type CRLSettings struct {
 	// DeltaURL goes into complete CRLs, for who has one to find the delta CRLs (freshestCRL, RFC 5280 section 5.2.6); may contain {ca}; default: none.
 	DeltaURL string `yaml:"delta_url,omitempty"`
 
-	FullEvery     time.Duration `yaml:"full_every,omitempty"`     // between complete CRLs; default 1h, 1m to 24h
+	FullEvery     time.Duration `yaml:"full_every,omitempty"`     // between complete CRLs; default 1h, 1s to 24h; with few entries also soon after a change
 	Validity      time.Duration `yaml:"validity,omitempty"`       // of a complete CRL; default 24h, more than FullEvery and at most 240h
 	DeltaEvery    time.Duration `yaml:"delta_every,omitempty"`    // between delta CRLs when nothing changes; default a third of DeltaValidity
 	DeltaValidity time.Duration `yaml:"delta_validity,omitempty"` // of a delta CRL; default 1h, or Validity if that is less

@@ -41,10 +41,11 @@ type crlNumbers struct {
 	Bases []crlBase `json:"bases,omitempty"`
 }
 
-// crlBase is a complete CRL.
+// crlBase is a complete CRL, and stands for those that were made soon after it.
 type crlBase struct {
 	Number     uint64    `json:"number"`
-	NextUpdate time.Time `json:"next_update"`
+	NextUpdate time.Time `json:"next_update"` // of it, or of later ones that it stands for
+	ThisUpdate time.Time `json:"this_update,omitzero"`
 }
 
 const crlStateVersion = 1

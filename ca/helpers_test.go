@@ -32,6 +32,7 @@ import (
 
 const (
 	testPassphrase = "correct horse battery"
+	testIterations = 1000 // of PBKDF2: the key protects nothing
 	testMSP        = "Org1MSP"
 	testOCSP       = "http://ocsp.example.org/ocsp"
 )
@@ -100,7 +101,7 @@ func copyDir(t testing.TB, dst, src string) {
 }
 
 func makeTemplate(dir string) error {
-	if _, err := Init(InitOptions{Dir: dir, Subject: testSubject, OCSPURL: testOCSP, Passphrase: []byte(testPassphrase)}); err != nil {
+	if _, err := Init(InitOptions{Dir: dir, Subject: testSubject, OCSPURL: testOCSP, Passphrase: []byte(testPassphrase), iterations: testIterations}); err != nil {
 		return err
 	}
 	for _, role := range []Role{RoleRequester, RoleResponder, RoleAuditor} {

@@ -2,6 +2,7 @@ package ca
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
@@ -60,6 +61,8 @@ type InitOptions struct {
 	KeyURI     string            // RFC 7512 URI of the key in a PKCS #11 token, where it is made if it is absent; empty: a key file
 	Passphrase []byte            // of the key file, at least keyfile.MinPassphrase bytes; not used with KeyURI
 	Now        func() time.Time  // default time.Now
+
+	iterations int // of PBKDF2 in the key file; default keyfile.Iterations. Fewer are for tests
 }
 
 // InitResult says what Init made.
@@ -171,7 +174,7 @@ func (o *InitOptions) saveKey(path string, key crypto.Signer) error {
 	if o.KeyURI != "" {
 		return keyfile.WriteNew(path, []byte(o.KeyURI+"\n"), 0o600)
 	}
-	return keyfile.Save(path, key, o.Passphrase)
+	return keyfile.SaveWith(path, key, o.Passphrase, cmp.Or(o.iterations, keyfile.Iterations))
 }
 
 // populate writes every file of a new CA into dir.

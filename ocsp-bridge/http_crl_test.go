@@ -387,7 +387,7 @@ func TestIdleConnectionsDoNotBlockPublication(t *testing.T) {
 }
 
 // A CRL too long for memory goes through a file.
-func TestLongCRLIsTaken(t *testing.T) {
+func TestLongCRLIsReadWhole(t *testing.T) {
 	w := newWorld(t)
 	w.revoke(w.issue(1)[0], wire.Superseded)
 	b := w.start("bridge", nil).ready()
@@ -406,5 +406,25 @@ func TestLongCRLIsTaken(t *testing.T) {
 	der[len(der)-1] ^= 1
 	if code, out := b.publish(der); code != http.StatusUnprocessableEntity || !strings.Contains(fmt.Sprint(out["detail"]), "signature") {
 		t.Error(code, out)
+	}
+}
+
+// TestLongCRLIsTaken: one that goes through a file is served octet for octet.
+func TestLongCRLIsTaken(t *testing.T) {
+	w := newWorld(t)
+	certs := append(w.issue(900), w.issue(900)...)
+	for _, c := range certs {
+		w.revoke(c, wire.Superseded)
+	}
+	b := w.start("bridge", nil).ready()
+	der := w.signCRL(b.crlContents("", 0), time.Hour)
+	if len(der) <= 64<<10 {
+		t.Fatalf("%d octets are not long", len(der))
+	}
+	if code, out := b.publish(der); code != http.StatusOK {
+		t.Fatal(code, out)
+	}
+	if resp, got := b.crl(http.MethodGet, "full.crl"); resp.StatusCode != http.StatusOK || !bytes.Equal(got, der) {
+		t.Errorf("status %d, %d octets of %d", resp.StatusCode, len(got), len(der))
 	}
 }

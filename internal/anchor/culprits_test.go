@@ -78,7 +78,7 @@ func TestManyCulpritsAmongFaults(t *testing.T) {
 	node := openLedger(t)
 	o := faulty
 	o.MaxBatch = 60
-	rapid.Check(t, func(rt *rapid.T) {
+	checkHeavy(t, func(rt *rapid.T) {
 		ca, ledger := setup(t, node)
 		ledger.Plan(script(drawFaults.Draw(rt, "faults")))
 		foreign := rapid.IntRange(0, 40).Draw(rt, "foreign")

@@ -100,7 +100,7 @@ func (c *crowd) check(rt *rapid.T, recs []*wire.CertRecord, foreign int) {
 // or called unavailable is not on it; and only a caller that gave up hears of an unknown outcome.
 func TestAcknowledgedMeansOnTheLedgerOnce(t *testing.T) {
 	node := openLedger(t)
-	rapid.Check(t, func(rt *rapid.T) {
+	checkHeavy(t, func(rt *rapid.T) {
 		ca, ledger := setup(t, node)
 		ledger.Plan(script(drawFaults.Draw(rt, "faults")))
 		foreign, _ := cctest.NewCA(t).Issue(t)
@@ -120,7 +120,7 @@ func TestAcknowledgedMeansOnTheLedgerOnce(t *testing.T) {
 // certificate was acknowledged it has the same place.
 func TestSeveralLogsOfOneCAShareTheLedger(t *testing.T) {
 	node := openLedger(t)
-	rapid.Check(t, func(rt *rapid.T) {
+	checkHeavy(t, func(rt *rapid.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		ca, plain := setup(t, node)

@@ -122,7 +122,7 @@ func (a *answers) longest() (d time.Duration) {
 // Past capacity: whoever is taken has its answer in time, whoever is not knows at once and nothing of it is on the ledger, and the ledger
 // does as much as without the overload. Below it nobody is turned away. While it gets to know a ledger, it may take a full transaction.
 func TestPastCapacityWaitsAreBoundedAndTheLedgerStaysBusy(t *testing.T) {
-	const wait, learns, lasts = 2 * time.Second, 60 * time.Second, 60 * time.Second
+	const wait, learns, lasts = 2 * time.Second, 30 * time.Second, 30 * time.Second
 	for _, p := range []struct{ fixed, each time.Duration }{
 		{5 * time.Millisecond, 2 * time.Millisecond}, {50 * time.Millisecond, 2 * time.Millisecond},
 		{500 * time.Millisecond, 4 * time.Millisecond}, {time.Second, 10 * time.Millisecond},
@@ -194,7 +194,7 @@ func TestABulkLargerThanTheBoundMakesProgress(t *testing.T) {
 		ledger := newPaced(3*time.Second, 2*time.Millisecond) // one alone takes longer than may be waited
 		l := startPaced(t, ledger, Options{MaxWait: time.Second})
 		defer l.close()
-		const n = 3000
+		const n = 1500
 		var a answers
 		var wg sync.WaitGroup
 		for id := range uint64(n) {

@@ -43,22 +43,16 @@ func auditedLedger(t *testing.T) string {
 	return dir
 }
 
-func runMain(args ...string) (code int, stdout, stderr string) {
-	var out, errs bytes.Buffer
-	code = Main(args, strings.NewReader(""), &out, &errs)
-	return code, out.String(), errs.String()
-}
-
 func TestAuditOfALedgerInADirectory(t *testing.T) {
 	ledger, state := auditedLedger(t), filepath.Join(t.TempDir(), "audit")
-	code, out, errs := runMain("audit", "--ledger", ledger, "--dir", state)
+	code, out, errs := runCLI("audit", "--ledger", ledger, "--dir", state)
 	if code != exitOK || !strings.Contains(out, "nothing that is served was compared") || !strings.Contains(out, "certificates  3: 3 good, 0 on hold, 0 revoked") {
 		t.Errorf("exit status %d\n%s\n%s", code, out, errs)
 	}
 	if !strings.Contains(errs, "blocks 4/4") || !strings.Contains(errs, "THE FIRST BLOCK WAS TAKEN FROM THE LEDGER ITSELF") {
 		t.Errorf("standard error: %s", errs)
 	}
-	code, out, errs = runMain("audit", "--ledger", ledger, "--dir", state, "--json")
+	code, out, errs = runCLI("audit", "--ledger", ledger, "--dir", state, "--json")
 	var r struct {
 		Blocks, Txs  uint64
 		Certificates int
@@ -75,11 +69,11 @@ func TestAuditOfALedgerInADirectory(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &r); err != nil || code != exitOK || r.Blocks != 4 || r.NewBlocks != 0 || r.Txs != 4 || r.Certificates != 3 || len(r.Logs) != 3 || r.Logs[0].Size != 3 || r.Differences == nil || r.Compared == nil || *r.Compared || r.Bridges == nil {
 		t.Errorf("exit status %d, %v: %s\n%s", code, err, out, errs)
 	}
-	code, out, _ = runMain("audit", "--ledger", ledger, "--dir", state, "--genesis-hash", r.Genesis, "--restart")
+	code, out, _ = runCLI("audit", "--ledger", ledger, "--dir", state, "--genesis-hash", r.Genesis, "--restart")
 	if code != exitOK || strings.Contains(out, "genesis       "+r.Genesis+" (not pinned") {
 		t.Errorf("exit status %d\n%s", code, out)
 	}
-	code, out, errs = runMain("audit", "--ledger", ledger, "--dir", state, "--genesis-hash", strings.Repeat("00", 32))
+	code, out, errs = runCLI("audit", "--ledger", ledger, "--dir", state, "--genesis-hash", strings.Repeat("00", 32))
 	if code != exitFailure || !strings.Contains(out, "1 DIFFERENCE\n") || !strings.Contains(errs, "1 difference; the first: block: block 0: hash: found "+r.Genesis) {
 		t.Errorf("exit status %d\n%s\n%s", code, out, errs)
 	}
@@ -106,12 +100,12 @@ func TestAuditRefusesFlagsThatCannotBeMeant(t *testing.T) {
 		"[policy policy-fingerprint]":                                   {"--ledger", t.TempDir(), "--policy", "x"},
 		"[config ledger socket]":                                        {"--ledger", "x", "--socket", "y"},
 	} {
-		if code, _, errs := runMain(append([]string{"audit"}, args...)...); code != exitUsage || !strings.Contains(errs, says) {
+		if code, _, errs := runCLI(append([]string{"audit"}, args...)...); code != exitUsage || !strings.Contains(errs, says) {
 			t.Errorf("%q: exit status %d, %s", args, code, errs)
 		}
 	}
 	missing := filepath.Join(t.TempDir(), "missing")
-	if code, _, errs := runMain("audit", "--ledger", missing); code != exitFailure || !strings.Contains(errs, missing) {
+	if code, _, errs := runCLI("audit", "--ledger", missing); code != exitFailure || !strings.Contains(errs, missing) {
 		t.Errorf("exit status %d, %s", code, errs)
 	}
 }

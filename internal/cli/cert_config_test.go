@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -42,7 +41,7 @@ func membersOnly(t *testing.T, server *httptest.Server, dir string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	members := httptest.NewUnstartedServer(server.Config.Handler)
+	members := unstarted(server.Config.Handler)
 	members.TLS = &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: x509.NewCertPool()}
 	members.TLS.ClientCAs.AddCert(me)
 	members.StartTLS()
@@ -132,10 +131,9 @@ func TestMonitorTakesPolicyAndTLSFromTheClientSection(t *testing.T) {
 		"neither":             {[]string{"--config", none}, exitUsage, "--policy, or --log-key"},
 		"policy, another pin": {[]string{"--config", policy, "--policy-fingerprint", strings.Repeat("0", 64)}, exitFailure, "fingerprint"},
 	} {
-		var out, errs bytes.Buffer
-		code := Main(append([]string{"monitor", "--match", "example.org", "--once", "--from-start"}, c.args...), nil, &out, &errs)
-		if code != c.code || !strings.Contains(errs.String(), c.says) {
-			t.Errorf("%s: exit %d, want %d and %q\n%s%s", name, code, c.code, c.says, out.String(), errs.String())
+		code, out, errs := runCLI(append([]string{"monitor", "--match", "example.org", "--once", "--from-start"}, c.args...)...)
+		if code != c.code || !strings.Contains(errs, c.says) {
+			t.Errorf("%s: exit %d, want %d and %q\n%s%s", name, code, c.code, c.says, out, errs)
 		}
 	}
 }

@@ -51,7 +51,7 @@ func newHolder(t *testing.T) *holder {
 		list := []map[string]string{{"name": "status", "origin": lognames.Status(n.Channel())}, {"ca_id": h.ca.ID.String(), "origin": lognames.Issuance(n.Channel(), h.ca.ID)}}
 		_ = json.NewEncoder(w).Encode(list)
 	})
-	h.bridge = httptest.NewServer(mux)
+	h.bridge = newServer(mux)
 	t.Cleanup(h.bridge.Close)
 	h.write("ca.pem", pemOf(h.ca.Cert))
 	return h
@@ -196,7 +196,7 @@ func TestRevokeOwnAndIntentRefuse(t *testing.T) {
 // TestRevokeOwnSaysThatRespondersLag: on the ledger and not applied is no success yet.
 func TestRevokeOwnSaysThatRespondersLag(t *testing.T) {
 	h := newHolder(t)
-	lagging := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	lagging := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		intent.Handler(answered{h}, intent.Options{Applied: func(context.Context, uint64) error { return context.DeadlineExceeded }}).ServeHTTP(w, r)
 	}))
 	defer lagging.Close()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,7 +22,7 @@ func TestWatchCommandPrintsEvents(t *testing.T) {
 	}
 	asked := ""
 	// The last event is none, which ends the command.
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked = r.URL.Path + "?" + r.URL.RawQuery + " after " + r.Header.Get("Last-Event-ID")
 		w.Header().Set("Content-Type", "text/event-stream")
 		_, _ = io.WriteString(w, `id: 7-1
@@ -44,7 +43,7 @@ data: {}
 `)
 	}))
 	defer server.Close()
-	code, out, errs := runMain("cert", "watch", "--bridge", server.URL, "--issuer", issuer, "--after", "6-9")
+	code, out, errs := runCLI("cert", "watch", "--bridge", server.URL, "--issuer", issuer, "--after", "6-9")
 	if code != exitFailure || !strings.Contains(errs, `event "end"`) {
 		t.Errorf("exit %d, %s", code, errs)
 	}
@@ -60,7 +59,7 @@ data: {}
 			t.Errorf("line %d is %q, want %q in it", i, lines[i], want)
 		}
 	}
-	code, out, _ = runMain("cert", "watch", "--bridge", server.URL, "--json")
+	code, out, _ = runCLI("cert", "watch", "--bridge", server.URL, "--json")
 	var e struct {
 		ID, Serial, Reason string
 		Block              uint64
@@ -69,7 +68,7 @@ data: {}
 	if err := json.Unmarshal([]byte(first), &e); err != nil || fmt.Sprint(e) != "{7-1 4f0c superseded 7}" || code != exitFailure {
 		t.Errorf("exit %d, %+v, %v in %s", code, e, err, out)
 	}
-	if code, _, errs := runMain("cert", "watch", "--after", "7"); code != exitUsage || !strings.Contains(errs, "--after") {
+	if code, _, errs := runCLI("cert", "watch", "--after", "7"); code != exitUsage || !strings.Contains(errs, "--after") {
 		t.Errorf("exit %d, %s", code, errs)
 	}
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -34,9 +33,8 @@ func TestChaincodeServeNamesWhatIsWrong(t *testing.T) {
 			if c.value != "" {
 				args = append(args, c.flag, c.value)
 			}
-			var out, stderr bytes.Buffer
-			if code := Main(args, strings.NewReader(""), &out, &stderr); code == exitOK || !strings.Contains(stderr.String(), c.word) {
-				t.Errorf("exit status %d: %s\nwant one that says %s", code, stderr.String(), c.word)
+			if code, _, errs := runCLI(args...); code == exitOK || !strings.Contains(errs, c.word) {
+				t.Errorf("exit status %d: %s\nwant one that says %s", code, errs, c.word)
 			}
 		})
 	}

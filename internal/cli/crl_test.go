@@ -10,7 +10,6 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,7 +85,7 @@ func TestCRLShowPrintsWhatACRLSays(t *testing.T) {
 		c.Entries = append(c.Entries, crl.Entry{Serial: wire.Serial{0x0c}, Time: 1_700_000_002, Remove: true})
 	})
 	files := []string{f.write("c.crl", der), f.write("c.pem", pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}))}
-	server := httptest.NewServer(http.FileServer(http.Dir(f.dir)))
+	server := newServer(http.FileServer(http.Dir(f.dir)))
 	t.Cleanup(server.Close)
 	for _, from := range append(files, server.URL+"/c.crl") {
 		code, out, errs := runCLI("crl", "show", from)
@@ -152,7 +151,7 @@ func TestCACRLTellsWhetherEveryBridgeServesTheNewest(t *testing.T) {
 		Lists:   []caapi.CRL{{Kind: "complete", Number: 7, NextUpdate: "2030-01-01T00:00:00Z"}, {Kind: "delta", Number: 9, Base: 7}},
 		Targets: []caapi.CRLTarget{{URL: "http://a", State: caapi.TargetCurrent, Number: 7, Delta: 9}},
 	}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != caapi.PathCRLs || r.Header.Get("Authorization") != "Bearer secret" {
 			t.Errorf("%s %s", r.URL, r.Header)
 		}

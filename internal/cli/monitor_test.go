@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -45,7 +44,7 @@ type watched struct {
 func newWatched(t *testing.T) *watched {
 	w := &watched{t: t, ca: cctest.NewCA(t), issuance: merklelogtest.New(), changes: merklelogtest.New(), dir: t.TempDir()}
 	w.Consortium = policytest.New(t, "channel", 2, time.Minute, time.Now, "Org1MSP", "Org2MSP", "Org3MSP")
-	server := httptest.NewServer(http.HandlerFunc(w.serve))
+	server := newServer(http.HandlerFunc(w.serve))
 	t.Cleanup(server.Close)
 	w.url, w.server = server.URL, server
 	signed, err := (&policy.Signed{Policy: w.Policy}).Marshal()
@@ -111,9 +110,7 @@ func (w *watched) revoke(cert *x509.Certificate) {
 
 func (w *watched) monitor(args ...string) (int, string, string) {
 	w.t.Helper()
-	var out, errs bytes.Buffer
-	code := Main(append([]string{"monitor", "--bridge", w.url, "--match", "example.org"}, args...), nil, &out, &errs)
-	return code, out.String(), errs.String()
+	return runCLI(append([]string{"monitor", "--bridge", w.url, "--match", "example.org"}, args...)...)
 }
 
 func TestMonitorCommandReportsOnceAndGoesOnWhereItEnded(t *testing.T) {
@@ -164,7 +161,7 @@ func TestMonitorCommandPostsWhatItPrints(t *testing.T) {
 	w := newWatched(t)
 	w.issue("www.example.org")
 	var got []string
-	hook := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	hook := newServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		var body struct{ Events []client.Event }
 		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
 			t.Error(err)

@@ -3,7 +3,6 @@ package cli
 import (
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"sync/atomic"
 	"testing"
@@ -17,7 +16,7 @@ func TestProofWaitsForTheBundleOfANewCA(t *testing.T) {
 	real := p.bridge(nil)
 	var asked atomic.Int32
 	retry := "0"
-	early := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	early := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if asked.Add(1) == 1 || retry != "0" {
 			w.Header().Set("Retry-After", retry)
 			w.WriteHeader(http.StatusServiceUnavailable)

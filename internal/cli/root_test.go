@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"strings"
 	"testing"
 
@@ -15,9 +14,8 @@ func TestWrongUsageExitsWith2AndNamesTheHelp(t *testing.T) {
 		{"ca", "init", "--dir", "x", "--subject", "CN=x", "--passphrase-file", "a", "--passphrase-env", "b"},
 		{"--log-level", "loud", "ca", "client", "x", "--dir", "y"},
 	} {
-		var out, errs bytes.Buffer
-		if code := Main(args, nil, &out, &errs); code != exitUsage || !strings.Contains(errs.String(), "usage") {
-			t.Errorf("%v: exit %d, %s", args, code, errs.String())
+		if code, _, errs := runCLI(args...); code != exitUsage || !strings.Contains(errs, "usage") {
+			t.Errorf("%v: exit %d, %s", args, code, errs)
 		}
 	}
 }
@@ -28,9 +26,8 @@ func TestFailuresExitWith1(t *testing.T) {
 		"ca serve --config /nonexistent.yaml":                           "the file does not exist",
 		"cert status --cert /nonexistent.pem --issuer /nonexistent.pem": "--cert: open /nonexistent.pem",
 	} {
-		var out, errs bytes.Buffer
-		if code := Main(strings.Fields(args), nil, &out, &errs); code != exitFailure || !strings.Contains(errs.String(), want) {
-			t.Errorf("%s: exit %d, %s", args, code, errs.String())
+		if code, _, errs := runCLI(strings.Fields(args)...); code != exitFailure || !strings.Contains(errs, want) {
+			t.Errorf("%s: exit %d, %s", args, code, errs)
 		}
 	}
 }

@@ -66,12 +66,6 @@ func (p *party) verify(more ...string) (code int, out, errs string) {
 	return runCLI(append([]string{"verify", "--policy", p.path("policy.txt"), "--cert", p.path("cert.pem"), "--bundle", p.path("cert.bundle")}, more...)...)
 }
 
-func runCLI(args ...string) (code int, out, errs string) {
-	var stdout, stderr bytes.Buffer
-	code = Main(args, nil, &stdout, &stderr)
-	return code, stdout.String(), stderr.String()
-}
-
 func pemOf(certs ...*x509.Certificate) []byte {
 	var b bytes.Buffer
 	for _, c := range certs {
@@ -246,7 +240,7 @@ func (p *party) bridge(file []byte) *httptest.Server {
 		}
 		_, _ = w.Write(file)
 	})
-	server := httptest.NewServer(mux)
+	server := newServer(mux)
 	p.t.Cleanup(server.Close)
 	return server
 }
@@ -285,7 +279,7 @@ func TestProofWritesNothingThatDoesNotHold(t *testing.T) {
 	p := newParty(t)
 	p.Tick()
 	bridge := p.bridge(nil)
-	lying := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	lying := newServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", client.BundleContentType)
 		_, _ = w.Write(p.Bundle(p.cert, false)[1:])
 	}))

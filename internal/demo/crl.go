@@ -17,7 +17,7 @@ import (
 // opensslRevoked is what openssl verify says about a certificate that a CRL lists.
 const opensslRevoked = "certificate revoked"
 
-// crlLists waits until openssl, with the CRL that the asked organisation serves for the certificate's shard, says that it is revoked. The CA
+// crlLists waits until openssl, with the CRL that the asked organisation serves for the certificate, says that it is revoked. The CA
 // operated by another organisation signs that CRL; the asked one serves it because it says what its own ledger says.
 func (s *story) crlLists(ctx context.Context, c *sample) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)

@@ -81,7 +81,7 @@ func (s *story) tell(ctx context.Context) error {
 }
 
 func (s *story) setUp(ctx context.Context) error {
-	o := deploy.Options{Dir: filepath.Join(s.dir, "services"), Executable: s.o.Executable, CRLShards: 4}
+	o := deploy.Options{Dir: filepath.Join(s.dir, "services"), Executable: s.o.Executable}
 	if s.o.Engine == config.EngineEmbedded {
 		o.TickInterval = time.Second // a new CA can be proven from the first tick after its registration on
 		return s.report.do(ctx, "create a CA, start ledger, CA and OCSP bridge", func(ctx context.Context) (_ string, err error) {

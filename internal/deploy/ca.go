@@ -67,11 +67,12 @@ func (d *Deployment) initCA(o *Options, listen string) error {
 	init := ca.InitOptions{
 		Dir: c.CADir, Subject: subject, Algorithm: o.Algorithm, OCSPURL: d.Orgs[c.Org-1].OCSPURL(), Passphrase: bytes.TrimSpace(text),
 	}
-	if o.CRLShards > 0 {
-		init.CRLShards = o.CRLShards
-		for _, u := range d.bridgesOf(c.Org) {
-			init.CRLURLs = append(init.CRLURLs, u+"/crl/{ca}/{shard}.crl")
-		}
+	name := "full"
+	if init.CRLShards = o.CRLShards; o.CRLShards > 0 {
+		name = "{shard}"
+	}
+	for _, u := range d.bridgesOf(c.Org) {
+		init.CRLURLs = append(init.CRLURLs, u+"/crl/{ca}/"+name+".crl")
 	}
 	res, err := ca.Init(init)
 	if err != nil {
@@ -133,7 +134,7 @@ func (d *Deployment) register(ctx context.Context, c *CA) error {
 }
 
 // AddCABridge starts another bridge of the first CA, a service of the given name: the same key, profiles, clients and log key, and a
-// directory and journal of its own. Besides the organisation's first OCSP bridge, its revocations wait for those at responders.
+// directory and journal of its own. It makes no CRLs. Besides the organisation's first OCSP bridge, its revocations wait for those at responders.
 func (d *Deployment) AddCABridge(ctx context.Context, name string, responders ...string) (*CA, error) {
 	addrs, err := freeAddresses(1)
 	if err != nil {
@@ -154,6 +155,7 @@ func (d *Deployment) AddCABridge(ctx context.Context, name string, responders ..
 		}
 	}
 	section := d.caSection(&c)
+	section.CRL = &ca.CRLSettings{Disabled: true} // the first one makes them
 	section.Responders = append([]string{d.Orgs[c.Org-1].URL}, responders...)
 	file, err := d.writeConfig(name, &config.File{Ledger: d.ledgerOf(c.Org), CA: section})
 	if err != nil {

@@ -47,8 +47,8 @@ type Options struct {
 	Algorithm  keyfile.Algorithm
 	// CAs is how many organisations operate a CA, the first ones; default 1. OnFabric only.
 	CAs int
-	// CRLShards is how many CRLs the CAs' certificates are spread over, which every organisation serves; 0: certificates name no CRL. CRLs are
-	// published in any case.
+	// CRLShards is how many CRLs the CAs' certificates are spread over, which every organisation serves; 0: they name the complete one, as those
+	// of a CA do by default.
 	CRLShards int
 	// TickInterval of an embedded ledger; 0: its default. A Fabric network has its own.
 	TickInterval time.Duration

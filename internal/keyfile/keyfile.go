@@ -36,10 +36,14 @@ const (
 	pemType  = "ENCRYPTED PRIVATE KEY"
 	maxBytes = 64 << 10
 
-	// OWASP's figure for PBKDF2-HMAC-SHA-256 since 2023; a quarter of a second on one core.
-	iterations = 600_000
-	saltBytes  = 16
+	saltBytes = 16
 )
+
+// Iterations of PBKDF2 in what Save writes: OWASP's figure for PBKDF2-HMAC-SHA-256 since 2023; a quarter of a second on one core.
+const Iterations = 600_000
+
+// minIterations: RFC 8018 section 4.2.
+const minIterations = 1000
 
 // ErrPassphrase: the passphrase does not open the key.
 var ErrPassphrase = errors.New("wrong passphrase (or a damaged key file)")
@@ -76,6 +80,14 @@ func Generate(a Algorithm) (crypto.Signer, error) {
 // Save encrypts key under passphrase into the new file path, mode 0600, and returns when it is durable. It never replaces
 // a file: an existing one gives an error that is fs.ErrExist.
 func Save(path string, key crypto.Signer, passphrase []byte) error {
+	return SaveWith(path, key, passphrase, Iterations)
+}
+
+// SaveWith is Save with another number of iterations, at least 1000. Fewer than Iterations are for tests, whose keys protect nothing.
+func SaveWith(path string, key crypto.Signer, passphrase []byte, iterations int) error {
+	if iterations < minIterations {
+		return fmt.Errorf("iterations: %d, must be at least %d (RFC 8018 section 4.2)", iterations, minIterations)
+	}
 	if len(passphrase) == 0 {
 		return errors.New("passphrase: must not be empty")
 	}

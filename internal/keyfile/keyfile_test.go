@@ -24,8 +24,18 @@ func TestSavedKeyLoadsAndOpenSSLReadsIt(t *testing.T) {
 				t.Fatal(err)
 			}
 			path := filepath.Join(t.TempDir(), "ca.key")
-			if err := Save(path, key, []byte("correct horse")); err != nil {
+			iterations := minIterations
+			if a == P256 { // what users get
+				iterations = Iterations
+				err = Save(path, key, []byte("correct horse"))
+			} else {
+				err = SaveWith(path, key, []byte("correct horse"), iterations)
+			}
+			if err != nil {
 				t.Fatal(err)
+			}
+			if got := iterationsOf(t, path); got != iterations {
+				t.Fatalf("%d iterations, want %d", got, iterations)
 			}
 			st, err := os.Stat(path)
 			if err != nil || st.Mode().Perm() != 0o600 {
@@ -49,6 +59,54 @@ func TestSavedKeyLoadsAndOpenSSLReadsIt(t *testing.T) {
 	}
 }
 
+// iterationsOf reads the count in a key file's PBKDF2 parameters (RFC 8018 appendix A.2).
+func iterationsOf(t *testing.T, path string) int {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type algorithm struct {
+		ID     asn1.ObjectIdentifier
+		Params asn1.RawValue
+	}
+	var file struct {
+		Algorithm algorithm
+		Data      []byte
+	}
+	var pbes2 struct{ KDF, Cipher algorithm }
+	var kdf struct {
+		Salt  []byte
+		Count int
+		PRF   asn1.RawValue
+	}
+	block, _ := pem.Decode(data)
+	if _, err = asn1.Unmarshal(block.Bytes, &file); err == nil {
+		_, err = asn1.Unmarshal(file.Algorithm.Params.FullBytes, &pbes2)
+	}
+	if err == nil {
+		_, err = asn1.Unmarshal(pbes2.KDF.Params.FullBytes, &kdf)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kdf.Count
+}
+
+func TestFewIterationsAreRefused(t *testing.T) {
+	key, err := Generate(P256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "ca.key")
+	if err := SaveWith(path, key, []byte("correct horse"), minIterations-1); err == nil || !strings.Contains(err.Error(), "999, must be at least 1000") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("there is a file: %v", err)
+	}
+}
+
 func TestWrongPassphraseIsNamed(t *testing.T) {
 	path := savedKey(t)
 	if _, err := Load(path, []byte("wrong horse")); !errors.Is(err, ErrPassphrase) || !strings.Contains(err.Error(), path) {
@@ -69,7 +127,7 @@ func TestSaveNeverOverwrites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Save(path, key, []byte("correct horse")); !errors.Is(err, fs.ErrExist) {
+	if err := SaveWith(path, key, []byte("correct horse"), minIterations); !errors.Is(err, fs.ErrExist) {
 		t.Fatalf("got %v, want fs.ErrExist", err)
 	}
 	after, err := os.ReadFile(path)
@@ -168,7 +226,7 @@ func savedKey(t *testing.T) string {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "ca.key")
-	if err := Save(path, key, []byte("correct horse")); err != nil {
+	if err := SaveWith(path, key, []byte("correct horse"), minIterations); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -287,9 +287,14 @@ func TestBasesAreThoseThatThisCAHasPublished(t *testing.T) {
 			t.Errorf("%s: %t", what, got)
 		}
 	}
+	delta := b.contents(ca, "", first.Number)
+	b.takes(ca, delta)
 	b.reopen()
 	if !b.HasBase(ca.ID, "", second.Number) {
 		t.Error("forgotten at a restart")
+	}
+	if !b.HasBase(ca.ID, "", first.Number) {
+		t.Error("the base of the delta that is served is forgotten at a restart")
 	}
 }
 

@@ -331,17 +331,25 @@ func (s *Store) put(list *List, st state, why string) {
 	}
 }
 
-// HasBase reports whether the CA has published a complete CRL of that scope and number here, one of the newest eight.
+// HasBase reports whether the CA has published a complete CRL of that scope and number here, one of the newest eight, or a delta against it:
+// deltas go back to the oldest complete CRL that is still valid.
 func (s *Store) HasBase(id wire.CAID, scope string, number uint64) bool {
-	name, err := Name(scope, false)
+	complete, err := Name(scope, false)
+	if err != nil {
+		return false
+	}
+	delta, err := Name(scope, true)
 	if err != nil {
 		return false
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	k := key{id, name}
-	sl := s.lists[k]
-	return sl != nil && sl.list.Contents.Scope == scope && slices.Contains(s.bases[k], number)
+	k := key{id, complete}
+	if sl := s.lists[k]; sl != nil && sl.list.Contents.Scope == scope && slices.Contains(s.bases[k], number) {
+		return true
+	}
+	sl := s.lists[key{id, delta}]
+	return sl != nil && sl.list.Contents.Scope == scope && sl.list.Contents.Base == number && number != 0
 }
 
 // replaceFile writes path, whole or not at all, and syncs it and its directory.

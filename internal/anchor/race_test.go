@@ -1,0 +1,5 @@
+//go:build race
+
+package anchor
+
+const raced = true
