@@ -271,6 +271,7 @@ func TestCallersThatReturnTogetherAreWaitedFor(t *testing.T) {
 		l.gather(t.Context())
 		close(gathered)
 	}()
+	waitFor(t, func() bool { return len(l.newcomer) == 0 }) // it has begun to wait: had it found half of them here, it would not
 	for range 14 {
 		come(l, 1)
 		select {
