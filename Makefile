@@ -67,6 +67,8 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 
 bench: build ## the figures of docs/benchmarks.md, on a real Fabric network
 	$(BIN)/certanchor bench
+	$(BIN)/certanchor bench status --samples 200
+	$(BIN)/certanchor bench ocsp
 
 clean: ## remove what make built
 	rm -rf $(BIN) $(TOOLS)
