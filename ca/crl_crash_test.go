@@ -2,6 +2,7 @@ package ca
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -41,7 +42,9 @@ func crashCRLChild(at, dir, url string, node *embedded.Node) error {
 		},
 	}, node.Connect(wire.RoleOperator))
 	if err == nil {
-		time.Sleep(time.Minute) // it dies before
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		<-ctx.Done() // it dies before
 		err = errors.New("the step was never reached")
 	}
 	return err

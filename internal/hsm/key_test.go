@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -254,19 +255,32 @@ func TestConcurrentSignaturesSurviveLostSessions(t *testing.T) {
 func waitSign(t *testing.T, k crypto.Signer) {
 	t.Helper()
 	digest := sha256.Sum256([]byte(t.Name()))
-	deadline := time.Now().Add(30 * time.Second)
+	var sig []byte
+	eventually(t, func() (err error) {
+		sig, err = k.Sign(rand.Reader, digest[:], crypto.SHA256)
+		return err
+	})
+	if err := verify(k.Public(), digest[:], sig, crypto.SHA256); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually asks until there is no error, for 30 s at most.
+func eventually(t *testing.T, ask func() error) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	end := time.After(30 * time.Second)
 	for {
-		sig, err := k.Sign(rand.Reader, digest[:], crypto.SHA256)
+		err := ask()
 		if err == nil {
-			if err := verify(k.Public(), digest[:], sig, crypto.SHA256); err != nil {
-				t.Fatal(err)
-			}
 			return
 		}
-		if time.Now().After(deadline) {
+		select {
+		case <-tick.C:
+		case <-end:
 			t.Fatal(err)
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 
@@ -311,13 +325,12 @@ func TestTokenThatWasAwayIsUsedAgainWithoutRestart(t *testing.T) {
 	waitSign(t, second)
 	token.Init(hsmtest.Label, "77778888") // back, with another PIN
 	token.Import(hsmtest.Label, "77778888", "ca", "01", key)
-	deadline := time.Now().Add(30 * time.Second)
-	for err := signError(t, k); !errors.Is(err, hsm.ErrPIN); err = signError(t, k) {
-		if time.Now().After(deadline) {
-			t.Fatalf("got %v, want the refused PIN", err)
+	eventually(t, func() error {
+		if err := signError(t, k); !errors.Is(err, hsm.ErrPIN) {
+			return fmt.Errorf("got %w, want the refused PIN", err)
 		}
-		time.Sleep(20 * time.Millisecond)
-	}
+		return nil
+	})
 	token.SetPIN("77778888")
 	waitSign(t, k)
 	waitSign(t, second)
