@@ -357,7 +357,7 @@ func (b *Bridge) sign(q *question, lane *answers.Signers, vs []verdict) (*answer
 		return nil, fmt.Errorf("%w: %w", errTooShort, err)
 	}
 	a.Until = a.NextUpdate
-	resp := &ocspwire.Response{Responder: q.signer.ID, ProducedAt: q.now, Nonce: q.req.Nonce, Certs: [][]byte{q.signer.Cert.Raw}}
+	resp := &ocspwire.Response{Responder: b.responderID(q.signer), ProducedAt: q.now, Nonce: q.req.Nonce, Certs: [][]byte{q.signer.Cert.Raw}}
 	resp.Responses = make([]ocspwire.SingleResponse, len(vs))
 	for i := range vs {
 		single := &resp.Responses[i]

@@ -24,6 +24,12 @@ const (
 	SignedVerify = "verify" // one that does not verify, or is not by the holder of a valid certificate on the ledger, is answered unauthorized
 )
 
+// How answers name who signed them (RFC 6960 section 4.2.1, ResponderID).
+const (
+	ResponderByKey  = "key"  // SHA-1 of the responder's key: short, and RFC 5019's choice; the default
+	ResponderByName = "name" // the subject of the responder's certificate
+)
+
 // Settings are what an operator may tune.
 type Settings struct {
 	// Profile is ProfileRealtime (or empty) or ProfileWebPKI: what times answers have.
@@ -43,6 +49,8 @@ type Settings struct {
 	ArchiveCutoff time.Duration `yaml:"archive_cutoff"`
 	// SignedRequests is SignedIgnore (or empty) or SignedVerify.
 	SignedRequests string `yaml:"signed_requests"`
+	// ResponderID is ResponderByKey (or empty) or ResponderByName.
+	ResponderID string `yaml:"responder_id"`
 	// OCSPPath is where OCSP is served beside /ocsp: / or a path such as /pki/ocsp. Empty: nowhere else.
 	OCSPPath string `yaml:"ocsp_path"`
 	// CacheBytes bounds the memory of kept answers, of some 1.5 kB each. 0: DefaultCacheBytes.
@@ -108,6 +116,7 @@ func (s Settings) Validate() error {
 	check(s.NotIssued == NotIssuedUnauthorized || s.NotIssued == NotIssuedUnknown || s.NotIssued == NotIssuedRevoked,
 		"not_issued", s.NotIssued, `must be "unauthorized" or "unknown" or "revoked"`)
 	check(s.SignedRequests == "" || s.SignedRequests == SignedIgnore || s.SignedRequests == SignedVerify, "signed_requests", s.SignedRequests, `must be "ignore" or "verify"`)
+	check(s.ResponderID == "" || s.ResponderID == ResponderByKey || s.ResponderID == ResponderByName, "responder_id", s.ResponderID, `must be "key" or "name"`)
 	check(s.OCSPPath == "" || validPath(s.OCSPPath), "ocsp_path", s.OCSPPath, "must be / or a path like /pki/ocsp, without a slash at its end, that hides nothing else that is served")
 	check(s.CacheBytes == 0 || s.CacheBytes >= answers.LeastCache && s.CacheBytes <= 1<<36, "cache_bytes", s.CacheBytes, "must be 1048576 to 68719476736, or 0 for the default")
 	check(s.Signers >= 0 && s.Signers <= 1000, "signers", s.Signers, "must be at most 1000, or 0 for four for each processor")

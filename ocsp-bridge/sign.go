@@ -66,6 +66,15 @@ func (q *question) prefer(ids []*identity, prefs []ocspwire.PreferredAlgorithm) 
 	return nil
 }
 
+// responderID is how the answer names its signer. Both forms are for clients to choose the signer's certificate among those sent along, and both are
+// of the certificate, which is the only one sent.
+func (b *Bridge) responderID(signer *identity) ocspwire.ResponderID {
+	if b.cfg.Settings.ResponderID == ResponderByName {
+		return ocspwire.ResponderID{Name: signer.Cert.RawSubject}
+	}
+	return signer.ID
+}
+
 // checkRequestor tells whether a signed request is by the holder of a certificate that is on the ledger and valid, of whichever CA.
 func (b *Bridge) checkRequestor(q *question) error {
 	cert, err := q.req.Verify(ocspwire.RequestorOptions{})

@@ -144,7 +144,10 @@ func statusQuestions(w *world) (qs []*question) {
 	w.revoke(final, "certificateHold", time.Time{})
 	w.revoke(final, "superseded", time.Time{})
 	qs = append(qs, a.about("held, then revoked", revoked("superseded"), final))
-	return qs
+	named := asker{w, w.bridges["name"]}
+	return append(qs,
+		named.about("issued, `responder_id: name`", good().with(markByName), held),
+		named.about("revoked, `responder_id: name`", revoked("superseded").with(markByName), final))
 }
 
 // neverIssued is a serial number that the CA has not given.

@@ -109,6 +109,7 @@ func (w *world) others() {
 		"cutoff":  func(s *ocspbridge.Settings) { s.ArchiveCutoff = time.Second },
 		"verify":  func(s *ocspbridge.Settings) { s.SignedRequests = ocspbridge.SignedVerify },
 		"prefix":  func(s *ocspbridge.Settings) { s.OCSPPath = "/pki/status" },
+		"name":    func(s *ocspbridge.Settings) { s.ResponderID = ocspbridge.ResponderByName },
 		"root":    func(s *ocspbridge.Settings) { s.OCSPPath = "/" },
 	} {
 		w.bridges[name] = w.bridgeOf(name, newKey(w, "P-256"), func(c *ocspbridge.Config) { set(&c.Settings) })

@@ -55,6 +55,7 @@ const (
 	markInvalidity = "invalidityDate"
 	markCutoff     = "archiveCutoff"
 	markExtended   = "extendedRevoke"
+	markByName     = "byName"
 )
 
 func (a *answer) String() string {
@@ -74,8 +75,8 @@ type judge struct {
 }
 
 var judges = []judge{
-	{name: "own", read: ownJudge, reasons: true, nonce: true, marks: []string{markInvalidity, markCutoff, markExtended}},
-	{name: "OpenSSL", read: opensslJudge, reasons: true, nonce: true, marks: []string{markInvalidity, markCutoff, markExtended}},
+	{name: "own", read: ownJudge, reasons: true, nonce: true, marks: []string{markInvalidity, markCutoff, markExtended, markByName}},
+	{name: "OpenSSL", read: opensslJudge, reasons: true, nonce: true, marks: []string{markInvalidity, markCutoff, markExtended, markByName}},
 	{name: "GnuTLS", read: gnutlsJudge, nonce: true},
 }
 
@@ -117,6 +118,9 @@ func ownJudge(w *world, q *question, der []byte) (*answer, error) {
 	a := &answer{nonce: resp.Nonce}
 	if resp.ExtendedRevoke() {
 		a.marks = append(a.marks, markExtended)
+	}
+	if resp.Responder.Name != nil {
+		a.marks = append(a.marks, markByName)
 	}
 	if a.alg, err = resp.Algorithm(); err != nil {
 		return nil, err
@@ -211,6 +215,10 @@ func parseOpenSSL(out string) (*answer, error) {
 			a.reasons[len(a.reasons)-1] = reasonNames[n]
 		case "Invalidity Date":
 			a.marks = append(a.marks, markInvalidity)
+		case "Responder Id": // the key's hash, or a name
+			if strings.Contains(value, "=") {
+				a.marks = append(a.marks, markByName)
+			}
 		case "OCSP Archive Cutoff":
 			a.marks = append(a.marks, markCutoff)
 		case "valid": // OpenSSL's name for id-pkix-ocsp-extended-revoke

@@ -13,7 +13,7 @@ import (
 // responders has openssl be the responder, for certificates of the same CA, and this project's client read its answers.
 func (tb *table) responders(w *world) {
 	tb.section("Answers of another responder", "`openssl ocsp -index` answers openssl's own requests; this project's client must read and verify what it says. "+
-		"The project's responders name themselves by key.", "Responder", "Client must read", "Reads")
+		"Those of the project name themselves by key, or by name where `responder_id` says so.", "Responder", "Client must read", "Reads")
 	o := w.opensslResponder()
 	for _, c := range []struct {
 		name, key string

@@ -2,9 +2,14 @@ package httpserve
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 var nothing = http.NotFoundHandler()
@@ -49,5 +54,58 @@ func TestTakenAddressAndBadFilesAreNamed(t *testing.T) {
 	cancel()
 	if err := s.Run(ctx); err != nil {
 		t.Errorf("shutdown: %v", err)
+	}
+}
+
+// A request that is being answered when the server is told to end is answered, and no new one is taken.
+func TestRunningRequestsAreAnsweredBeforeTheEnd(t *testing.T) {
+	started, finish := make(chan struct{}), make(chan struct{})
+	s, err := Listen("test", "127.0.0.1:0", Options{}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(started)
+		<-finish
+		if _, err := w.Write([]byte("whole")); err != nil {
+			t.Error(err)
+		}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ran, got := make(chan error, 1), make(chan string, 1)
+	go func() { ran <- s.Run(ctx) }()
+	go func() {
+		resp, err := http.Get("http://" + s.Addr())
+		if err != nil {
+			got <- err.Error()
+			return
+		}
+		body, err := io.ReadAll(resp.Body)
+		got <- fmt.Sprintf("%s %v", body, errors.Join(err, resp.Body.Close()))
+	}()
+	<-started
+	cancel()
+	deadline := time.Now().Add(20 * time.Second)
+	for taken := true; taken; { // until the listener is closed: the end has begun
+		conn, err := net.Dial("tcp", s.Addr())
+		if taken = err == nil; taken {
+			if err := conn.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("connections are still taken")
+			}
+		}
+	}
+	select {
+	case err := <-ran:
+		t.Fatalf("it ended while a request was running: %v", err)
+	default:
+	}
+	close(finish)
+	if body := <-got; body != "whole <nil>" {
+		t.Errorf("the running request got %s", body)
+	}
+	if err := <-ran; err != nil {
+		t.Error(err)
 	}
 }

@@ -105,7 +105,7 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 		http.Error(w, "internal error", http.StatusInternalServerError)
 		return
 	}
-	s.cfg.Log.Info("witness refuses", "remote", r.RemoteAddr, "status", no.status, "reason", no.err)
+	s.cfg.Log.Info("witness refuses", "status", no.status, "reason", no.err)
 	switch {
 	case no.size != nil:
 		w.Header().Set("Content-Type", sizeType)
