@@ -39,7 +39,7 @@ type dualControl struct {
 type executor func(ctx context.Context, op dual.Operation, contents []byte) (any, error)
 
 // dualRetry is how long after an attempt that failed for want of the ledger an approved operation is tried again.
-const dualRetry = 5 * time.Second
+const dualRetry = 2 * time.Second
 
 // loadDual reads the policy and the operations that wait. It comes before anything is taken from a file that the policy is about. Errors:
 // dual.ErrRemoved; dual.ErrNotApproved.

@@ -195,7 +195,7 @@ func TestOneTokenOnly(t *testing.T) {
 
 // A token that was stolen is cut off, and a client let in, without a restart; a file that cannot be read changes nothing.
 func TestClientsFileIsReadAgain(t *testing.T) {
-	w := newWorld(t, nil)
+	w := newWorld(t, func(c *Config) { c.Settings.Rate.FailuresPerMinute = -1 })
 	status := func(name string) int {
 		code, _, _ := w.call(http.MethodGet, caapi.PathCA, "", map[string]string{"Authorization": "Bearer " + name})
 		return code

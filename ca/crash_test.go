@@ -80,6 +80,9 @@ func crashChild(at string) {
 		}
 	}}, mortal{node.Connect(wire.RoleOperator), at})
 	fail(err)
+	if id := os.Getenv(crashDualEnv); id != "" {
+		fail(crashDualChild(dir, server, id))
+	}
 	hs := httptest.NewServer(server.Handler())
 	client, err := caapi.New(caapi.Config{URL: hs.URL, TokenFile: filepath.Join(dir, OperatorTokenFile)})
 	fail(err)
