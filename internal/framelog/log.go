@@ -263,3 +263,30 @@ func (l *Log) Close() error {
 	<-l.done
 	return l.file.Close()
 }
+
+// ReadFrom returns n records from the one at pos on, which must be durable.
+func (l *Log) ReadFrom(pos Position, n int) ([][]byte, error) {
+	var got [][]byte
+	head := make([]byte, HeaderBytes)
+	for len(got) < n {
+		if _, err := l.file.ReadAt(head, pos.Offset); err != nil {
+			return nil, fmt.Errorf("%s: %w", l.name, err)
+		}
+		data := make([]byte, frameLength(head))
+		if _, err := l.file.ReadAt(data, pos.Offset); err != nil {
+			return nil, fmt.Errorf("%s: %w", l.name, err)
+		}
+		frame, err := l.magic.Next(pos.Offset, data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: offset %d: %w", l.name, pos.Offset, err)
+		}
+		records, err := Records(frame)
+		if err != nil {
+			return nil, fmt.Errorf("%s: offset %d: %w", l.name, pos.Offset, err)
+		}
+		records = records[min(int(pos.Index), len(records)):]
+		got = append(got, records[:min(len(records), n-len(got))]...)
+		pos = Position{Offset: pos.Offset + int64(len(frame))}
+	}
+	return got, nil
+}
