@@ -42,6 +42,8 @@ type record struct {
 	TxID  string         `cbor:"12,keyasint,omitempty"` // anchored
 
 	Refusal *wire.Error `cbor:"13,keyasint,omitempty"` // refused, abandoned: why
+
+	Op uint64 `cbor:"30,keyasint,omitempty"` // signed: the record of the operators' log (docs/operators-log.md) in whose action it was, generation in the upper bits
 }
 
 const recordVersion = 1

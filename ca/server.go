@@ -48,7 +48,8 @@ type Server struct {
 	journal    *journal
 	book       *book
 	keys       keyedLock
-	front      *front    // nil: see Config.CT
+	front      *front // nil: see Config.CT
+	operators  *operators
 	crls       *crlMaker // nil: no CRLs are made
 	log        *slog.Logger
 	now        func() time.Time
@@ -95,7 +96,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.journal.close())
+			err = errors.Join(err, s.journal.close(), s.operators.log.Close())
 		}
 	}()
 	opts := s.settings.anchorOptions()
@@ -120,7 +121,13 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
-	s.background.Go(func() { s.resolve(ctx) })
+	s.background.Go(func() { s.operators.run(ctx) })
+	s.background.Go(func() {
+		// Until a restored journal has caught up with the ledger, nothing may be added to it behind what it lacks.
+		if s.operators.caughtUp(ctx) {
+			s.resolve(ctx)
+		}
+	})
 	if s.crls != nil {
 		s.background.Go(func() { s.crls.run(ctx) })
 	}
@@ -151,8 +158,14 @@ func (s *Server) load(cfg Config) error {
 	if s.clients, err = loadClients(filepath.Join(cfg.Dir, clientsFile)); err != nil {
 		return err
 	}
-	if s.journal, err = openJournal(filepath.Join(cfg.Dir, journalFile), s.issuer.id, s.log, s.book.apply); err != nil {
+	if err := s.loadOperators(cfg.Dir); err != nil {
 		return err
+	}
+	if s.journal, err = openJournal(filepath.Join(cfg.Dir, journalFile), s.issuer.id, s.log, func(r *record, pos position) error {
+		s.operators.trace(r)
+		return s.book.apply(r, pos)
+	}); err != nil {
+		return errors.Join(err, s.operators.log.Close())
 	}
 	s.book.replayed(s.now())
 	return nil
@@ -164,7 +177,8 @@ func (s *Server) Close() error {
 		s.stop()
 		s.anchor.Close()
 		s.background.Wait()
-		s.closeErr = s.journal.close()
+		s.operators.done.Wait()
+		s.closeErr = errors.Join(s.operators.close(), s.journal.close())
 	})
 	return s.closeErr
 }

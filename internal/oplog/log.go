@@ -358,3 +358,17 @@ func (l *Log) Close() error {
 	defer l.mu.Unlock()
 	return errors.Join(l.frames.Close(), l.lock.Close())
 }
+
+// Generation is the log's.
+func (l *Log) Generation() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.begin.Generation
+}
+
+// IsRestored tells whether the log waits for a Settle, because its directory was restored from a backup.
+func (l *Log) IsRestored() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.restored
+}
