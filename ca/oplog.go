@@ -173,6 +173,7 @@ func (o *operators) end(op *operation, outcome string) {
 	if err := o.log.End(op.seq, outcome, op.target, op.detail); err != nil {
 		o.server.log.Error("the operators' log did not take the outcome of an action", "record", op.seq, "outcome", outcome, "error", err)
 	}
+	o.grew()
 }
 
 // operated records an action of a client of the API beside the one that guard records by itself. It is durable when it returns; an error

@@ -372,3 +372,10 @@ func (l *Log) IsRestored() bool {
 	defer l.mu.Unlock()
 	return l.restored
 }
+
+// Swap puts another file under the log and returns the one it had. Tests make disks fail with it.
+func (l *Log) Swap(f *os.File) *os.File {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.frames.Swap(f)
+}
