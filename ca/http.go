@@ -37,6 +37,7 @@ func (s *Server) Handler() http.Handler {
 	route(caapi.PathResponders, map[string]http.HandlerFunc{"POST": s.guard(actEnrol, s.postResponder)})
 	route(caapi.PathCA, map[string]http.HandlerFunc{"GET": s.guard(actDescribe, s.getCA)})
 	route(caapi.PathCRLs, map[string]http.HandlerFunc{"GET": s.guard(actDescribe, s.getCRLs)})
+	s.operationRoutes(route)
 	route(caapi.PathHealth, map[string]http.HandlerFunc{"GET": s.getHealth})
 	route(caapi.PathReady, map[string]http.HandlerFunc{"GET": s.getReady})
 	route(caapi.PathMetrics, map[string]http.HandlerFunc{"GET": s.metrics.Handler().ServeHTTP})
@@ -56,7 +57,9 @@ func (s *Server) guard(act action, h handler) http.HandlerFunc {
 		c, err := s.clients.authenticate(r)
 		if err != nil {
 			s.operators.refusedAnonymous(r)
-			w.Header().Set("WWW-Authenticate", `Bearer realm="certanchor ca"`) // RFC 9110 section 11.6.1
+			if problem.From(err).Status == http.StatusUnauthorized {
+				w.Header().Set("WWW-Authenticate", `Bearer realm="certanchor ca"`) // RFC 9110 section 11.6.1
+			}
 			problem.Write(w, s.log, err)
 			return
 		}

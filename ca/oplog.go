@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/dual"
 	"github.com/certanchor/certanchor/internal/oplog"
 	"github.com/certanchor/certanchor/internal/problem"
 )
@@ -21,7 +23,7 @@ import (
 type operators struct {
 	server *Server
 	log    *oplog.Log
-	set    OperatorSettings
+	set    OperatorsLogSettings
 
 	settled atomic.Bool // compared with the ledger, and found to go on where that ends; until then nothing is done
 
@@ -54,7 +56,7 @@ func (s *Server) loadOperators(dir string) error {
 	if err != nil {
 		return err
 	}
-	s.operators = &operators{server: s, log: log, set: s.settings.Operators.withDefaults(), first: make(chan struct{}), kick: make(chan struct{}, 1), started: s.now(), left: log.Unfinished(), restored: log.IsRestored(), complete: make(chan struct{})}
+	s.operators = &operators{server: s, log: log, set: s.settings.OperatorsLog.withDefaults(), first: make(chan struct{}), kick: make(chan struct{}, 1), started: s.now(), left: log.Unfinished(), restored: log.IsRestored(), complete: make(chan struct{})}
 	s.metrics.Gauge("ca_operators_log_records", "Records of the operators' log.", func() float64 { return float64(log.Size()) })
 	s.metrics.Gauge("ca_operators_log_unanchored_seconds", "How long the oldest record of the operators' log has waited for its anchor in the ledger.",
 		func() float64 { return s.operators.waiting().Seconds() })
@@ -221,4 +223,16 @@ func (o *operators) internally(ctx context.Context, e oplog.Entry, fn func(conte
 	err = fn(context.WithValue(ctx, operationKey{}, op))
 	outcome = outcomeOf(err, 0)
 	return err
+}
+
+// approvedEntry is what the log says before an operation is carried out that its operators have approved.
+func approvedEntry(rec *dual.Record) oplog.Entry {
+	names := make([]string, len(rec.Approvals))
+	for i, a := range rec.Approvals {
+		names[i] = a.Operator
+	}
+	return oplog.Entry{
+		Actor: "dual control", Action: "carry out " + rec.Operation.Kind, Target: rec.Operation.ID(),
+		Detail: map[string]string{"approved by": strings.Join(names, " "), "asked for by": rec.Client},
+	}
 }

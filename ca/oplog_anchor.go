@@ -222,7 +222,7 @@ func (o *operators) health(ctx context.Context) error {
 	if w := o.waiting(); w > overdueAfter*o.set.AnchorEvery {
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		return fmt.Errorf("the operators' log has records that are not anchored in the ledger since %v, %d times operators.anchor_every or more: %w",
+		return fmt.Errorf("the operators' log has records that are not anchored in the ledger since %v, %d times operators_log.anchor_every or more: %w",
 			w.Truncate(time.Second), overdueAfter, orWaiting(o.failure))
 	}
 	return nil

@@ -14,9 +14,9 @@ import (
 )
 
 // What was refused before it began is recorded so that it cannot fill the disk: of requests by nobody knows whom, one record an interval; of
-// those that a known client's role does not allow, maxRefusals of each client an interval, and one that counts the others.
+// those that a known client's role does not allow, ownRefusals of each client an interval, and one that counts the others.
 const (
-	maxRefusals = 60
+	ownRefusals = 60
 	maxSources  = 6 // that the record of an interval names
 	maxClients  = 1024
 )
@@ -85,7 +85,7 @@ func (o *operators) refused(r *http.Request, c *client, why error) {
 		t = &tally{how: c.how}
 		o.refusals.byClient[c.name] = t
 	}
-	if t.own >= maxRefusals || !o.settled.Load() {
+	if t.own >= ownRefusals || !o.settled.Load() {
 		t.add(sourceOf(r), o.server.now())
 		return
 	}
@@ -102,7 +102,7 @@ func (o *operators) refused(r *http.Request, c *client, why error) {
 func (o *operators) tellRefused() {
 	o.refusals.mu.Lock()
 	defer o.refusals.mu.Unlock()
-	if t := &o.refusals.anonymous; t.count > 0 && o.log.RecordLater(t.entry("", "refused: not authenticated")) == nil {
+	if t := &o.refusals.anonymous; t.count > 0 && o.log.RecordLater(t.entry("", "refused: not authenticated, or over the rate")) == nil {
 		*t = tally{}
 		o.grew()
 	}

@@ -40,7 +40,8 @@ type Config struct {
 type Server struct {
 	settings   Settings
 	issuer     *issuer
-	clients    clients
+	clients    *access
+	dual       *dualControl
 	responders []Responder
 	ledger     network.Ledger
 	metrics    *metrics.Registry
@@ -59,7 +60,9 @@ type Server struct {
 	registered atomic.Bool  // seen on the trust list with this organisation as its operator; never unset
 	reached    atomic.Int64 // when the ledger last answered, Unix milliseconds
 
-	resolveKick chan struct{} // capacity 1
+	resolveKick chan struct{}   // capacity 1
+	reloadKick  chan struct{}   // capacity 1
+	running     context.Context // until Close
 	stop        context.CancelFunc
 	background  sync.WaitGroup
 	closing     sync.Once
@@ -75,7 +78,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	if err := cfg.Settings.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{settings: cfg.Settings.withDefaults(), ledger: ledger, metrics: cfg.Metrics, book: newBook(), log: cfg.Log, now: cfg.Now, step: cfg.step, keyUsable: cfg.KeyUsable, resolveKick: make(chan struct{}, 1)}
+	s := &Server{settings: cfg.Settings.withDefaults(), ledger: ledger, metrics: cfg.Metrics, book: newBook(), log: cfg.Log, now: cfg.Now, step: cfg.step, keyUsable: cfg.KeyUsable, resolveKick: make(chan struct{}, 1), reloadKick: make(chan struct{}, 1)}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -120,7 +123,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 		func() float64 { return float64(s.book.unresolved()) })
 
 	ctx, cancel := context.WithCancel(context.Background())
-	s.stop = cancel
+	s.running, s.stop = ctx, cancel
 	s.background.Go(func() { s.operators.run(ctx) })
 	s.background.Go(func() {
 		// Until a restored journal has caught up with the ledger, nothing may be added to it behind what it lacks.
@@ -128,6 +131,8 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 			s.resolve(ctx)
 		}
 	})
+	s.background.Go(func() { s.watchFiles(ctx) })
+	s.background.Go(func() { s.finishApproved(ctx) })
 	if s.crls != nil {
 		s.background.Go(func() { s.crls.run(ctx) })
 	}
@@ -138,6 +143,12 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 func (s *Server) load(cfg Config) error {
 	cert, chain, err := LoadCertificate(cfg.Dir)
 	if err != nil {
+		return err
+	}
+	if err := s.loadDual(cfg.Dir); err != nil {
+		return err
+	}
+	if err := s.approvedProfiles(cfg.Dir); err != nil {
 		return err
 	}
 	policy, err := loadProfiles(filepath.Join(cfg.Dir, profilesFile))
@@ -155,7 +166,7 @@ func (s *Server) load(cfg Config) error {
 			s.log.Warn("a profile cannot be used", "profile", name, "error", err)
 		}
 	}
-	if s.clients, err = loadClients(filepath.Join(cfg.Dir, clientsFile)); err != nil {
+	if s.clients, err = openAccess(cfg.Dir, s.settings, s.now, s.metrics.Auth(), s.log); err != nil {
 		return err
 	}
 	if err := s.loadOperators(cfg.Dir); err != nil {
