@@ -51,7 +51,8 @@ type Server struct {
 	keys       keyedLock
 	front      *front // nil: see Config.CT
 	operators  *operators
-	crls       *crlMaker // nil: no CRLs are made
+	backups    sync.Mutex // one at a time
+	crls       *crlMaker  // nil: no CRLs are made
 	log        *slog.Logger
 	now        func() time.Time
 	step       func(string)
