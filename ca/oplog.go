@@ -29,6 +29,7 @@ type operators struct {
 
 	mu       sync.Mutex
 	first    chan struct{}       // closed after the first attempt to settle, or when that is known to take long
+	ready    chan struct{}       // closed when it is settled for the first time
 	begun    sync.Once           // closes first
 	problem  error               // why it is not settled, or must not go on
 	anchored *wire.OperatorsHead // newest; nil: none yet
@@ -36,10 +37,6 @@ type operators struct {
 	failure  error               // of the last attempt to anchor
 
 	refusals refusals
-
-	restored bool          // at the start
-	complete chan struct{} // closed when a restored journal has caught up
-	caught   sync.Once     // closes complete
 
 	// What an earlier process left; fixed before run begins.
 	started  time.Time // no transaction of an earlier process began after this
@@ -56,7 +53,7 @@ func (s *Server) loadOperators(dir string) error {
 	if err != nil {
 		return err
 	}
-	s.operators = &operators{server: s, log: log, set: s.settings.OperatorsLog.withDefaults(), first: make(chan struct{}), kick: make(chan struct{}, 1), started: s.now(), left: log.Unfinished(), restored: log.IsRestored(), complete: make(chan struct{})}
+	s.operators = &operators{server: s, log: log, set: s.settings.OperatorsLog.withDefaults(), first: make(chan struct{}), kick: make(chan struct{}, 1), started: s.now(), left: log.Unfinished(), ready: make(chan struct{})}
 	s.metrics.Gauge("ca_operators_log_records", "Records of the operators' log.", func() float64 { return float64(log.Size()) })
 	s.metrics.Gauge("ca_operators_log_unanchored_seconds", "How long the oldest record of the operators' log has waited for its anchor in the ledger.",
 		func() float64 { return s.operators.waiting().Seconds() })

@@ -58,9 +58,6 @@ func (o *operators) settle(ctx context.Context) bool {
 	head, err := o.anchoredHead(ctx)
 	if err == nil && o.log.IsRestored() {
 		err = o.server.catchUp(ctx, o.say)
-		if err == nil {
-			o.caught.Do(func() { close(o.complete) })
-		}
 	}
 	if err == nil {
 		err = o.log.Settle(head)
@@ -82,16 +79,14 @@ func (o *operators) settle(ctx context.Context) bool {
 		o.since = o.server.now()
 	}
 	o.settled.Store(true)
+	close(o.ready)
 	return true
 }
 
-// caughtUp waits until a restored journal has what the ledger has; false: ctx has ended.
-func (o *operators) caughtUp(ctx context.Context) bool {
-	if !o.restored {
-		return true
-	}
+// awaitSettled waits until the log was compared with the ledger and goes on where that ends; false: ctx has ended.
+func (o *operators) awaitSettled(ctx context.Context) bool {
 	select {
-	case <-o.complete:
+	case <-o.ready:
 		return true
 	case <-ctx.Done():
 		return false

@@ -126,16 +126,19 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.running, s.stop = ctx, cancel
 	s.background.Go(func() { s.operators.run(ctx) })
-	s.background.Go(func() {
-		// Until a restored journal has caught up with the ledger, nothing may be added to it behind what it lacks.
-		if s.operators.caughtUp(ctx) {
-			s.resolve(ctx)
+	// An old copy of the directory submits nothing and signs nothing, and what a restored journal lacks comes before what is added to it.
+	settled := func(fn func(context.Context)) func() {
+		return func() {
+			if s.operators.awaitSettled(ctx) {
+				fn(ctx)
+			}
 		}
-	})
+	}
+	s.background.Go(settled(s.resolve))
 	s.background.Go(func() { s.watchFiles(ctx) })
 	s.background.Go(func() { s.finishApproved(ctx) })
 	if s.crls != nil {
-		s.background.Go(func() { s.crls.run(ctx) })
+		s.background.Go(settled(s.crls.run))
 	}
 	return s, nil
 }
