@@ -154,7 +154,16 @@ func (s *Server) executeNow(id string) error {
 		return fmt.Errorf("operations of the kind %q are carried out by a command, not by the server", rec.Operation.Kind)
 	}
 	s.step("dual-" + rec.Operation.Kind)
-	outcome, err := run(s.running, rec.Operation, contents)
+	var outcome any
+	began := false
+	err = s.operators.internally(s.running, approvedEntry(rec), func(ctx context.Context) (err error) {
+		began = true
+		outcome, err = run(ctx, rec.Operation, contents)
+		return err
+	})
+	if !began {
+		return err
+	}
 	if later(err) {
 		return err
 	}
