@@ -45,11 +45,11 @@ func TestCredentialsAndRatesAreRead(t *testing.T) {
 		t.Errorf("%+v", client)
 	}
 	for text, want := range map[string]string{
-		"ca: {dir: ca, passphrase: {file: pass}, operators: {msp: x}}":                                                              "ca.operators",
-		"ca: {dir: ca, passphrase: {file: pass}, tls: {cert: a, key: b}, operators: {}}":                                            "ca.operators.msp",
-		"ca: {dir: ca, passphrase: {file: pass}, tls: {cert: a, key: b}, operators: {msp: x, roles: {a: boss}}}":                    "ca.operators.roles.a",
-		"ca: {dir: ca, passphrase: {file: pass}, rate: {burst: -1}}":                                                                "ca.rate.burst",
-		"client: {ca_tls: {cert: a}}":                                                                                               "client.ca_tls",
+		"ca: {dir: ca, passphrase: {file: pass}, operators: {msp: x}}":                                           "ca.operators",
+		"ca: {dir: ca, passphrase: {file: pass}, tls: {cert: a, key: b}, operators: {}}":                         "ca.operators.msp",
+		"ca: {dir: ca, passphrase: {file: pass}, tls: {cert: a, key: b}, operators: {msp: x, roles: {a: boss}}}": "ca.operators.roles.a",
+		"ca: {dir: ca, passphrase: {file: pass}, rate: {burst: -1}}":                                             "ca.rate.burst",
+		"client: {ca_tls: {cert: a}}": "client.ca_tls",
 		"ca: {dir: ca, passphrase: {file: pass}, tls: {cert: a, key: b}, operators: {msp: x}}\nclient: {ca_tls: {key: 'pkcs11:x'}}": "client.ca_tls.key",
 	} {
 		f, err := Parse("c.yaml", []byte(text))

@@ -29,7 +29,7 @@ const (
 // Limits of a Store.
 const (
 	maxPending  = 256
-	maxOfClient = 64 // of those: one client leaves room for others
+	maxOfClient = 64        // of those: one client leaves room for others
 	MaxPayload  = 64 << 20  // octets
 	maxPayloads = 256 << 20 // octets, of all that are pending
 	keepFor     = 7 * 24 * time.Hour
