@@ -275,6 +275,9 @@ const maxKeyURI = 8 << 10
 
 // OpenKey returns the key of the CA in dir, from its token or its file; passphrase is asked for the latter only.
 func OpenKey(dir string, passphrase func() ([]byte, error)) (crypto.Signer, error) {
+	if key := destroyedKey(dir); key != nil {
+		return key, nil
+	}
 	if uri := KeyURI(dir); uri != "" {
 		key, err := hsm.Open(filepath.Join(dir, keyFile), uri)
 		if err != nil {

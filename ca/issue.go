@@ -66,7 +66,7 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 		return nil, err
 	}
 	// Nothing is signed with a key out of use, that could not be journalled, or that the ledger could not take.
-	if err := s.keyUsable(); err != nil {
+	if err := s.mayIssue(r.Profile); err != nil {
 		return nil, err
 	}
 	if err := s.journal.health(); err != nil {

@@ -54,6 +54,7 @@ type Server struct {
 	now        func() time.Time
 	step       func(string)
 	keyUsable  func() error
+	custody    *custody
 
 	registered atomic.Bool  // seen on the trust list with this organisation as its operator; never unset
 	reached    atomic.Int64 // when the ledger last answered, Unix milliseconds
@@ -95,7 +96,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.journal.close())
+			err = errors.Join(err, s.journal.close(), s.custody.close())
 		}
 	}()
 	opts := s.settings.anchorOptions()
@@ -128,7 +129,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 }
 
 // load reads the directory.
-func (s *Server) load(cfg Config) error {
+func (s *Server) load(cfg Config) (err error) {
 	cert, chain, err := LoadCertificate(cfg.Dir)
 	if err != nil {
 		return err
@@ -137,10 +138,15 @@ func (s *Server) load(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if cfg.Key == nil {
-		return errors.New("key: must be set")
+	if s.custody, err = takeCustody(cfg, cert, s.now); err != nil {
+		return err
 	}
-	if s.issuer, err = newIssuer(cert, chain, cfg.Key, policy, s.now); err != nil {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.custody.close())
+		}
+	}()
+	if s.issuer, err = newIssuer(cert, chain, s.custody, policy, s.now); err != nil {
 		return err
 	}
 	for name, p := range policy.Profiles {
@@ -164,7 +170,7 @@ func (s *Server) Close() error {
 		s.stop()
 		s.anchor.Close()
 		s.background.Wait()
-		s.closeErr = s.journal.close()
+		s.closeErr = errors.Join(s.journal.close(), s.custody.close())
 	})
 	return s.closeErr
 }
