@@ -38,6 +38,7 @@ type Config struct {
 
 // Server is a running CA. Its methods are safe for concurrent use.
 type Server struct {
+	dir        string
 	settings   Settings
 	issuer     *issuer
 	clients    clients
@@ -75,7 +76,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	if err := cfg.Settings.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{settings: cfg.Settings.withDefaults(), ledger: ledger, metrics: cfg.Metrics, book: newBook(), log: cfg.Log, now: cfg.Now, step: cfg.step, keyUsable: cfg.KeyUsable, resolveKick: make(chan struct{}, 1)}
+	s := &Server{dir: cfg.Dir, settings: cfg.Settings.withDefaults(), ledger: ledger, metrics: cfg.Metrics, book: newBook(), log: cfg.Log, now: cfg.Now, step: cfg.step, keyUsable: cfg.KeyUsable, resolveKick: make(chan struct{}, 1)}
 	if s.log == nil {
 		s.log = slog.Default()
 	}

@@ -34,6 +34,7 @@ type Store struct {
 	history []Record
 	prev    string // hash of the last line
 	size    int64
+	closed  bool
 	failed  error // of a write: what the file has is not known any more
 }
 
@@ -203,8 +204,9 @@ func (s *Store) Change(c Change) (Record, error) {
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failed == nil {
-		s.failed = fmt.Errorf("key states %s: closed", s.path)
+	if s.closed {
+		return nil
 	}
+	s.closed, s.failed = true, fmt.Errorf("key states %s: closed", s.path)
 	return s.file.Close()
 }
