@@ -136,11 +136,7 @@ func (o *FinishOptions) check() error {
 	if err != nil {
 		return err
 	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return fmt.Errorf("%s in %s: is not PEM", RequestFile, o.Dir)
-	}
-	csr, err := x509.ParseCertificateRequest(block.Bytes)
+	csr, err := ParseRequest(text)
 	if err != nil {
 		return fmt.Errorf("%s in %s: %w", RequestFile, o.Dir, err)
 	}
@@ -172,6 +168,15 @@ func (o *FinishOptions) check() error {
 		return invalid("chain", c.Subject.String(), "must end with a root, which is self-signed: %v", err)
 	}
 	return nil
+}
+
+// ParseRequest reads a request in PEM.
+func ParseRequest(text []byte) (*x509.CertificateRequest, error) {
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "CERTIFICATE REQUEST" {
+		return nil, errors.New("must hold a PEM block CERTIFICATE REQUEST")
+	}
+	return x509.ParseCertificateRequest(block.Bytes)
 }
 
 // writeSame is keyfile.WriteNew that takes a file with the same contents for its own.
