@@ -38,6 +38,7 @@ func (s *Server) Handler() http.Handler {
 	route(caapi.PathCA, map[string]http.HandlerFunc{"GET": s.guard(actDescribe, s.getCA)})
 	route(caapi.PathCRLs, map[string]http.HandlerFunc{"GET": s.guard(actDescribe, s.getCRLs)})
 	route(caapi.PathKey, map[string]http.HandlerFunc{"GET": s.guard(actDescribe, s.getKey), "POST": s.guard(actKeys, s.postKey)})
+	s.operationRoutes(route)
 	route(caapi.PathHealth, map[string]http.HandlerFunc{"GET": s.getHealth})
 	route(caapi.PathReady, map[string]http.HandlerFunc{"GET": s.getReady})
 	route(caapi.PathMetrics, map[string]http.HandlerFunc{"GET": s.metrics.Handler().ServeHTTP})
@@ -55,7 +56,9 @@ func (s *Server) guard(act action, h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		c, err := s.clients.authenticate(r)
 		if err != nil {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="certanchor ca"`) // RFC 9110 section 11.6.1
+			if problem.From(err).Status == http.StatusUnauthorized {
+				w.Header().Set("WWW-Authenticate", `Bearer realm="certanchor ca"`) // RFC 9110 section 11.6.1
+			}
 			problem.Write(w, s.log, err)
 			return
 		}

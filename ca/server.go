@@ -41,7 +41,8 @@ type Server struct {
 	dir        string
 	settings   Settings
 	issuer     *issuer
-	clients    clients
+	clients    *access
+	dual       *dualControl
 	responders []Responder
 	ledger     network.Ledger
 	metrics    *metrics.Registry
@@ -60,7 +61,9 @@ type Server struct {
 	registered atomic.Bool  // seen on the trust list with this organisation as its operator; never unset
 	reached    atomic.Int64 // when the ledger last answered, Unix milliseconds
 
-	resolveKick chan struct{} // capacity 1
+	resolveKick chan struct{}   // capacity 1
+	reloadKick  chan struct{}   // capacity 1
+	running     context.Context // until Close
 	stop        context.CancelFunc
 	background  sync.WaitGroup
 	closing     sync.Once
@@ -76,7 +79,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	if err := cfg.Settings.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{dir: cfg.Dir, settings: cfg.Settings.withDefaults(), ledger: ledger, metrics: cfg.Metrics, book: newBook(), log: cfg.Log, now: cfg.Now, step: cfg.step, keyUsable: cfg.KeyUsable, resolveKick: make(chan struct{}, 1)}
+	s := &Server{settings: cfg.Settings.withDefaults(), ledger: ledger, metrics: cfg.Metrics, book: newBook(), log: cfg.Log, now: cfg.Now, step: cfg.step, keyUsable: cfg.KeyUsable, resolveKick: make(chan struct{}, 1), reloadKick: make(chan struct{}, 1)}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -121,8 +124,10 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 		func() float64 { return float64(s.book.unresolved()) })
 
 	ctx, cancel := context.WithCancel(context.Background())
-	s.stop = cancel
+	s.running, s.stop = ctx, cancel
 	s.background.Go(func() { s.resolve(ctx) })
+	s.background.Go(func() { s.watchFiles(ctx) })
+	s.background.Go(func() { s.finishApproved(ctx) })
 	if s.crls != nil {
 		s.background.Go(func() { s.crls.run(ctx) })
 	}
@@ -135,10 +140,17 @@ func (s *Server) load(cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := s.loadDual(cfg.Dir); err != nil {
+		return err
+	}
+	if err := s.approvedProfiles(cfg.Dir); err != nil {
+		return err
+	}
 	policy, err := loadProfiles(filepath.Join(cfg.Dir, profilesFile))
 	if err != nil {
 		return err
 	}
+	s.dir = cfg.Dir
 	if s.custody, err = takeCustody(cfg, cert, s.now); err != nil {
 		return err
 	}
@@ -155,7 +167,7 @@ func (s *Server) load(cfg Config) (err error) {
 			s.log.Warn("a profile cannot be used", "profile", name, "error", err)
 		}
 	}
-	if s.clients, err = loadClients(filepath.Join(cfg.Dir, clientsFile)); err != nil {
+	if s.clients, err = openAccess(cfg.Dir, s.settings, s.now, s.metrics.Auth(), s.log); err != nil {
 		return err
 	}
 	if s.journal, err = openJournal(filepath.Join(cfg.Dir, journalFile), s.issuer.id, s.log, s.book.apply); err != nil {
