@@ -36,6 +36,9 @@ const (
 	OperatorTokenFile = "operator.token"
 )
 
+// initPrefix begins the name of a directory that Init prepares.
+const initPrefix = ".ca-init-"
+
 // Limits and defaults of InitOptions.
 const (
 	DefaultValidity = 10 * 365 * 24 * time.Hour
@@ -66,9 +69,10 @@ type InitOptions struct {
 	Request bool
 	By      string // who makes it, for the history of the key; default: the user of this process
 
-	profiles   []byte // of the generation before, instead of the default ones
-	successor  bool   // a generation that is not in use yet, within another CA's directory, whose clients it has
-	iterations int    // of PBKDF2 in the key file; default keyfile.Iterations. Fewer are for tests
+	successor  bool             // a generation that is not in use yet, within another CA's directory, whose clients and profiles it has
+	other      crypto.PublicKey // a key that it must not be; may be nil
+	rawSubject []byte           // DER of Subject; may be nil
+	iterations int              // of PBKDF2 in the key file; default keyfile.Iterations. Fewer are for tests
 }
 
 // InitResult says what Init made.
@@ -88,7 +92,7 @@ func Init(o InitOptions) (_ *InitResult, err error) {
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return nil, err
 	}
-	tmp, err := os.MkdirTemp(parent, ".ca-init-") // mode 0700
+	tmp, err := os.MkdirTemp(parent, initPrefix) // mode 0700
 	if err != nil {
 		return nil, err
 	}
@@ -186,15 +190,15 @@ func (o *InitOptions) saveKey(path string, key crypto.Signer) error {
 
 // populate writes every file of a new CA into dir.
 func (o *InitOptions) populate(dir string, key crypto.Signer) (*x509.Certificate, error) {
+	if pub, ok := o.other.(interface{ Equal(crypto.PublicKey) bool }); ok && pub.Equal(key.Public()) {
+		return nil, errors.New("key: must be another one than the present, which the URI names")
+	}
 	cert, err := o.certify(dir, key)
 	if err != nil {
 		return nil, err
 	}
 	// The profiles must fit into the CA's own life, or the first request would be refused.
-	profiles := o.profiles
-	if profiles == nil {
-		profiles = defaultProfiles(o, o.Validity-caBackdate)
-	}
+	profiles := defaultProfiles(o, o.Validity-caBackdate)
 	if _, err := parseProfiles(profiles); err != nil {
 		return nil, err
 	}
@@ -204,11 +208,11 @@ func (o *InitOptions) populate(dir string, key crypto.Signer) (*x509.Certificate
 	if err := o.beginLife(dir, key); err != nil {
 		return nil, err
 	}
-	if err := keyfile.WriteNew(filepath.Join(dir, profilesFile), profiles, 0o644); err != nil {
-		return nil, err
-	}
 	if o.successor {
 		return cert, keyfile.WriteNew(filepath.Join(dir, clientsFile), []byte("# The clients are those of the CA in whose directory this one is.\n"), 0o600)
+	}
+	if err := keyfile.WriteNew(filepath.Join(dir, profilesFile), profiles, 0o644); err != nil {
+		return nil, err
 	}
 	if _, err := AddClient(dir, "operator", RoleOperator); err != nil {
 		return nil, err
@@ -229,6 +233,7 @@ func selfSign(o *InitOptions, key crypto.Signer) ([]byte, error) {
 	}
 	now := o.Now().UTC().Truncate(time.Second)
 	template := &x509.Certificate{
+		RawSubject:            o.rawSubject,
 		SerialNumber:          new(big.Int).SetBytes(serial),
 		Subject:               o.Subject,
 		NotBefore:             now.Add(-caBackdate),

@@ -32,7 +32,7 @@ type custody struct {
 func takeCustody(cfg Config, cert *x509.Certificate, now func() time.Time) (*custody, error) {
 	states, err := keystate.Open(filepath.Join(cfg.Dir, keystate.File), keyName(cert))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w (if another key was put into this directory on purpose, move its file %s away)", err, keystate.File)
 	}
 	c := &custody{cert: cert, now: now, key: cfg.Key, states: states}
 	if states.Last().To == keystate.Destroyed {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/caapi"
-	"github.com/certanchor/certanchor/internal/dual"
 	"github.com/certanchor/certanchor/internal/keystate"
 )
 
@@ -48,8 +47,10 @@ func (s *Server) postKey(w http.ResponseWriter, r *http.Request, c *client) erro
 	default:
 		return invalid("force", req.Force, "must be true or false")
 	}
-	if needs, err := g.resumeNeeds(change.To); err != nil || needs {
-		return approvalNeeded(g, change, err)
+	if g.resumes(change) {
+		if asked, err := s.resumeUnderDual(w, c, g, change); asked || err != nil {
+			return err
+		}
 	}
 	if err := g.ChangeKey(r.Context(), change); err != nil {
 		return err
@@ -81,7 +82,7 @@ func (s *Server) ChangeKey(ctx context.Context, c KeyChange) error {
 			return err
 		}
 	}
-	r, err := s.custody.change(keystate.Change{To: c.To, By: c.By, How: c.How, Why: c.Why, At: s.now()}, func() error { return eraseKey(s.dir) })
+	r, err := s.custody.change(s.stateChange(c), func() error { return eraseKey(s.dir) })
 	if err != nil {
 		s.log.Warn("the state of the CA's key was not changed", "to", string(c.To), "by", c.By, "error", err)
 		return err
@@ -92,6 +93,10 @@ func (s *Server) ChangeKey(ctx context.Context, c KeyChange) error {
 		s.crls.wake()
 	}
 	return nil
+}
+
+func (s *Server) stateChange(c KeyChange) keystate.Change {
+	return keystate.Change{To: c.To, By: c.By, How: c.How, Why: c.Why, At: s.now()}
 }
 
 // mayDestroy refuses to destroy a key by mistake, or one whose certificates may still need CRLs.
@@ -181,24 +186,4 @@ func describeKey(id wire.CAID, history []keystate.Record, needed time.Time) *caa
 		k.History = append(k.History, caapi.KeyChange{From: string(r.From), To: string(r.To), Time: k.Since, By: r.By, How: r.How, Why: r.Why})
 	}
 	return k
-}
-
-// resumeNeeds reports whether the change brings a suspended key back, for which the CA's policy wants several operators.
-func (s *Server) resumeNeeds(to keystate.State) (bool, error) {
-	if s.custody.state() != keystate.Suspended || to == keystate.Suspended || to == keystate.Destroyed {
-		return false, nil
-	}
-	policy, err := dual.LoadPolicy(s.dir)
-	if err != nil {
-		return false, err
-	}
-	return policy.Needs(dual.KindKeyResume, 1), nil
-}
-
-// approvalNeeded is the answer to a change that one operator may not make alone.
-func approvalNeeded(s *Server, c KeyChange, err error) error {
-	if err != nil {
-		return err
-	}
-	return wire.Errorf(wire.PermissionDenied, "to", string(c.To), "the CA's policy wants several operators for it (dual control, %s)", dual.KindKeyResume)
 }

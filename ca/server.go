@@ -1,8 +1,10 @@
 package ca
 
 import (
+	"cmp"
 	"context"
 	"crypto"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +33,13 @@ type Config struct {
 	Now        func() time.Time  // default time.Now
 	Log        *slog.Logger      // default slog.Default
 
+	// OpenKey opens the key of the generation of the CA's key that Rotate made in dir; nil: none is looked for. Join, if it is not nil, may put that one on the trust list.
+	OpenKey func(dir string) (crypto.Signer, error)
+	Join    func(ctx context.Context, cert *x509.Certificate, chain []*x509.Certificate) error
+
+	line *lineage // of a generation after the first
+	home string   // directory of the first generation
+
 	// step is called with the name of each step of an issuance that has just ended. Tests die there.
 	step    func(string)
 	lintCRL func(der []byte) error // default lintCRL
@@ -57,6 +66,8 @@ type Server struct {
 	step       func(string)
 	keyUsable  func() error
 	custody    *custody
+	line       *lineage
+	enrolled   atomic.Int64 // responder certificates that this process has issued
 
 	registered atomic.Bool  // seen on the trust list with this organisation as its operator; never unset
 	reached    atomic.Int64 // when the ledger last answered, Unix milliseconds
@@ -123,6 +134,9 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	s.metrics.Gauge("ca_unresolved_certificates", "Certificates signed and left by their requester, whose outcome on the ledger is not known yet.",
 		func() float64 { return float64(s.book.unresolved()) })
 
+	if s.line = cfg.line; s.line == nil {
+		s.line = &lineage{all: []*Server{s}}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.running, s.stop = ctx, cancel
 	s.background.Go(func() { s.resolve(ctx) })
@@ -130,6 +144,12 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	s.background.Go(func() { s.finishApproved(ctx) })
 	if s.crls != nil {
 		s.background.Go(func() { s.crls.run(ctx) })
+	}
+	if err := s.begin(cfg); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if cfg.line == nil && cfg.OpenKey != nil {
+		s.background.Go(func() { s.succeed(ctx, cfg) })
 	}
 	return s, nil
 }
@@ -140,17 +160,18 @@ func (s *Server) load(cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
+	s.dir = cfg.Dir
+	home := cmp.Or(cfg.home, cfg.Dir)
 	if err := s.loadDual(cfg.Dir); err != nil {
 		return err
 	}
-	if err := s.approvedProfiles(cfg.Dir); err != nil {
+	if err := s.approvedProfiles(home); err != nil {
 		return err
 	}
-	policy, err := loadProfiles(filepath.Join(cfg.Dir, profilesFile))
+	policy, err := loadProfiles(filepath.Join(home, profilesFile))
 	if err != nil {
 		return err
 	}
-	s.dir = cfg.Dir
 	if s.custody, err = takeCustody(cfg, cert, s.now); err != nil {
 		return err
 	}
@@ -183,7 +204,7 @@ func (s *Server) Close() error {
 		s.stop()
 		s.anchor.Close()
 		s.background.Wait()
-		s.closeErr = errors.Join(s.journal.close(), s.custody.close())
+		s.closeErr = errors.Join(s.endSuccession(), s.journal.close(), s.custody.close())
 	})
 	return s.closeErr
 }

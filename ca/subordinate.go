@@ -39,7 +39,7 @@ func userName() string {
 // certify writes the new CA's certificate, or its request.
 func (o *InitOptions) certify(dir string, key crypto.Signer) (*x509.Certificate, error) {
 	if o.Request {
-		der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: o.Subject}, key)
+		der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: o.Subject, RawSubject: o.rawSubject}, key)
 		if err != nil {
 			return nil, err
 		}

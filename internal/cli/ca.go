@@ -24,7 +24,7 @@ func newCACommand() *cobra.Command {
 	}
 	cmd.AddCommand(newCAInitCommand(), newCAClientCommand(), newCARegisterCommand(), newCAServeCommand(), withConfig(newCACRLCommand(), caDefaults))
 	cmd.AddCommand(newCADecideCommands()...)
-	cmd.AddCommand(newCAKeyCommand(), newCARootCommand())
+	cmd.AddCommand(newCAKeyCommand(), newCARootCommand(), newCARotateCommand())
 	return cmd
 }
 
