@@ -98,6 +98,7 @@ type Bridge struct {
 
 	index      *index.Index
 	responders *responder.Manager
+	tokens     tokens
 	events     *events.Server
 	versions   *answers.Versions
 	cache      *answers.Cache

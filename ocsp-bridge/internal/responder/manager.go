@@ -215,6 +215,17 @@ func (m *Manager) each(ca *index.CA, now time.Time, fn func(*Identity) bool) err
 	return fmt.Errorf("CA %s: no responder certificate yet", ca.ID)
 }
 
+// Keys returns the keys that are in use.
+func (m *Manager) Keys() (keys []crypto.Signer) {
+	if m.cfg.Key != nil {
+		keys = append(keys, m.cfg.Key)
+	}
+	for _, f := range *m.files.Load() {
+		keys = append(keys, f.Key)
+	}
+	return keys
+}
+
 // Problems returns, for each CA this responder is configured to answer for and cannot now, why.
 func (m *Manager) Problems(cas []*index.CA, now time.Time) map[string]string {
 	out := map[string]string{}
