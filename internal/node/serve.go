@@ -101,7 +101,11 @@ func newCA(file string, section *config.CA, ledger network.Ledger, responders []
 func openLogKey(ct *config.CTSubmission) (*sct.Key, error) {
 	const field = "ca.ct.key_file"
 	if !hsm.IsURI(ct.KeyFile) {
-		key, err := sct.LoadOrCreate(ct.KeyFile)
+		seal, err := sealer("ca.ct.key_passphrase", ct.KeyPassphrase)
+		if err != nil {
+			return nil, err
+		}
+		key, err := sct.LoadOrCreateSealed(ct.KeyFile, seal)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", field, err)
 		}

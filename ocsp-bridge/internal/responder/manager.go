@@ -41,7 +41,8 @@ type Config struct {
 	Index     *index.Index
 	Enrollers func(wire.CAID) Enroller // nil for a CA: this responder does not ask it
 	Files     []KeyPair
-	Key       crypto.Signer // in a token, which certificates are obtained for; nil: a new one for each certificate
+	Key       crypto.Signer   // in a token, which certificates are obtained for; nil: a new one for each certificate
+	Seal      *keyfile.Sealer // of keys in Dir
 	Now       func() time.Time
 	After     func(time.Duration) <-chan time.Time
 	Log       *slog.Logger
