@@ -46,7 +46,7 @@ const dualRetry = 2 * time.Second
 // dual.ErrRemoved; dual.ErrNotApproved.
 func (s *Server) loadDual(dir string) error {
 	d := &dualControl{dir: dir, running: map[string]chan struct{}{}}
-	d.executors = map[string]executor{dual.KindRevoke: s.revokeApproved, dual.KindProfiles: s.replaceApproved, dual.KindPolicy: s.replaceApproved}
+	d.executors = map[string]executor{dual.KindRevoke: s.revokeApproved, dual.KindKeyResume: s.resumeApproved, dual.KindProfiles: s.replaceApproved, dual.KindPolicy: s.replaceApproved}
 	d.stamp = d.filesStamp()
 	p, err := dual.LoadPolicy(dir)
 	if err != nil {

@@ -53,7 +53,9 @@ func (s *Server) getCA(w http.ResponseWriter, _ *http.Request, _ *client) error 
 
 // Describe returns the CA's certificate, chain and profiles.
 func (s *Server) Describe() *caapi.CA {
-	d := &caapi.CA{CAID: s.issuer.id.String(), Certificate: string(encodeCert(s.issuer.cert.Raw)), Chain: s.above(), Profiles: []caapi.Profile{}}
+	generations := s.describeGenerations()
+	s = s.issuing()
+	d := &caapi.CA{Generations: generations, CAID: s.issuer.id.String(), Certificate: string(encodeCert(s.issuer.cert.Raw)), Chain: s.above(), Profiles: []caapi.Profile{}}
 	for _, name := range slices.Sorted(maps.Keys(s.issuer.policy.Profiles)) {
 		p := s.issuer.policy.Profiles[name]
 		q := caapi.Profile{Name: name, Usages: p.Usage, Expiry: p.ExpiryString, OCSPURL: p.OCSP}

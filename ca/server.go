@@ -1,8 +1,10 @@
 package ca
 
 import (
+	"cmp"
 	"context"
 	"crypto"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +33,13 @@ type Config struct {
 	Now        func() time.Time  // default time.Now
 	Log        *slog.Logger      // default slog.Default
 
+	// OpenKey opens the key of the generation of the CA's key that Rotate made in dir; nil: none is looked for. Join, if it is not nil, may put that one on the trust list.
+	OpenKey func(dir string) (crypto.Signer, error)
+	Join    func(ctx context.Context, cert *x509.Certificate, chain []*x509.Certificate) error
+
+	line *lineage // of a generation after the first
+	home string   // directory of the first generation
+
 	// step is called with the name of each step of an issuance that has just ended. Tests die there.
 	step    func(string)
 	lintCRL func(der []byte) error // default lintCRL
@@ -38,6 +47,7 @@ type Config struct {
 
 // Server is a running CA. Its methods are safe for concurrent use.
 type Server struct {
+	dir        string
 	settings   Settings
 	issuer     *issuer
 	clients    *access
@@ -57,6 +67,9 @@ type Server struct {
 	now        func() time.Time
 	step       func(string)
 	keyUsable  func() error
+	custody    *custody
+	line       *lineage
+	enrolled   atomic.Int64 // responder certificates that this process has issued
 
 	registered atomic.Bool  // seen on the trust list with this organisation as its operator; never unset
 	reached    atomic.Int64 // when the ledger last answered, Unix milliseconds
@@ -100,7 +113,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.journal.close(), s.operators.log.Close())
+			err = errors.Join(err, s.journal.close(), s.custody.close(), s.closeOperators())
 		}
 	}()
 	opts := s.settings.anchorOptions()
@@ -123,9 +136,11 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	s.metrics.Gauge("ca_unresolved_certificates", "Certificates signed and left by their requester, whose outcome on the ledger is not known yet.",
 		func() float64 { return float64(s.book.unresolved()) })
 
+	if s.line = cfg.line; s.line == nil {
+		s.line = &lineage{all: []*Server{s}}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.running, s.stop = ctx, cancel
-	s.background.Go(func() { s.operators.run(ctx) })
 	// An old copy of the directory submits nothing and signs nothing, and what a restored journal lacks comes before what is added to it.
 	settled := func(fn func(context.Context)) func() {
 		return func() {
@@ -136,34 +151,50 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	}
 	s.background.Go(settled(s.resolve))
 	s.background.Go(func() { s.watchFiles(ctx) })
-	s.background.Go(settled(s.tellPolicy))
 	s.background.Go(func() { s.finishApproved(ctx) })
 	if s.crls != nil {
 		s.background.Go(settled(s.crls.run))
+	}
+	if err := s.begin(cfg); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if cfg.line == nil {
+		s.background.Go(func() { s.operators.run(ctx) }) // once the journals of all generations have told what they know
+		s.background.Go(settled(s.tellPolicy))
+	}
+	if cfg.line == nil && cfg.OpenKey != nil {
+		s.background.Go(func() { s.succeed(ctx, cfg) })
 	}
 	return s, nil
 }
 
 // load reads the directory.
-func (s *Server) load(cfg Config) error {
+func (s *Server) load(cfg Config) (err error) {
 	cert, chain, err := LoadCertificate(cfg.Dir)
 	if err != nil {
 		return err
 	}
+	s.dir = cfg.Dir
+	home := cmp.Or(cfg.home, cfg.Dir)
 	if err := s.loadDual(cfg.Dir); err != nil {
 		return err
 	}
-	if err := s.approvedProfiles(cfg.Dir); err != nil {
+	if err := s.approvedProfiles(home); err != nil {
 		return err
 	}
-	policy, err := loadProfiles(filepath.Join(cfg.Dir, profilesFile))
+	policy, err := loadProfiles(filepath.Join(home, profilesFile))
 	if err != nil {
 		return err
 	}
-	if cfg.Key == nil {
-		return errors.New("key: must be set")
+	if s.custody, err = takeCustody(cfg, cert, s.now); err != nil {
+		return err
 	}
-	if s.issuer, err = newIssuer(cert, chain, cfg.Key, policy, s.now); err != nil {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.custody.close())
+		}
+	}()
+	if s.issuer, err = newIssuer(cert, chain, s.custody, policy, s.now); err != nil {
 		return err
 	}
 	for name, p := range policy.Profiles {
@@ -174,14 +205,14 @@ func (s *Server) load(cfg Config) error {
 	if s.clients, err = openAccess(cfg.Dir, s.settings, s.now, s.metrics.Auth(), s.log); err != nil {
 		return err
 	}
-	if err := s.loadOperators(cfg.Dir); err != nil {
+	if err := s.loadOperators(cfg); err != nil {
 		return err
 	}
 	if s.journal, err = openJournal(filepath.Join(cfg.Dir, journalFile), s.issuer.id, s.log, func(r *record, pos position) error {
-		s.operators.trace(r)
+		s.operators.trace(s, r)
 		return s.book.apply(r, pos)
 	}); err != nil {
-		return errors.Join(err, s.operators.log.Close())
+		return errors.Join(err, s.closeOperators())
 	}
 	s.book.replayed(s.now())
 	return nil
@@ -193,8 +224,7 @@ func (s *Server) Close() error {
 		s.stop()
 		s.anchor.Close()
 		s.background.Wait()
-		s.operators.done.Wait()
-		s.closeErr = errors.Join(s.operators.close(), s.journal.close())
+		s.closeErr = errors.Join(s.endSuccession(), s.closeOperators(), s.journal.close(), s.custody.close())
 	})
 	return s.closeErr
 }

@@ -109,7 +109,7 @@ func (c *Client) Issue(ctx context.Context, r IssueRequest, idempotencyKey strin
 // the ledger. caID is the CA that is meant; another one's certificate is an error.
 func (c *Client) EnrollResponder(ctx context.Context, caID wire.CAID, csr []byte) ([]byte, error) {
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr})
-	got, err := c.issue(ctx, PathResponders, IssueRequest{CSR: string(text)}, "")
+	got, err := c.issue(ctx, PathResponders, IssueRequest{CSR: string(text), CAID: caID.String()}, "")
 	if err != nil {
 		return nil, err
 	}

@@ -73,6 +73,8 @@ type CTSubmission struct {
 	KeyFile   string `yaml:"key_file"`             // or the PKCS #11 URI of it: the log's key, which the organisation's OCSP bridge has in its directory: ct/<CA ID>.pem; made when absent
 	SCTFile   string `yaml:"sct_file,omitempty"`   // with a key in a PKCS #11 token: the file with its first SCTs, in the OCSP bridge's directory: ct/<CA ID>.scts
 	PublicURL string `yaml:"public_url,omitempty"` // URL that /ct/v1/ is below; default: the one it listens on
+
+	KeyPassphrase *keyfile.Source `yaml:"key_passphrase,omitempty"` // of key_file, if it is encrypted or to be made: ocsp_bridge.key_passphrase
 }
 
 // OCSPBridge is the section of the OCSP bridge.
@@ -95,6 +97,7 @@ type OCSPBridge struct {
 	Submit              []Submission           `yaml:"submit,omitempty"`             // where submissions to CAs' logs go
 	LogsAccess          string                 `yaml:"logs_access,omitempty"`        // LogsOpen (default) or LogsMembers
 	CRL                 ocspbridge.CRLSettings `yaml:"crl,omitempty"`                // CRLs of the CAs, served here
+	KeyPassphrase       *keyfile.Source        `yaml:"key_passphrase,omitempty"`     // of the key files in dir: those that are made are encrypted; default: they are not
 	ocspbridge.Settings `yaml:",inline"`
 }
 
@@ -171,6 +174,11 @@ func (f *File) NeedCA() (*CA, error) {
 	if ct := f.CA.CT; ct != nil && (ct.KeyFile == "" || ct.PublicURL != "" && !isURL(ct.PublicURL)) {
 		return nil, &Error{File: f.Path, Key: "ca.ct", Value: ct.PublicURL, Rule: "needs key_file, and a public_url that is an http or https URL"}
 	}
+	if ct := f.CA.CT; ct != nil {
+		if err := f.keyPassphrase("ca.ct.key_passphrase", ct.KeyPassphrase); err != nil {
+			return nil, err
+		}
+	}
 	if ct := f.CA.CT; ct != nil && hsm.IsURI(ct.KeyFile) == (ct.SCTFile == "") {
 		return nil, &Error{File: f.Path, Key: "ca.ct.sct_file", Value: ct.SCTFile, Rule: "must be set if key_file is a PKCS #11 URI, and only then"}
 	}
@@ -181,6 +189,20 @@ func (f *File) NeedCA() (*CA, error) {
 		return nil, f.rule("ca.", err)
 	}
 	return f.CA, nil
+}
+
+// keyPassphrase refuses a source that a service cannot read by itself.
+func (f *File) keyPassphrase(key string, s *keyfile.Source) error {
+	if s == nil {
+		return nil
+	}
+	if err := s.Validate(key); err != nil {
+		return f.rule("", err)
+	}
+	if s.Prompt {
+		return &Error{File: f.Path, Key: key, Value: "prompt", Rule: "must be file or env: a service that starts by itself has nobody to ask"}
+	}
+	return nil
 }
 
 // NeedClient returns the client section, checked.
@@ -224,6 +246,9 @@ func (f *File) NeedOCSPBridge() (*OCSPBridge, error) {
 	}
 	if err := b.Settings.Validate(); err != nil {
 		return nil, f.rule("ocsp_bridge.", err)
+	}
+	if err := f.keyPassphrase("ocsp_bridge.key_passphrase", b.KeyPassphrase); err != nil {
+		return nil, err
 	}
 	return b, f.checkLogs(b)
 }
@@ -350,6 +375,9 @@ func (f *File) paths() []*string {
 		ps = append(ps, &c.Dir, &c.Passphrase.File)
 		if c.CT != nil {
 			ps = append(ps, &c.CT.KeyFile, &c.CT.SCTFile)
+			if s := c.CT.KeyPassphrase; s != nil {
+				ps = append(ps, &s.File)
+			}
 		}
 		if c.CRL != nil {
 			ps = append(ps, &c.CRL.TLSCA)
@@ -370,6 +398,9 @@ func (f *File) paths() []*string {
 	}
 	if b := f.OCSPBridge; b != nil {
 		ps = append(ps, &b.Dir, &b.Policy)
+		if s := b.KeyPassphrase; s != nil {
+			ps = append(ps, &s.File)
+		}
 		tls(b.TLS)
 		if x := b.CRL.Indirect; x != nil {
 			ps = append(ps, &x.Cert, &x.Key)
