@@ -12,6 +12,7 @@ import (
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/caapi"
 	"github.com/certanchor/certanchor/internal/crl"
+	"github.com/certanchor/certanchor/internal/keystate"
 )
 
 const (
@@ -179,7 +180,7 @@ type permission struct {
 // whoever relies on CRLs must not be left with old ones.
 func (m *crlMaker) permission(ctx context.Context) *permission {
 	p := &permission{staleness: m.set.Staleness}
-	if err := m.server.keyUsable(); err != nil {
+	if err := m.server.maySignCRLs(); err != nil {
 		p.err = at(stageKey, err)
 		return p
 	}
@@ -266,7 +267,7 @@ func (m *crlMaker) sign(l *crlList, kind crlKind, c *crl.Contents) (*signedCRL, 
 	}
 	l.numbers = &numbers
 	m.server.step(stepReserved)
-	der, err := crl.Build(c, form, m.server.issuer.key)
+	der, err := crl.Build(c, form, useKey{m.server.custody, keystate.CRLs})
 	if err != nil {
 		return nil, at(stageSign, err)
 	}

@@ -33,8 +33,12 @@ func (s *Server) loadCRLs(cfg Config) error {
 	return err
 }
 
-func (s *Server) getCRLs(w http.ResponseWriter, _ *http.Request, _ *client) error {
-	return s.answer(w, http.StatusOK, s.CRLs())
+func (s *Server) getCRLs(w http.ResponseWriter, r *http.Request, _ *client) error {
+	g, err := s.generation(r.URL.Query().Get("ca_id"))
+	if err != nil {
+		return err
+	}
+	return s.answer(w, http.StatusOK, g.CRLs())
 }
 
 // CRLs tells which CRLs there are and who serves them.

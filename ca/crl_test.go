@@ -18,6 +18,7 @@ import (
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/caapi"
 	"github.com/certanchor/certanchor/internal/crl"
+	"github.com/certanchor/certanchor/internal/keystate"
 	"github.com/certanchor/certanchor/internal/keyfile"
 )
 
@@ -452,6 +453,9 @@ func TestCAWithoutCRLSignIsRefusedAtStart(t *testing.T) {
 	dir, _ := newDir(t)
 	cert, key := withoutCRLSign(t)
 	if err := os.WriteFile(filepath.Join(dir, certFile), cert, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, keystate.File)); err != nil { // it is about another key
 		t.Fatal(err)
 	}
 	_, err := New(Config{Dir: dir, Key: key, Settings: crashSettings("http://127.0.0.1:1")}, nil)

@@ -18,6 +18,8 @@
 // A client whose answer got lost repeats the request with the same Idempotency-Key, or asks for the serial number that a
 // problem of unknown outcome names in "instance".
 //
+// Before all that, the operators' log has a durable record of the action, and after it of how it ended.
+//
 // # CRLs
 //
 // Beside that, and never in the way of it, the CA signs CRLs of what an OCSP bridge of its organisation says that the ledger says:
@@ -33,6 +35,8 @@
 //	clients         who may use the HTTP API: name, role and SHA-256 of the token, mode 0600
 //	operator.token  the token of the first operator, mode 0600
 //	journal         what was signed and what became of it; one process at a time holds its lock
+//	operators       the log of what is done for clients; package oplog has the files
+//	restored        only in a directory that came from a backup, until the ledger was asked what that lacks
 //	crl             numbers of CRLs, and the newest of them; crl_store.go has the files
 //
 // Init writes it whole or not at all.

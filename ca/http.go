@@ -37,6 +37,9 @@ func (s *Server) Handler() http.Handler {
 	route(caapi.PathResponders, map[string]http.HandlerFunc{"POST": s.guard(actEnrol, s.postResponder)})
 	route(caapi.PathCA, map[string]http.HandlerFunc{"GET": s.guard(actDescribe, s.getCA)})
 	route(caapi.PathCRLs, map[string]http.HandlerFunc{"GET": s.guard(actDescribe, s.getCRLs)})
+	route(caapi.PathBackup, map[string]http.HandlerFunc{"POST": s.guard(actExport, s.postBackup)})
+	route(caapi.PathKey, map[string]http.HandlerFunc{"GET": s.guard(actDescribe, s.getKey), "POST": s.guard(actKeys, s.postKey)})
+	s.operationRoutes(route)
 	route(caapi.PathHealth, map[string]http.HandlerFunc{"GET": s.getHealth})
 	route(caapi.PathReady, map[string]http.HandlerFunc{"GET": s.getReady})
 	route(caapi.PathMetrics, map[string]http.HandlerFunc{"GET": s.metrics.Handler().ServeHTTP})
@@ -51,16 +54,22 @@ func (s *Server) Handler() http.Handler {
 
 // guard authenticates the client and checks that its role allows act.
 func (s *Server) guard(act action, h handler) http.HandlerFunc {
+	h = s.recorded(act, h)
 	return func(w http.ResponseWriter, r *http.Request) {
 		c, err := s.clients.authenticate(r)
 		if err != nil {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="certanchor ca"`) // RFC 9110 section 11.6.1
+			s.operators.refusedAnonymous(r)
+			if problem.From(err).Status == http.StatusUnauthorized {
+				w.Header().Set("WWW-Authenticate", `Bearer realm="certanchor ca"`) // RFC 9110 section 11.6.1
+			}
 			problem.Write(w, s.log, err)
 			return
 		}
 		if !allowed[c.role][act] {
 			s.log.Warn("refused", "client", c.name, "role", string(c.role), "method", r.Method, "path", r.URL.Path)
-			problem.Write(w, s.log, wire.Errorf(wire.PermissionDenied, "role", string(c.role), "must be a role that may %s", act))
+			err := wire.Errorf(wire.PermissionDenied, "role", string(c.role), "must be a role that may %s", act)
+			s.operators.refused(r, c, err)
+			problem.Write(w, s.log, err)
 			return
 		}
 		if err := h(w, r, c); err != nil {
@@ -82,7 +91,7 @@ func (s *Server) postCertificate(w http.ResponseWriter, r *http.Request, c *clie
 
 func (s *Server) postResponder(w http.ResponseWriter, r *http.Request, c *client) error {
 	req := caapi.IssueRequest{Profile: ResponderProfile}
-	if err := readFields(w, r, map[string]*string{"csr": &req.CSR}); err != nil {
+	if err := readFields(w, r, map[string]*string{"csr": &req.CSR, "ca_id?": &req.CAID}); err != nil {
 		return err
 	}
 	return s.issue(w, r, c, req)
@@ -93,13 +102,22 @@ func (s *Server) issue(w http.ResponseWriter, r *http.Request, c *client, req ca
 	if err != nil {
 		return err
 	}
+	var id wire.CAID
+	if req.CAID != "" {
+		if id, err = wire.ParseCAID(req.CAID); err != nil {
+			return err
+		}
+	}
 	// A requester that hangs up must not leave the question open when it can be answered.
-	got, err := s.Issue(context.WithoutCancel(r.Context()), Request{CSR: req.CSR, Profile: req.Profile, Client: c.name, IdempotencyKey: key})
+	got, err := s.Issue(context.WithoutCancel(r.Context()), Request{CSR: req.CSR, Profile: req.Profile, Client: c.name, IdempotencyKey: key, CA: id})
 	if err != nil {
 		return err
 	}
 	s.log.Info("issued", "client", c.name, "profile", req.Profile, "serial", got.Serial.String(), "log_index", got.Log.Index, "block", got.Block)
-	answer := s.describe(got)
+	if req.Profile == ResponderProfile {
+		s.enrolment(got.Serial)
+	}
+	answer := s.issuerOf(got.Serial).describe(got)
 	w.Header().Set("Location", caapi.PathCertificates+"/"+answer.Serial)
 	s.step(stepReleasing)
 	return s.answer(w, http.StatusCreated, answer)

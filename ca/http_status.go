@@ -17,6 +17,9 @@ func (s *Server) postRevocation(w http.ResponseWriter, r *http.Request, c *clien
 	if err := readFields(w, r, map[string]*string{"serial": &req.Serial, "reason": &req.Reason, "invalidity_date?": &req.InvalidityDate}); err != nil {
 		return err
 	}
+	if waits, err := s.revokeUnderDual(w, c, req); waits || err != nil {
+		return err
+	}
 	change, acknowledged, err := s.Revoke(context.WithoutCancel(r.Context()), req)
 	return s.changed(w, c, change, acknowledged, err)
 }
@@ -50,7 +53,9 @@ func (s *Server) getCA(w http.ResponseWriter, _ *http.Request, _ *client) error 
 
 // Describe returns the CA's certificate, chain and profiles.
 func (s *Server) Describe() *caapi.CA {
-	d := &caapi.CA{CAID: s.issuer.id.String(), Certificate: string(encodeCert(s.issuer.cert.Raw)), Chain: s.above(), Profiles: []caapi.Profile{}}
+	generations := s.describeGenerations()
+	s = s.issuing()
+	d := &caapi.CA{Generations: generations, CAID: s.issuer.id.String(), Certificate: string(encodeCert(s.issuer.cert.Raw)), Chain: s.above(), Profiles: []caapi.Profile{}}
 	for _, name := range slices.Sorted(maps.Keys(s.issuer.policy.Profiles)) {
 		p := s.issuer.policy.Profiles[name]
 		q := caapi.Profile{Name: name, Usages: p.Usage, Expiry: p.ExpiryString, OCSPURL: p.OCSP}

@@ -5,10 +5,8 @@ import (
 	"cmp"
 	"crypto"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -22,6 +20,7 @@ import (
 
 	"github.com/certanchor/certanchor/internal/hsm"
 	"github.com/certanchor/certanchor/internal/keyfile"
+	"github.com/certanchor/certanchor/internal/keyid"
 )
 
 // Files of a CA directory; doc.go says what they hold.
@@ -36,6 +35,9 @@ const (
 	// OperatorTokenFile holds the bearer token of the client "operator".
 	OperatorTokenFile = "operator.token"
 )
+
+// initPrefix begins the name of a directory that Init prepares.
+const initPrefix = ".ca-init-"
 
 // Limits and defaults of InitOptions.
 const (
@@ -62,14 +64,22 @@ type InitOptions struct {
 	Passphrase []byte            // of the key file, at least keyfile.MinPassphrase bytes; not used with KeyURI
 	Now        func() time.Time  // default time.Now
 
-	iterations int // of PBKDF2 in the key file; default keyfile.Iterations. Fewer are for tests
+	// Request makes a request for a certificate, RequestFile, in place of a self-signed one: for a CA below a root. Finish puts the certificate in. Validity is then that of
+	// the profiles.
+	Request bool
+	By      string // who makes it, for the history of the key; default: the user of this process
+
+	successor  bool             // a generation that is not in use yet, within another CA's directory, whose clients and profiles it has
+	other      crypto.PublicKey // a key that it must not be; may be nil
+	rawSubject []byte           // DER of Subject; may be nil
+	iterations int              // of PBKDF2 in the key file; default keyfile.Iterations. Fewer are for tests
 }
 
 // InitResult says what Init made.
 type InitResult struct {
-	Certificate   *x509.Certificate
-	OperatorToken string // path of the token file
-	KeyMade       bool   // false: the token of InitOptions.KeyURI had the key already
+	Certificate   *x509.Certificate // nil with InitOptions.Request
+	OperatorToken string            // path of the token file
+	KeyMade       bool              // false: the token of InitOptions.KeyURI had the key already
 }
 
 // Init makes a self-signed CA in a directory of its own. It refuses a directory that holds anything, and leaves nothing
@@ -82,7 +92,7 @@ func Init(o InitOptions) (_ *InitResult, err error) {
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return nil, err
 	}
-	tmp, err := os.MkdirTemp(parent, ".ca-init-") // mode 0700
+	tmp, err := os.MkdirTemp(parent, initPrefix) // mode 0700
 	if err != nil {
 		return nil, err
 	}
@@ -128,6 +138,7 @@ func (o *InitOptions) check() error {
 	if o.Dir == "" {
 		return errors.New("dir: must name a directory")
 	}
+	o.By = cmp.Or(o.By, userName())
 	entries, err := os.ReadDir(o.Dir)
 	switch {
 	case err == nil && len(entries) > 0:
@@ -179,11 +190,10 @@ func (o *InitOptions) saveKey(path string, key crypto.Signer) error {
 
 // populate writes every file of a new CA into dir.
 func (o *InitOptions) populate(dir string, key crypto.Signer) (*x509.Certificate, error) {
-	der, err := selfSign(o, key)
-	if err != nil {
-		return nil, err
+	if pub, ok := o.other.(interface{ Equal(crypto.PublicKey) bool }); ok && pub.Equal(key.Public()) {
+		return nil, errors.New("key: must be another one than the present, which the URI names")
 	}
-	cert, err := x509.ParseCertificate(der)
+	cert, err := o.certify(dir, key)
 	if err != nil {
 		return nil, err
 	}
@@ -195,8 +205,11 @@ func (o *InitOptions) populate(dir string, key crypto.Signer) (*x509.Certificate
 	if err := o.saveKey(filepath.Join(dir, keyFile), key); err != nil {
 		return nil, err
 	}
-	if err := keyfile.WriteNew(filepath.Join(dir, certFile), encodeCert(der), 0o644); err != nil {
+	if err := o.beginLife(dir, key); err != nil {
 		return nil, err
+	}
+	if o.successor {
+		return cert, keyfile.WriteNew(filepath.Join(dir, clientsFile), []byte("# The clients are those of the CA in whose directory this one is.\n"), 0o600)
 	}
 	if err := keyfile.WriteNew(filepath.Join(dir, profilesFile), profiles, 0o644); err != nil {
 		return nil, err
@@ -214,12 +227,13 @@ func selfSign(o *InitOptions, key crypto.Signer) ([]byte, error) {
 		return nil, err
 	}
 	serial[0] = serial[0]&0x7f | 0x40 // positive, and 16 octets long: 126 random bits
-	ski, err := keyID(key.Public())
+	ski, err := keyid.Of(key.Public())
 	if err != nil {
 		return nil, err
 	}
 	now := o.Now().UTC().Truncate(time.Second)
 	template := &x509.Certificate{
+		RawSubject:            o.rawSubject,
 		SerialNumber:          new(big.Int).SetBytes(serial),
 		Subject:               o.Subject,
 		NotBefore:             now.Add(-caBackdate),
@@ -232,23 +246,6 @@ func selfSign(o *InitOptions, key crypto.Signer) ([]byte, error) {
 		SubjectKeyId:          ski,
 	}
 	return x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-}
-
-// keyID is RFC 7093 section 2 method 1: the leftmost 160 bits of the SHA-256 of the subjectPublicKey.
-func keyID(pub crypto.PublicKey) ([]byte, error) {
-	der, err := x509.MarshalPKIXPublicKey(pub)
-	if err != nil {
-		return nil, err
-	}
-	var spki struct {
-		Algorithm pkix.AlgorithmIdentifier
-		Key       asn1.BitString
-	}
-	if _, err := asn1.Unmarshal(der, &spki); err != nil {
-		return nil, err
-	}
-	sum := sha256.Sum256(spki.Key.Bytes)
-	return sum[:20], nil
 }
 
 // LoadKey decrypts the key of the CA in dir.
@@ -275,6 +272,9 @@ const maxKeyURI = 8 << 10
 
 // OpenKey returns the key of the CA in dir, from its token or its file; passphrase is asked for the latter only.
 func OpenKey(dir string, passphrase func() ([]byte, error)) (crypto.Signer, error) {
+	if key := destroyedKey(dir); key != nil {
+		return key, nil
+	}
 	if uri := KeyURI(dir); uri != "" {
 		key, err := hsm.Open(filepath.Join(dir, keyFile), uri)
 		if err != nil {

@@ -19,8 +19,9 @@ import (
 type Request struct {
 	CSR            string // PEM
 	Profile        string
-	Client         string // who asks
-	IdempotencyKey string // may be empty
+	Client         string    // who asks
+	IdempotencyKey string    // may be empty
+	CA             wire.CAID // which generation of the CA's key; zero: the one that issues
 }
 
 // Issued is a certificate that the ledger has.
@@ -61,12 +62,18 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 			return s.repeat(ctx, e, request)
 		}
 	}
+	if g, err := s.successor(r.CA); err != nil || g != s {
+		if err != nil {
+			return nil, err
+		}
+		return g.Issue(ctx, r)
+	}
 	csr, err := s.checked(r)
 	if err != nil {
 		return nil, err
 	}
 	// Nothing is signed with a key out of use, that could not be journalled, or that the ledger could not take.
-	if err := s.keyUsable(); err != nil {
+	if err := s.mayIssue(r.Profile); err != nil {
 		return nil, err
 	}
 	if err := s.journal.health(); err != nil {
@@ -83,7 +90,7 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 		return nil, err
 	}
 	s.step(stepSigned)
-	rec := &record{Kind: kindSigned, Cert: cert.Raw, Client: r.Client, Profile: r.Profile, Request: request[:]}
+	rec := &record{Kind: kindSigned, Cert: cert.Raw, Client: r.Client, Profile: r.Profile, Request: request[:], Op: operationOf(ctx).reference()}
 	if r.IdempotencyKey != "" {
 		rec.Key = key[:]
 	}

@@ -78,8 +78,15 @@ func (s *Server) readState(ctx context.Context, keys ...string) ([][]byte, error
 
 // Ready tells whether certificates can be issued now, and if not, why.
 func (s *Server) Ready(ctx context.Context) caapi.Ready {
+	s = s.issuing()
 	r := caapi.Ready{MSPID: s.ledger.MSPID(), Unresolved: s.book.unresolved()}
 	err := s.journal.health()
+	if err == nil {
+		err = s.operators.health(ctx)
+	}
+	if err == nil {
+		err = s.custody.ready()
+	}
 	if err == nil {
 		r.Height, err = s.height(ctx)
 	}

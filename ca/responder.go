@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/oplog"
 )
 
 // httpResponder asks an OCSP bridge over HTTP.
@@ -81,16 +82,21 @@ func (h *httpResponder) poll(ctx context.Context, block uint64) error {
 	return nil
 }
 
-// EnrollResponder issues the certificate of a delegated OCSP responder for a DER request, for a bridge in this process. It
+// EnrollResponder issues the certificate of a delegated OCSP responder for a DER request, for a bridge in this process, by the generation caID. It
 // goes the way of every other certificate.
 func (s *Server) EnrollResponder(ctx context.Context, caID wire.CAID, csr []byte) ([]byte, error) {
-	if caID != s.issuer.id {
-		return nil, wire.Errorf(wire.NotFound, "ca_id", caID.String(), "must be this CA, %s", s.issuer.id)
+	if s.Generation(caID) == nil {
+		return nil, wire.Errorf(wire.NotFound, "ca_id", caID.String(), "must be this CA, %s, or a generation of its key", s.issuer.id)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr})
-	got, err := s.Issue(ctx, Request{CSR: string(text), Profile: ResponderProfile, Client: "this process", IdempotencyKey: rand.Text()})
+	var got *Issued
+	err := s.operators.internally(ctx, oplog.Entry{Actor: "this process", Action: "enrol OCSP responder"}, func(ctx context.Context) (err error) {
+		got, err = s.Issue(ctx, Request{CSR: string(text), Profile: ResponderProfile, Client: "this process", IdempotencyKey: rand.Text(), CA: caID})
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
+	s.enrolment(got.Serial)
 	return got.DER, nil
 }

@@ -71,6 +71,7 @@ func (s *Server) parseRevocation(r caapi.RevokeRequest) (wire.StatusChange, erro
 func (s *Server) change(ctx context.Context, c wire.StatusChange) (*caapi.StatusChange, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.settings.StatusTimeout+s.settings.AckTimeout)
 	defer cancel()
+	s = s.holder(ctx, c.Serial)
 	res, receipt, err := s.commitChange(ctx, c)
 	if err != nil {
 		return nil, false, err

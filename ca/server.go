@@ -1,8 +1,10 @@
 package ca
 
 import (
+	"cmp"
 	"context"
 	"crypto"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +33,13 @@ type Config struct {
 	Now        func() time.Time  // default time.Now
 	Log        *slog.Logger      // default slog.Default
 
+	// OpenKey opens the key of the generation of the CA's key that Rotate made in dir; nil: none is looked for. Join, if it is not nil, may put that one on the trust list.
+	OpenKey func(dir string) (crypto.Signer, error)
+	Join    func(ctx context.Context, cert *x509.Certificate, chain []*x509.Certificate) error
+
+	line *lineage // of a generation after the first
+	home string   // directory of the first generation
+
 	// step is called with the name of each step of an issuance that has just ended. Tests die there.
 	step    func(string)
 	lintCRL func(der []byte) error // default lintCRL
@@ -38,9 +47,11 @@ type Config struct {
 
 // Server is a running CA. Its methods are safe for concurrent use.
 type Server struct {
+	dir        string
 	settings   Settings
 	issuer     *issuer
-	clients    clients
+	clients    *access
+	dual       *dualControl
 	responders []Responder
 	ledger     network.Ledger
 	metrics    *metrics.Registry
@@ -48,17 +59,24 @@ type Server struct {
 	journal    *journal
 	book       *book
 	keys       keyedLock
-	front      *front    // nil: see Config.CT
-	crls       *crlMaker // nil: no CRLs are made
+	front      *front // nil: see Config.CT
+	operators  *operators
+	backups    sync.Mutex // one at a time
+	crls       *crlMaker  // nil: no CRLs are made
 	log        *slog.Logger
 	now        func() time.Time
 	step       func(string)
 	keyUsable  func() error
+	custody    *custody
+	line       *lineage
+	enrolled   atomic.Int64 // responder certificates that this process has issued
 
 	registered atomic.Bool  // seen on the trust list with this organisation as its operator; never unset
 	reached    atomic.Int64 // when the ledger last answered, Unix milliseconds
 
-	resolveKick chan struct{} // capacity 1
+	resolveKick chan struct{}   // capacity 1
+	reloadKick  chan struct{}   // capacity 1
+	running     context.Context // until Close
 	stop        context.CancelFunc
 	background  sync.WaitGroup
 	closing     sync.Once
@@ -74,7 +92,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	if err := cfg.Settings.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{settings: cfg.Settings.withDefaults(), ledger: ledger, metrics: cfg.Metrics, book: newBook(), log: cfg.Log, now: cfg.Now, step: cfg.step, keyUsable: cfg.KeyUsable, resolveKick: make(chan struct{}, 1)}
+	s := &Server{settings: cfg.Settings.withDefaults(), ledger: ledger, metrics: cfg.Metrics, book: newBook(), log: cfg.Log, now: cfg.Now, step: cfg.step, keyUsable: cfg.KeyUsable, resolveKick: make(chan struct{}, 1), reloadKick: make(chan struct{}, 1)}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -95,7 +113,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.journal.close())
+			err = errors.Join(err, s.journal.close(), s.custody.close(), s.closeOperators())
 		}
 	}()
 	opts := s.settings.anchorOptions()
@@ -118,29 +136,65 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	s.metrics.Gauge("ca_unresolved_certificates", "Certificates signed and left by their requester, whose outcome on the ledger is not known yet.",
 		func() float64 { return float64(s.book.unresolved()) })
 
+	if s.line = cfg.line; s.line == nil {
+		s.line = &lineage{all: []*Server{s}}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s.stop = cancel
-	s.background.Go(func() { s.resolve(ctx) })
+	s.running, s.stop = ctx, cancel
+	// An old copy of the directory submits nothing and signs nothing, and what a restored journal lacks comes before what is added to it.
+	settled := func(fn func(context.Context)) func() {
+		return func() {
+			if s.operators.awaitSettled(ctx) {
+				fn(ctx)
+			}
+		}
+	}
+	s.background.Go(settled(s.resolve))
+	s.background.Go(func() { s.watchFiles(ctx) })
+	s.background.Go(func() { s.finishApproved(ctx) })
 	if s.crls != nil {
-		s.background.Go(func() { s.crls.run(ctx) })
+		s.background.Go(settled(s.crls.run))
+	}
+	if err := s.begin(cfg); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if cfg.line == nil {
+		s.background.Go(func() { s.operators.run(ctx) }) // once the journals of all generations have told what they know
+		s.background.Go(settled(s.tellPolicy))
+	}
+	if cfg.line == nil && cfg.OpenKey != nil {
+		s.background.Go(func() { s.succeed(ctx, cfg) })
 	}
 	return s, nil
 }
 
 // load reads the directory.
-func (s *Server) load(cfg Config) error {
+func (s *Server) load(cfg Config) (err error) {
 	cert, chain, err := LoadCertificate(cfg.Dir)
 	if err != nil {
 		return err
 	}
-	policy, err := loadProfiles(filepath.Join(cfg.Dir, profilesFile))
+	s.dir = cfg.Dir
+	home := cmp.Or(cfg.home, cfg.Dir)
+	if err := s.loadDual(cfg.Dir); err != nil {
+		return err
+	}
+	if err := s.approvedProfiles(home); err != nil {
+		return err
+	}
+	policy, err := loadProfiles(filepath.Join(home, profilesFile))
 	if err != nil {
 		return err
 	}
-	if cfg.Key == nil {
-		return errors.New("key: must be set")
+	if s.custody, err = takeCustody(cfg, cert, s.now); err != nil {
+		return err
 	}
-	if s.issuer, err = newIssuer(cert, chain, cfg.Key, policy, s.now); err != nil {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.custody.close())
+		}
+	}()
+	if s.issuer, err = newIssuer(cert, chain, s.custody, policy, s.now); err != nil {
 		return err
 	}
 	for name, p := range policy.Profiles {
@@ -148,11 +202,17 @@ func (s *Server) load(cfg Config) error {
 			s.log.Warn("a profile cannot be used", "profile", name, "error", err)
 		}
 	}
-	if s.clients, err = loadClients(filepath.Join(cfg.Dir, clientsFile)); err != nil {
+	if s.clients, err = openAccess(cfg.Dir, s.settings, s.now, s.metrics.Auth(), s.log); err != nil {
 		return err
 	}
-	if s.journal, err = openJournal(filepath.Join(cfg.Dir, journalFile), s.issuer.id, s.log, s.book.apply); err != nil {
+	if err := s.loadOperators(cfg); err != nil {
 		return err
+	}
+	if s.journal, err = openJournal(filepath.Join(cfg.Dir, journalFile), s.issuer.id, s.log, func(r *record, pos position) error {
+		s.operators.trace(s, r)
+		return s.book.apply(r, pos)
+	}); err != nil {
+		return errors.Join(err, s.closeOperators())
 	}
 	s.book.replayed(s.now())
 	return nil
@@ -164,7 +224,7 @@ func (s *Server) Close() error {
 		s.stop()
 		s.anchor.Close()
 		s.background.Wait()
-		s.closeErr = s.journal.close()
+		s.closeErr = errors.Join(s.endSuccession(), s.closeOperators(), s.journal.close(), s.custody.close())
 	})
 	return s.closeErr
 }

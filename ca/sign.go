@@ -49,8 +49,8 @@ func newIssuer(cert *x509.Certificate, chain []*x509.Certificate, key crypto.Sig
 	if !cert.BasicConstraintsValid || !cert.IsCA || cert.KeyUsage&x509.KeyUsageCertSign == 0 {
 		return nil, fmt.Errorf("certificate %q: must be a CA certificate with keyCertSign (RFC 5280 section 4.2.1.9)", cert.Subject)
 	}
-	if t := now(); t.After(cert.NotAfter) {
-		return nil, fmt.Errorf("certificate %q: expired at %s", cert.Subject, cert.NotAfter.Format(time.RFC3339))
+	if err := checkLife(cert, key, now()); err != nil {
+		return nil, err
 	}
 	quietCFSSL()
 	plain := plainPolicy(policy.Signing)
@@ -124,7 +124,7 @@ func (i *issuer) sign(csrPEM string, csr *x509.CertificateRequest, name string) 
 	if err := i.linter.check(req, p); err != nil {
 		return nil, err
 	}
-	key := &caught{Signer: i.key}
+	key := &caught{Signer: signerFor(i.key, name)}
 	s, err := local.NewSigner(key, i.cert, i.algo, i.plain)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't set up the signer: %w", err)
@@ -190,6 +190,9 @@ func signError(err error, profile string) error {
 	if down := new(hsm.Error); errors.As(err, &down) {
 		later := problem.New(http.StatusServiceUnavailable, problem.CodeUnavailable, "ca.key", "", "the token that has the CA's key must be able to sign; nothing was signed, ask again later")
 		return fmt.Errorf("%w: %w", later, down)
+	}
+	if we := new(wire.Error); errors.As(err, &we) { // the key's state
+		return we
 	}
 	var ce *cferr.Error
 	if errors.As(err, &ce) && ce.ErrorCode == int(cferr.PolicyError)+int(cferr.UnmatchedWhitelist) {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/cosign"
+	"github.com/certanchor/certanchor/internal/keyfile"
 	"github.com/certanchor/certanchor/internal/logkey"
 	"github.com/certanchor/certanchor/internal/lognames"
 	"github.com/certanchor/certanchor/internal/metrics"
@@ -60,6 +61,9 @@ type Config struct {
 	// ResponderKey is the key, in a token, that certificates are obtained for; nil: a new one in a file for each.
 	ResponderKey crypto.Signer
 
+	// Seal encrypts the keys that are made in Dir; nil: they are not encrypted.
+	Seal *keyfile.Sealer
+
 	// LogKeys are keys of certificate transparency logs in tokens, by CA; a log without one has its key in a file.
 	LogKeys map[wire.CAID]crypto.Signer
 
@@ -98,6 +102,7 @@ type Bridge struct {
 
 	index      *index.Index
 	responders *responder.Manager
+	tokens     tokens
 	events     *events.Server
 	versions   *answers.Versions
 	cache      *answers.Cache
@@ -188,20 +193,20 @@ func (b *Bridge) openAnswers() {
 
 func (b *Bridge) loadKeys() (err error) {
 	channel, mspID := b.ledger.Channel(), b.ledger.MSPID()
-	if b.key, err = logkey.LoadOrCreate(filepath.Join(b.cfg.Dir, logkey.File), lognames.Key(channel, mspID)); err != nil {
+	if b.key, err = logkey.LoadOrCreateSealed(filepath.Join(b.cfg.Dir, logkey.File), lognames.Key(channel, mspID), b.cfg.Seal); err != nil {
 		return err
 	}
 	if b.ownKey, err = note.NewVerifier(b.key.VKey); err != nil {
 		return err
 	}
-	b.cosigner, err = logkey.LoadOrCreateCosigner(filepath.Join(b.cfg.Dir, logkey.CosignerFile), lognames.Cosigner(channel, mspID), b.cfg.Now)
+	b.cosigner, err = logkey.LoadOrCreateCosignerSealed(filepath.Join(b.cfg.Dir, logkey.CosignerFile), lognames.Cosigner(channel, mspID), b.cfg.Now, b.cfg.Seal)
 	return err
 }
 
 func (b *Bridge) openResponders() (err error) {
 	b.responders, err = responder.New(responder.Config{
 		Dir: filepath.Join(b.cfg.Dir, "responder"), MSPID: b.ledger.MSPID(), Index: b.index,
-		Enrollers: b.cfg.Enrollers, Files: b.cfg.Responders, Key: b.cfg.ResponderKey, Now: b.cfg.Now, After: b.cfg.After, Log: b.log,
+		Enrollers: b.cfg.Enrollers, Files: b.cfg.Responders, Key: b.cfg.ResponderKey, Seal: b.cfg.Seal, Now: b.cfg.Now, After: b.cfg.After, Log: b.log,
 	})
 	return err
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto"
-	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"os"
@@ -16,6 +15,7 @@ import (
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/crl"
 	"github.com/certanchor/certanchor/internal/hsm"
+	"github.com/certanchor/certanchor/internal/keyfile"
 	"github.com/certanchor/certanchor/internal/ocspwire"
 	"github.com/certanchor/certanchor/internal/pemcert"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/crls"
@@ -87,7 +87,7 @@ func (b *Bridge) openIndirect(c *IndirectCRL) (*crls.Indirect, error) {
 		return nil, fmt.Errorf("crl.indirect.cert: %w", err)
 	}
 	cfg.Cert = certs[0]
-	if cfg.Key, err = readSigner(c.Key); err != nil {
+	if cfg.Key, err = readSigner(c.Key, b.cfg.Seal); err != nil {
 		return nil, fmt.Errorf("crl.indirect.key: %w", err)
 	}
 	for _, text := range c.CAs {
@@ -101,7 +101,7 @@ func (b *Bridge) openIndirect(c *IndirectCRL) (*crls.Indirect, error) {
 }
 
 // readSigner reads a PKCS #8 key from a PEM file that nobody but its owner may read, or opens the one that a PKCS #11 URI names.
-func readSigner(path string) (crypto.Signer, error) {
+func readSigner(path string, seal *keyfile.Sealer) (crypto.Signer, error) {
 	if hsm.IsURI(path) {
 		key, err := hsm.Open("crl.indirect.key", path)
 		if err != nil {
@@ -121,16 +121,9 @@ func readSigner(path string) (crypto.Signer, error) {
 		return nil, err
 	}
 	block, _ := pem.Decode(data)
-	if block == nil || block.Type != "PRIVATE KEY" {
-		return nil, fmt.Errorf("%s: must hold one PEM block, PRIVATE KEY (PKCS #8)", path)
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	key, err := seal.Open(path, block)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	key, ok := parsed.(crypto.Signer)
-	if !ok {
-		return nil, fmt.Errorf("%s: %T cannot sign", path, parsed)
+		return nil, fmt.Errorf("%s: must hold one PEM block, PRIVATE KEY or ENCRYPTED PRIVATE KEY (PKCS #8): %w", path, err)
 	}
 	return key, nil
 }

@@ -18,12 +18,13 @@ type Readiness struct {
 	ViewTime   *time.Time        `json:"view_time"`        // null before the first transaction
 	ViewAgeMS  *int64            `json:"view_age_ms"`
 	Responders map[string]string `json:"responders,omitempty"` // CA ID to why there is no usable responder certificate
+	Tokens     map[string]string `json:"tokens,omitempty"`     // key to why the PKCS #11 token that has it cannot sign now
 }
 
 const heightPatience = time.Second
 
 // Ready asks the peer's height, for a second at most, and reports the state of the view. It is ready when the view is whole
-// and fresh and there is a usable responder certificate for every CA that one is configured for.
+// and fresh, there is a usable responder certificate for every CA that one is configured for, and the tokens with their keys sign.
 func (b *Bridge) Ready() Readiness {
 	ctx, cancel := context.WithTimeout(context.Background(), heightPatience)
 	defer cancel()
@@ -37,8 +38,12 @@ func (b *Bridge) Ready() Readiness {
 		t, age := v.Time.Time(), viewAge(v, now).Milliseconds()
 		r.ViewTime, r.ViewAgeMS = &t, &age
 	}
+	var unsigned bool
+	r.Tokens, unsigned = b.tokensAway()
 	if _, err := b.fresh(v, now); err != nil {
 		r.Reason = err.Error()
+	} else if unsigned {
+		r.Reason = "a token that OCSP answers are signed in cannot sign now"
 	} else if n := len(r.Responders); n > 0 {
 		r.Reason = fmt.Sprintf("no usable responder certificate for %d of the CAs", n)
 	}

@@ -45,7 +45,7 @@ func (b *Bridge) openFront() (err error) {
 		forwards[f.CAID] = f
 	}
 	b.front, err = ctfront.New(ctfront.Config{
-		Dir: filepath.Join(b.cfg.Dir, "ct"), Keys: b.cfg.LogKeys, PublicURL: b.cfg.PublicURL, Operator: b.ledger.MSPID(),
+		Dir: filepath.Join(b.cfg.Dir, "ct"), Keys: b.cfg.LogKeys, Seal: b.cfg.Seal, PublicURL: b.cfg.PublicURL, Operator: b.ledger.MSPID(),
 		CAs: b.frontCAs, Log: b.index.Issuance, Record: b.index.Record, Now: b.cfg.Now, Logger: b.log,
 		Submit: func(id wire.CAID) ctapi.Submitter { return b.submitter(id, forwards) },
 	})

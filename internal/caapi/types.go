@@ -24,6 +24,7 @@ const TimeFormat = "2006-01-02T15:04:05.000Z07:00"
 type IssueRequest struct {
 	CSR     string `json:"csr"` // PEM, PKCS#10
 	Profile string `json:"profile,omitempty"`
+	CAID    string `json:"ca_id,omitempty"` // POST PathResponders: which generation of the CA's key; default: the one that issues
 }
 
 // Certificate is an issued certificate and where it stands on the ledger.
@@ -94,6 +95,18 @@ type CA struct {
 	Certificate string    `json:"certificate"` // PEM
 	Chain       []string  `json:"chain"`       // PEM, the CA's issuer first; empty for a root
 	Profiles    []Profile `json:"profiles"`
+
+	Generations []Generation `json:"generations"` // of its key, oldest first; the fields above are those of the one that issues
+}
+
+// Generation is a CA with one key among those that one CA has had.
+type Generation struct {
+	CAID        string   `json:"ca_id"`
+	Certificate string   `json:"certificate"` // PEM
+	Chain       []string `json:"chain"`       // PEM
+	KeyState    string   `json:"key_state"`
+	Since       string   `json:"since"`
+	Issues      bool     `json:"issues"`
 }
 
 // Profile is what a certificate of one kind contains.

@@ -24,6 +24,9 @@ func newCACommand() *cobra.Command {
 	}
 	cmd.AddCommand(newCAInitCommand(), newCAClientCommand(), newCARegisterCommand(), newCAServeCommand(), withConfig(newCACRLCommand(), caDefaults))
 	cmd.AddCommand(newCADecideCommands()...)
+	cmd.AddCommand(newCABackupCommand(), newCARestoreCommand(), newCARestoredCommand())
+	cmd.AddCommand(newCADualCommands()...)
+	cmd.AddCommand(newCAKeyCommand(), newCARootCommand(), newCARotateCommand())
 	return cmd
 }
 
@@ -47,6 +50,7 @@ func newCAInitCommand() *cobra.Command {
 		key        string
 		algorithm  string
 		passphrase keyfile.Source
+		below      subordinateFlags
 		asJSON     bool
 	)
 	cmd := &cobra.Command{
@@ -54,14 +58,25 @@ func newCAInitCommand() *cobra.Command {
 		Short: "make a CA: key, self-signed certificate, profiles and an operator's token",
 		Long: `Makes a certificate authority in a directory of its own. The key is encrypted under a passphrase (PKCS#8, PBES2), or stays in a PKCS #11
 token that --key names: one that is there is used, one that is not is made. A failure leaves nothing behind, and a directory that holds anything
-is refused. docs/hsm.md tells about tokens.`,
+is refused. docs/hsm.md tells about tokens.
+
+For a CA below a root, --csr-out makes a request instead of the certificate, and --finish puts the certificate in that the root has made of it.`,
 		Example: `  certanchor ca init --dir pki/ca --subject "CN=Example CA,O=Example" --passphrase-file pass \
     --ocsp-url http://ocsp.example.org/ocsp
   certanchor ca init --dir pki/ca --subject "CN=Example CA,O=Example" \
-    --key 'pkcs11:token=pki;object=ca?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/certanchor/pin'`,
+    --key 'pkcs11:token=pki;object=ca?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/certanchor/pin'
+  certanchor ca init --dir pki/ca --subject "CN=Example Issuing CA,O=Example" --csr-out sub.csr
+  certanchor ca init --dir pki/ca --finish --cert sub.pem --chain root.pem`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var err error
+			if below.finish {
+				return below.run(cmd, o.Dir, false, asJSON)
+			}
+			err := below.check(cmd, subject)
+			if err != nil {
+				return err
+			}
+			o.Request = below.csrOut != ""
 			if o.Subject, err = parseSubject(subject); err != nil {
 				return err
 			}
@@ -71,6 +86,9 @@ is refused. docs/hsm.md tells about tokens.`,
 			res, err := ca.Init(o)
 			if err != nil {
 				return err
+			}
+			if o.Request {
+				return below.written(cmd, o.Dir, res.OperatorToken, asJSON)
 			}
 			id := wire.CAIDOf(res.Certificate.RawSubjectPublicKeyInfo).String()
 			if asJSON {
@@ -89,7 +107,7 @@ is refused. docs/hsm.md tells about tokens.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.Dir, "dir", "", "directory to make (required)")
-	f.StringVar(&subject, "subject", "", `distinguished name, such as "CN=Example CA,O=Example" (required)`)
+	f.StringVar(&subject, "subject", "", `distinguished name, such as "CN=Example CA,O=Example" (required, but with --finish)`)
 	f.StringVar(&key, "key", "p256", "key: p256, p384, rsa2048 or rsa3072 in a file, or the PKCS #11 URI of one in a token (RFC 7512)")
 	f.StringVar(&algorithm, "key-algorithm", "p256", "of a key that is to be made in a token: p256, p384, rsa2048 or rsa3072")
 	f.DurationVar(&o.Validity, "validity", ca.DefaultValidity, "how long the CA certificate is valid")
@@ -100,7 +118,8 @@ is refused. docs/hsm.md tells about tokens.`,
 	f.IntVar(&o.CRLShards, "crl-shards", 0, "CRLs that certificates are spread over, at most 1024; 0: one complete CRL")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	passphraseFlags(cmd, &passphrase)
-	mustRequire(cmd, "dir", "subject")
+	below.register(cmd)
+	mustRequire(cmd, "dir")
 	return cmd
 }
 
@@ -123,30 +142,6 @@ func initKey(o *ca.InitOptions, key, algorithm string, passphrase keyfile.Source
 		o.Passphrase, err = orPrompt(passphrase).NewPassphrase("the new CA key")
 	}
 	return err
-}
-
-func newCAClientCommand() *cobra.Command {
-	var dir, role string
-	cmd := &cobra.Command{
-		Use:   "client NAME",
-		Short: "let another client use the CA's HTTP API",
-		Long: `Makes a bearer token for a new client and writes it to DIR/NAME.token. A running CA knows the client after its next start.
-Roles: operator (everything), requester (issue, read), responder (get an OCSP responder certificate), auditor (read).`,
-		Example: `  certanchor ca client org2 --dir pki/ca --role responder`,
-		Args:    oneArg("the client's name"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			file, err := ca.AddClient(dir, args[0], ca.Role(role))
-			if err != nil {
-				return err
-			}
-			fmt.Fprintln(cmd.OutOrStdout(), file)
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&dir, "dir", "", "the CA's directory (required)")
-	cmd.Flags().StringVar(&role, "role", string(ca.RoleRequester), "operator, requester, responder or auditor")
-	mustRequire(cmd, "dir")
-	return cmd
 }
 
 func newCARegisterCommand() *cobra.Command {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/certanchor/certanchor/client"
 	"github.com/certanchor/certanchor/internal/config"
+	"github.com/certanchor/certanchor/internal/keyfile"
 	"github.com/certanchor/certanchor/internal/logkey"
 	"github.com/certanchor/certanchor/internal/policy"
 )
@@ -25,6 +26,7 @@ func newPolicySignCommand() *cobra.Command {
 	var (
 		file, fingerprint string
 		keys              []string
+		passphrase        keyfile.Source
 	)
 	cmd := &cobra.Command{
 		Use:   "sign",
@@ -47,7 +49,7 @@ was agreed upon with --fingerprint.`,
 			}
 			all, err := policy.ParseFile(data)
 			if err == nil {
-				err = signPolicy(all, fingerprint, keys)
+				err = signPolicy(all, fingerprint, keys, passphrase)
 			}
 			if err != nil {
 				return fmt.Errorf("--policy %s: %w", file, err)
@@ -69,12 +71,15 @@ was agreed upon with --fingerprint.`,
 	fs.StringVar(&file, "policy", "", "policy file to add signatures to (required)")
 	fs.StringArrayVar(&keys, "key", nil, "an organisation's log.key; may be given several times (required)")
 	fs.StringVar(&fingerprint, "fingerprint", "", "sign only if the newest version has this fingerprint, 64 hexadecimal digits")
+	fs.StringVar(&passphrase.File, "passphrase-file", "", "file with the passphrase of an encrypted log.key, readable by its owner only")
+	fs.StringVar(&passphrase.Env, "passphrase-env", "", "environment variable that holds it")
+	cmd.MarkFlagsMutuallyExclusive("passphrase-file", "passphrase-env")
 	mustRequire(cmd, "policy", "key")
 	return cmd
 }
 
 // signPolicy adds the signatures of key files to the newest version.
-func signPolicy(all []*policy.Signed, fingerprint string, keys []string) error {
+func signPolicy(all []*policy.Signed, fingerprint string, keys []string, passphrase keyfile.Source) error {
 	last := all[len(all)-1]
 	before := last.Policy
 	switch {
@@ -95,7 +100,7 @@ func signPolicy(all []*policy.Signed, fingerprint string, keys []string) error {
 	}
 	var signers []note.Signer
 	for _, path := range keys {
-		k, err := loadLogKey(path)
+		k, err := loadLogKey(path, passphrase)
 		if err != nil {
 			return err
 		}
@@ -108,16 +113,22 @@ func signPolicy(all []*policy.Signed, fingerprint string, keys []string) error {
 }
 
 // loadLogKey reads a log key of whatever name. The policy says whose it is.
-func loadLogKey(path string) (*logkey.Key, error) {
+func loadLogKey(path string, passphrase keyfile.Source) (*logkey.Key, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("--key: %w", err)
 	}
-	signer, err := note.NewSigner(strings.TrimSuffix(string(data), "\n"))
+	var seal *keyfile.Sealer
+	if keyfile.IsSealed(data) {
+		if seal, err = keyfile.NewSealer(orPrompt(passphrase), "the log key "+path, 0); err != nil {
+			return nil, fmt.Errorf("--key: %w", err)
+		}
+	}
+	name, err := logkey.Name(data)
 	if err != nil {
 		return nil, fmt.Errorf("--key %s: must hold one signed-note private key, a bridge's log.key: %w", path, err)
 	}
-	k, err := logkey.Load(path, signer.Name())
+	k, err := logkey.LoadSealed(path, name, seal)
 	if err != nil {
 		return nil, fmt.Errorf("--key: %w", err)
 	}

@@ -66,7 +66,7 @@ func newOCSPBridgeCommand() *cobra.Command {
 		Use: "ocsp-bridge", Short: "answer OCSP and serve the logs from the ledger",
 		Example: `  certanchor ocsp-bridge serve --config org2.yaml`,
 	}
-	cmd.AddCommand(newOCSPBridgeServeCommand())
+	cmd.AddCommand(newOCSPBridgeServeCommand(), newEncryptKeysCommand())
 	return cmd
 }
 

@@ -37,7 +37,10 @@ type File struct {
 // Client is the section of certanchor cert, proof, verify and monitor: defaults of their flags.
 type Client struct {
 	CAURL             string     `yaml:"ca_url,omitempty"`             // base URL of the CA's API
-	TokenFile         string     `yaml:"token_file,omitempty"`         // token for it
+	TokenFile         string     `yaml:"token_file,omitempty"`         // token for it; or
+	HMACKeyFile       string     `yaml:"hmac_key_file,omitempty"`      // key of a client that signs its requests to it; or
+	CATLS             *ClientTLS `yaml:"ca_tls,omitempty"`             // certificate for it, and the roots of its own
+	HMACName          string     `yaml:"hmac_name,omitempty"`          // that client's name; default: that of the file
 	Issuer            string     `yaml:"issuer,omitempty"`             // the CA's certificate, PEM file
 	OCSPURL           string     `yaml:"ocsp_url,omitempty"`           // responder to ask instead of the one a certificate names
 	BridgeURL         string     `yaml:"bridge_url,omitempty"`         // base URL of an organisation's OCSP bridge, for proofs
@@ -70,6 +73,8 @@ type CTSubmission struct {
 	KeyFile   string `yaml:"key_file"`             // or the PKCS #11 URI of it: the log's key, which the organisation's OCSP bridge has in its directory: ct/<CA ID>.pem; made when absent
 	SCTFile   string `yaml:"sct_file,omitempty"`   // with a key in a PKCS #11 token: the file with its first SCTs, in the OCSP bridge's directory: ct/<CA ID>.scts
 	PublicURL string `yaml:"public_url,omitempty"` // URL that /ct/v1/ is below; default: the one it listens on
+
+	KeyPassphrase *keyfile.Source `yaml:"key_passphrase,omitempty"` // of key_file, if it is encrypted or to be made: ocsp_bridge.key_passphrase
 }
 
 // OCSPBridge is the section of the OCSP bridge.
@@ -92,6 +97,7 @@ type OCSPBridge struct {
 	Submit              []Submission           `yaml:"submit,omitempty"`             // where submissions to CAs' logs go
 	LogsAccess          string                 `yaml:"logs_access,omitempty"`        // LogsOpen (default) or LogsMembers
 	CRL                 ocspbridge.CRLSettings `yaml:"crl,omitempty"`                // CRLs of the CAs, served here
+	KeyPassphrase       *keyfile.Source        `yaml:"key_passphrase,omitempty"`     // of the key files in dir: those that are made are encrypted; default: they are not
 	ocspbridge.Settings `yaml:",inline"`
 }
 
@@ -168,13 +174,35 @@ func (f *File) NeedCA() (*CA, error) {
 	if ct := f.CA.CT; ct != nil && (ct.KeyFile == "" || ct.PublicURL != "" && !isURL(ct.PublicURL)) {
 		return nil, &Error{File: f.Path, Key: "ca.ct", Value: ct.PublicURL, Rule: "needs key_file, and a public_url that is an http or https URL"}
 	}
+	if ct := f.CA.CT; ct != nil {
+		if err := f.keyPassphrase("ca.ct.key_passphrase", ct.KeyPassphrase); err != nil {
+			return nil, err
+		}
+	}
 	if ct := f.CA.CT; ct != nil && hsm.IsURI(ct.KeyFile) == (ct.SCTFile == "") {
 		return nil, &Error{File: f.Path, Key: "ca.ct.sct_file", Value: ct.SCTFile, Rule: "must be set if key_file is a PKCS #11 URI, and only then"}
+	}
+	if o := f.CA.Operators; o != nil && f.CA.TLS == nil {
+		return nil, &Error{File: f.Path, Key: "ca.operators", Value: o.MSP, Rule: "needs ca.tls: certificates are shown in TLS"}
 	}
 	if err := f.CA.Settings.Validate(); err != nil {
 		return nil, f.rule("ca.", err)
 	}
 	return f.CA, nil
+}
+
+// keyPassphrase refuses a source that a service cannot read by itself.
+func (f *File) keyPassphrase(key string, s *keyfile.Source) error {
+	if s == nil {
+		return nil
+	}
+	if err := s.Validate(key); err != nil {
+		return f.rule("", err)
+	}
+	if s.Prompt {
+		return &Error{File: f.Path, Key: key, Value: "prompt", Rule: "must be file or env: a service that starts by itself has nobody to ask"}
+	}
+	return nil
 }
 
 // NeedClient returns the client section, checked.
@@ -186,8 +214,10 @@ func (f *File) NeedClient() (*Client, error) {
 	if c.PolicyFingerprint != "" && c.Policy == "" {
 		return nil, &Error{File: f.Path, Key: "client.policy_fingerprint", Value: c.PolicyFingerprint, Rule: "needs policy, the file that has the version with it"}
 	}
-	if t := c.TLS; t != nil && (t.Cert == "") != (t.Key == "") {
-		return nil, &Error{File: f.Path, Key: "client.tls", Value: t.Cert + t.Key, Rule: "cert and key belong together"}
+	for key, t := range map[string]*ClientTLS{"client.tls": c.TLS, "client.ca_tls": c.CATLS} {
+		if t != nil && (t.Cert == "") != (t.Key == "") {
+			return nil, &Error{File: f.Path, Key: key, Value: t.Cert + t.Key, Rule: "cert and key belong together"}
+		}
 	}
 	return c, nil
 }
@@ -216,6 +246,9 @@ func (f *File) NeedOCSPBridge() (*OCSPBridge, error) {
 	}
 	if err := b.Settings.Validate(); err != nil {
 		return nil, f.rule("ocsp_bridge.", err)
+	}
+	if err := f.keyPassphrase("ocsp_bridge.key_passphrase", b.KeyPassphrase); err != nil {
+		return nil, err
 	}
 	return b, f.checkLogs(b)
 }
@@ -311,6 +344,9 @@ func (f *File) checkFiles() error {
 	if f.Client != nil && f.Client.TLS != nil {
 		keys["client.tls.key"] = f.Client.TLS.Key
 	}
+	if f.Client != nil && f.Client.CATLS != nil {
+		keys["client.ca_tls.key"] = f.Client.CATLS.Key
+	}
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		if hsm.IsURI(keys[key]) {
 			return &Error{File: f.Path, Key: key, Value: "pkcs11:", Rule: "must be a file: keys of TLS and of Fabric identities are not taken from PKCS #11 tokens"}
@@ -339,20 +375,32 @@ func (f *File) paths() []*string {
 		ps = append(ps, &c.Dir, &c.Passphrase.File)
 		if c.CT != nil {
 			ps = append(ps, &c.CT.KeyFile, &c.CT.SCTFile)
+			if s := c.CT.KeyPassphrase; s != nil {
+				ps = append(ps, &s.File)
+			}
 		}
 		if c.CRL != nil {
 			ps = append(ps, &c.CRL.TLSCA)
 		}
+		if c.Operators != nil {
+			ps = append(ps, &c.Operators.MSP)
+		}
 		tls(c.TLS)
 	}
 	if c := f.Client; c != nil {
-		ps = append(ps, &c.TokenFile, &c.Issuer, &c.Policy)
+		ps = append(ps, &c.TokenFile, &c.HMACKeyFile, &c.Issuer, &c.Policy)
+		if t := c.CATLS; t != nil {
+			ps = append(ps, &t.CA, &t.Cert, &t.Key)
+		}
 		if t := c.TLS; t != nil {
 			ps = append(ps, &t.CA, &t.Cert, &t.Key)
 		}
 	}
 	if b := f.OCSPBridge; b != nil {
 		ps = append(ps, &b.Dir, &b.Policy)
+		if s := b.KeyPassphrase; s != nil {
+			ps = append(ps, &s.File)
+		}
 		tls(b.TLS)
 		if x := b.CRL.Indirect; x != nil {
 			ps = append(ps, &x.Cert, &x.Key)

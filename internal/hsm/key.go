@@ -122,8 +122,17 @@ func generate(c *conn, id, label []byte, a keyfile.Algorithm) (crypto11.Signer, 
 	return nil, fmt.Errorf("key algorithm %q: must be p256, p384, rsa2048 or rsa3072", a)
 }
 
+// Ready returns why the token cannot sign now, nil if it can: it has it sign a fixed text that means nothing.
+func (k *Key) Ready() error {
+	_, err := k.Sign(nil, trial[:], crypto.SHA256)
+	return err
+}
+
 // Destroy removes the key pair from its token.
 func (k *Key) Destroy() error {
+	if _, _, err := k.bind(nil); err != nil {
+		return err
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.signer.Delete()
@@ -277,9 +286,12 @@ func checkKind(public crypto.PublicKey) error {
 	return fmt.Errorf("is a %T", public)
 }
 
+// trial is what is signed to see whether a key signs.
+var trial = sha256.Sum256([]byte("certanchor: does this key sign?"))
+
 // try signs once: a token may hold a public key that is not the private one's, or a private key that must not sign.
 func (k *Key) try(c *conn, signer crypto.Signer) error {
-	digest := sha256.Sum256([]byte("certanchor: does this key sign?"))
+	digest := trial
 	value, err := signOnce(signer, digest[:], crypto.SHA256)
 	if err != nil && c.lost(err) {
 		return k.unavailable("couldn't sign", err)

@@ -38,3 +38,6 @@ func (*Key) Public() crypto.PublicKey { return nil }
 
 // Sign implements crypto.Signer.
 func (*Key) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { return nil, ErrNoSupport }
+
+// Ready implements the other Key's method.
+func (*Key) Ready() error { return ErrNoSupport }

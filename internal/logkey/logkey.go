@@ -18,6 +18,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/certanchor/certanchor/internal/cosign"
+	"github.com/certanchor/certanchor/internal/keyfile"
 )
 
 // Names of the key files within a bridge's directory.
@@ -35,8 +36,11 @@ type Key struct {
 // LoadOrCreate reads the log key at path, or makes one for name and writes it there with mode 0600, synced before it is
 // returned. When two processes create it at once, both return the same key. Errors: a file that others may read, that holds
 // no Ed25519 key, or that holds one of another name.
-func LoadOrCreate(path, name string) (*Key, error) {
-	k, err := Load(path, name)
+func LoadOrCreate(path, name string) (*Key, error) { return LoadOrCreateSealed(path, name, nil) }
+
+// LoadOrCreateSealed is LoadOrCreate for a key that seal encrypts.
+func LoadOrCreateSealed(path, name string, seal *keyfile.Sealer) (*Key, error) {
+	k, err := LoadSealed(path, name, seal)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return k, err
 	}
@@ -44,15 +48,22 @@ func LoadOrCreate(path, name string) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("log key %s: %w", path, err)
 	}
-	if err := writeNew(path, []byte(skey+"\n")); err != nil && !errors.Is(err, fs.ErrExist) {
+	text, err := sealed(skey, seal)
+	if err != nil {
 		return nil, fmt.Errorf("log key %s: %w", path, err)
 	}
-	return Load(path, name)
+	if err := writeNew(path, text); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("log key %s: %w", path, err)
+	}
+	return LoadSealed(path, name, seal)
 }
 
 // Load reads the log key at path; see LoadOrCreate. A missing file is fs.ErrNotExist.
-func Load(path, name string) (*Key, error) {
-	skey, err := read("log key", path)
+func Load(path, name string) (*Key, error) { return LoadSealed(path, name, nil) }
+
+// LoadSealed is Load for a key that may be encrypted.
+func LoadSealed(path, name string, seal *keyfile.Sealer) (*Key, error) {
+	skey, err := read("log key", path, seal)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +91,12 @@ func Load(path, name string) (*Key, error) {
 
 // LoadOrCreateCosigner is LoadOrCreate for a cosigner key (C2SP tlog-cosignature, signature type 4). now dates its cosignatures.
 func LoadOrCreateCosigner(path, name string, now func() time.Time) (*cosign.Signer, error) {
-	s, err := LoadCosigner(path, name, now)
+	return LoadOrCreateCosignerSealed(path, name, now, nil)
+}
+
+// LoadOrCreateCosignerSealed is LoadOrCreateCosigner for a key that seal encrypts.
+func LoadOrCreateCosignerSealed(path, name string, now func() time.Time, seal *keyfile.Sealer) (*cosign.Signer, error) {
+	s, err := LoadCosignerSealed(path, name, now, seal)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return s, err
 	}
@@ -92,16 +108,24 @@ func LoadOrCreateCosigner(path, name string, now func() time.Time) (*cosign.Sign
 		return nil, fmt.Errorf("cosigner key %s: %w", path, err)
 	}
 	key := base64.StdEncoding.EncodeToString(append([]byte{cosign.Algorithm}, seed...))
-	skey := fmt.Sprintf("PRIVATE+KEY+%s+%08x+%s\n", name, s.KeyHash(), key)
-	if err := writeNew(path, []byte(skey)); err != nil && !errors.Is(err, fs.ErrExist) {
+	text, err := sealed(fmt.Sprintf("PRIVATE+KEY+%s+%08x+%s", name, s.KeyHash(), key), seal)
+	if err != nil {
 		return nil, fmt.Errorf("cosigner key %s: %w", path, err)
 	}
-	return LoadCosigner(path, name, now)
+	if err := writeNew(path, text); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("cosigner key %s: %w", path, err)
+	}
+	return LoadCosignerSealed(path, name, now, seal)
 }
 
 // LoadCosigner reads the cosigner key at path; see LoadOrCreateCosigner. A missing file is fs.ErrNotExist.
 func LoadCosigner(path, name string, now func() time.Time) (*cosign.Signer, error) {
-	skey, err := read("cosigner key", path)
+	return LoadCosignerSealed(path, name, now, nil)
+}
+
+// LoadCosignerSealed is LoadCosigner for a key that may be encrypted.
+func LoadCosignerSealed(path, name string, now func() time.Time, seal *keyfile.Sealer) (*cosign.Signer, error) {
+	skey, err := read("cosigner key", path, seal)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +151,7 @@ func LoadCosigner(path, name string, now func() time.Time) (*cosign.Signer, erro
 }
 
 // read returns the one line of a private key file. what names it in errors.
-func read(what, path string) (string, error) {
+func read(what, path string, seal *keyfile.Sealer) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", what, err)
@@ -139,7 +163,11 @@ func read(what, path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", what, err)
 	}
-	return strings.TrimSuffix(string(data), "\n"), nil
+	skey, err := unsealed(path, data, seal)
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w", what, path, err)
+	}
+	return skey, nil
 }
 
 // split takes PRIVATE+KEY+<name>+<hash>+<base64 of the signature type and the seed> apart.

@@ -15,7 +15,11 @@ const namespace = "certanchor"
 
 // Registry holds one server's metrics. It is safe for concurrent use.
 type Registry struct {
-	reg *prometheus.Registry
+	reg prometheus.Registerer
+	own *prometheus.Registry
+
+	subsMu sync.Mutex // guards subs
+	subs   []*Registry
 
 	anchorOnce sync.Once
 	anchor     anchorFamilies
@@ -25,14 +29,33 @@ type Registry struct {
 
 // New returns a registry with the metrics of the Go runtime and of the process.
 func New() *Registry {
-	r := &Registry{reg: prometheus.NewRegistry()}
+	own := prometheus.NewRegistry()
+	r := &Registry{reg: own, own: own}
 	r.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
 
 // Handler serves the metrics in the formats of Prometheus.
 func (r *Registry) Handler() http.Handler {
-	return promhttp.HandlerFor(r.reg, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError})
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		all := prometheus.Gatherers{r.own}
+		r.subsMu.Lock()
+		for _, s := range r.subs {
+			all = append(all, s.own)
+		}
+		r.subsMu.Unlock()
+		promhttp.HandlerFor(all, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError}).ServeHTTP(w, req)
+	})
+}
+
+// Sub returns a registry whose metrics have one more label and are served with r's.
+func (r *Registry) Sub(label, value string) *Registry {
+	own := prometheus.NewRegistry()
+	sub := &Registry{reg: prometheus.WrapRegistererWith(prometheus.Labels{label: value}, own), own: own}
+	r.subsMu.Lock()
+	defer r.subsMu.Unlock()
+	r.subs = append(r.subs, sub)
+	return sub
 }
 
 // Gauge adds a gauge that value answers at each scrape, from any goroutine. The name gets the prefix certanchor_ and must be

@@ -25,7 +25,7 @@ func bridgeConfig(file string, section *config.OCSPBridge) (ocspbridge.Config, e
 		PublicURL:   cmp.Or(section.PublicURL, listenURL(section.Listen, section.TLS)),
 		MembersOnly: section.LogsAccess == config.LogsMembers,
 	}
-	for _, read := range []func(string, *config.OCSPBridge, *ocspbridge.Config) error{readTrust, readPeers, readForwards, readTokenKeys} {
+	for _, read := range []func(string, *config.OCSPBridge, *ocspbridge.Config) error{readTrust, readPeers, readForwards, readTokenKeys, readSeal} {
 		if err := read(file, section, &conf); err != nil {
 			return conf, err
 		}

@@ -245,6 +245,49 @@ func (s *hsmService) checkCRL(serial string) {
 	})
 }
 
+// traces are the size of the CA's journal and that of its log.
+func (s *hsmService) traces() string {
+	s.t.Helper()
+	st, err := os.Stat(filepath.Join(s.dir, "ca", "journal"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	head, err := s.get(s.bridge + "/logs/" + s.caID + "/checkpoint")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	lines := strings.SplitN(string(head), "\n", 3)
+	return fmt.Sprintf("journal %d, log %s", st.Size(), lines[1])
+}
+
+// mustRetry asks for a certificate, and must be told to come back.
+func (s *hsmService) mustRetry(csr string) {
+	s.t.Helper()
+	token, err := os.ReadFile(filepath.Join(s.dir, "ca", "operator.token"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	body, err := json.Marshal(caapi.IssueRequest{CSR: csr, Profile: "server"})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.caURL+caapi.PathCertificates, bytes.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" || !strings.Contains(string(text), "ca.key") {
+		s.t.Errorf("%s, Retry-After %q: %s, %v", resp.Status, resp.Header.Get("Retry-After"), text, err)
+	}
+}
+
 func TestEverythingIsSignedInATokenAndSurvivesItsLoss(t *testing.T) {
 	token := hsmtest.New(t)
 	s := newHSMService(t, token)
@@ -266,11 +309,24 @@ func TestEverythingIsSignedInATokenAndSurvivesItsLoss(t *testing.T) {
 	s.awaitOCSP(file, "revoked")
 	s.checkCRL(cert.Serial)
 
-	// Without the token nothing is signed, and who asks is told to come back.
+	// Without the token nothing is signed, journalled or anchored; who asks is told to come back, and both bridges say that they are not ready.
+	before := s.traces()
 	token.Unplug()
 	_, err := s.api.Issue(t.Context(), caapi.IssueRequest{CSR: s.csr("x.example.org"), Profile: "server"}, "")
 	if err == nil || !strings.Contains(err.Error(), "token") {
 		t.Errorf("issued without the token: %v", err)
+	}
+	s.mustRetry(s.csr("x.example.org"))
+	if now := s.traces(); now != before {
+		t.Errorf("traces of what was not signed: %s, before %s", now, before)
+	}
+	for _, url := range []string{s.caURL, s.bridge} {
+		s.await(url+"/readyz tells of the token", func() error {
+			if _, err := s.get(url + "/readyz"); err == nil || !strings.HasPrefix(err.Error(), "503") || !strings.Contains(err.Error(), "token") {
+				return fmt.Errorf("it says %w", err)
+			}
+			return nil
+		})
 	}
 	if out, _ := s.ocsp(file); !strings.Contains(out, "trylater") { // openssl asks with a nonce: no kept answer will do
 		t.Errorf("OCSP without the token: %s", out)
@@ -286,6 +342,9 @@ func TestEverythingIsSignedInATokenAndSurvivesItsLoss(t *testing.T) {
 		return err
 	})
 	s.awaitOCSP(second, "good")
+	for _, url := range []string{s.caURL, s.bridge} {
+		s.await(url+"/readyz", func() error { _, err := s.get(url + "/readyz"); return err })
+	}
 
 	// After a restart the certificate of the responder and the SCT are what they were.
 	s.stop()

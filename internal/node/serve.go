@@ -44,15 +44,16 @@ func ServeCA(ctx context.Context, conf *config.File) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, ledger.Close()) }()
-	server, err := newCA(conf.Path, section, ledger, nil)
+	server, err := newCA(conf.Path, section, ledger, nil, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.Close()) }()
-	l, err := httpserve.Listen("ca", section.Listen, httpserve.Options{TLS: section.TLS}, server.Handler())
+	l, err := httpserve.Listen("ca", section.Listen, caOptions(section), server.Handler())
 	if err != nil {
 		return err
 	}
+	defer reloadOnHangup(server.Reload)()
 	return withStore(ctx, ledger, l.Run)
 }
 
@@ -75,8 +76,9 @@ func withStore(ctx context.Context, ledger network.Ledger, fn func(context.Conte
 	return nil
 }
 
-func newCA(file string, section *config.CA, ledger network.Ledger, responders []ca.Responder) (*ca.Server, error) {
-	key, err := ca.OpenKey(section.Dir, func() ([]byte, error) { return section.Passphrase.Passphrase("the CA key in " + section.Dir) })
+func newCA(file string, section *config.CA, ledger network.Ledger, responders []ca.Responder, join joiner) (*ca.Server, error) {
+	openKey := caKeys(section)
+	key, err := openKey(section.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +86,7 @@ func newCA(file string, section *config.CA, ledger network.Ledger, responders []
 	if err != nil {
 		return nil, err
 	}
-	conf := ca.Config{Dir: section.Dir, Key: key, Settings: section.Settings, Responders: responders, CRLHTTP: crlClient}
+	conf := ca.Config{Dir: section.Dir, Key: key, OpenKey: openKey, Join: join, Settings: section.Settings, Responders: responders, CRLHTTP: crlClient}
 	if ct := section.CT; ct != nil {
 		log, err := openLogKey(ct)
 		if err != nil {
@@ -99,7 +101,11 @@ func newCA(file string, section *config.CA, ledger network.Ledger, responders []
 func openLogKey(ct *config.CTSubmission) (*sct.Key, error) {
 	const field = "ca.ct.key_file"
 	if !hsm.IsURI(ct.KeyFile) {
-		key, err := sct.LoadOrCreate(ct.KeyFile)
+		seal, err := sealer("ca.ct.key_passphrase", ct.KeyPassphrase)
+		if err != nil {
+			return nil, err
+		}
+		key, err := sct.LoadOrCreateSealed(ct.KeyFile, seal)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", field, err)
 		}
@@ -265,7 +271,7 @@ func ServeAll(ctx context.Context, conf *config.File) (err error) {
 	ledger := store.Connect(wire.RoleOperator)
 
 	var authority *ca.Server
-	own := func(id wire.CAID) bool { return authority != nil && id == authority.CAID() }
+	own := func(id wire.CAID) bool { return authority != nil && authority.Generation(id) != nil }
 	enrollers := bridgeConf.Enrollers
 	bridgeConf.Enrollers = func(id wire.CAID) ocspbridge.Enroller {
 		if own(id) {
@@ -275,7 +281,7 @@ func ServeAll(ctx context.Context, conf *config.File) (err error) {
 	}
 	bridgeConf.Submit = func(id wire.CAID) ocspbridge.Submitter {
 		if own(id) {
-			return authority
+			return authority.Generation(id)
 		}
 		return nil
 	}
@@ -283,12 +289,14 @@ func ServeAll(ctx context.Context, conf *config.File) (err error) {
 	if err != nil {
 		return err
 	}
-	authority, err = newCA(conf.Path, caSection, ledger, []ca.Responder{localResponder{bridge}})
+	authority, err = newCA(conf.Path, caSection, ledger, []ca.Responder{localResponder{bridge}}, func(ctx context.Context, cert *x509.Certificate, chain []*x509.Certificate) error {
+		return registerOwn(ctx, cert, chain, store.Connect(wire.RoleAdministrator))
+	})
 	if err != nil {
 		return errors.Join(err, bridge.Close())
 	}
 	defer func() { err = errors.Join(err, authority.Close()) }()
-	l, err := httpserve.Listen("ca", caSection.Listen, httpserve.Options{TLS: caSection.TLS}, authority.Handler())
+	l, err := httpserve.Listen("ca", caSection.Listen, caOptions(caSection), authority.Handler())
 	if err != nil {
 		return errors.Join(err, bridge.Close())
 	}
@@ -297,6 +305,7 @@ func ServeAll(ctx context.Context, conf *config.File) (err error) {
 	if err != nil {
 		return errors.Join(err, bridge.Close())
 	}
+	defer reloadOnHangup(authority.Reload)()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return watchStore(ctx, store) })
 	group.Go(func() error { return store.Serve(ctx, socket) })

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/certanchor/certanchor/internal/keyfile"
 )
@@ -21,7 +22,7 @@ import (
 type LogID [sha256.Size]byte
 
 const (
-	pemType    = "PRIVATE KEY" // RFC 7468 section 10, unencrypted PKCS #8
+	pemType    = "PRIVATE KEY" // RFC 7468 section 10, PKCS #8; or ENCRYPTED PRIVATE KEY, section 11
 	maxKeyFile = 4 << 10
 )
 
@@ -67,8 +68,11 @@ func newSigner(private crypto.Signer, public *ecdsa.PublicKey) (*Key, error) {
 
 // LoadOrCreate reads the log key at path, or makes one and writes it there, PEM PKCS #8 with mode 0600, synced before it is
 // returned. When two processes create it at once, both return the same key. Errors: see Load.
-func LoadOrCreate(path string) (*Key, error) {
-	k, err := Load(path)
+func LoadOrCreate(path string) (*Key, error) { return LoadOrCreateSealed(path, nil) }
+
+// LoadOrCreateSealed is LoadOrCreate for a key that seal encrypts.
+func LoadOrCreateSealed(path string, seal *keyfile.Sealer) (*Key, error) {
+	k, err := LoadSealed(path, seal)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return k, err
 	}
@@ -76,23 +80,25 @@ func LoadOrCreate(path string) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("log key %s: %w", path, err)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(private)
+	block, err := seal.Seal(private)
 	if err != nil {
 		return nil, fmt.Errorf("log key %s: %w", path, err)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("log key %s: %w", path, err)
 	}
-	text := pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der})
-	if err := keyfile.WriteNew(path, text, 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := keyfile.WriteNew(path, pem.EncodeToMemory(block), 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("log key %s: %w", path, err)
 	}
-	return Load(path)
+	return LoadSealed(path, seal)
 }
 
 // Load reads the log key at path. Errors: fs.ErrNotExist; a file that others than its owner may read; one that is not exactly one
 // PEM block with a P-256 key.
-func Load(path string) (*Key, error) {
+func Load(path string) (*Key, error) { return LoadSealed(path, nil) }
+
+// LoadSealed is Load for a key that may be encrypted.
+func LoadSealed(path string, seal *keyfile.Sealer) (*Key, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("log key: %w", err)
@@ -108,10 +114,10 @@ func Load(path string) (*Key, error) {
 		return nil, fmt.Errorf("log key: %w", err)
 	}
 	block, rest := pem.Decode(text)
-	if block == nil || block.Type != pemType || len(rest) > 0 {
+	if block == nil || !strings.HasSuffix(block.Type, pemType) || len(rest) > 0 {
 		return nil, fmt.Errorf("log key %s: must be one PEM block %s and nothing after it", path, pemType)
 	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	parsed, err := seal.Open(path, block)
 	if err != nil {
 		return nil, fmt.Errorf("log key %s: must be PKCS #8 (RFC 5958): %w", path, err)
 	}

@@ -56,6 +56,9 @@ type IndirectList struct {
 	ETag                   string
 }
 
+// Key is what the CRLs are signed with.
+func (x *Indirect) Key() crypto.Signer { return x.cfg.Key }
+
 // NewIndirect checks the configuration: by making a CRL without entries.
 func NewIndirect(cfg IndirectConfig) (*Indirect, error) {
 	switch {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/ctapi"
+	"github.com/certanchor/certanchor/internal/keyfile"
 	"github.com/certanchor/certanchor/internal/merklelog"
 	"github.com/certanchor/certanchor/internal/problem"
 	"github.com/certanchor/certanchor/internal/sct"
@@ -34,6 +35,7 @@ type CA struct {
 type Config struct {
 	Dir       string                                // keys, <caID>.pem, and heads that were signed, <caID>.head; one Front's at a time
 	Keys      map[wire.CAID]crypto.Signer           // keys with randomised signatures, in tokens: <caID>.scts has what was signed; a log without one has a file
+	Seal      *keyfile.Sealer                       // of keys in Dir
 	PublicURL string                                // https://host[:port][/prefix] that clients use; the submission prefix of a log is PublicURL/logs/<caID>
 	Operator  string                                // of the logs, in the log list: the organisation's MSP ID
 	CAs       func() []CA                           // the trust list now
@@ -225,14 +227,14 @@ func (f *Front) loadKey(id wire.CAID) (*sct.Key, error) {
 		return key, err
 	}
 	path := filepath.Join(f.cfg.Dir, id.String()+".pem")
-	key, err := sct.Load(path)
+	key, err := sct.LoadSealed(path, f.cfg.Seal)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
 	if _, serr := os.Stat(f.headPath(id)); !errors.Is(serr, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: but %s says that it has signed: bring the key back, or remove that file to begin a log with a new ID", err, f.headPath(id))
 	}
-	return sct.LoadOrCreate(path)
+	return sct.LoadOrCreateSealed(path, f.cfg.Seal)
 }
 
 func (f *Front) headPath(id wire.CAID) string { return filepath.Join(f.cfg.Dir, id.String()+".head") }

@@ -70,29 +70,35 @@ func parseKey(data []byte) (crypto.Signer, []byte, error) {
 	return key, rest, nil
 }
 
+// openKey reads a key that may be encrypted, and returns what comes after it.
+func openKey(path string, data []byte, seal *keyfile.Sealer) (crypto.Signer, []byte, error) {
+	block, rest := pem.Decode(data)
+	key, err := seal.Open(path, block)
+	return key, rest, err
+}
+
 // saveIdentity writes a key and its certificate into one file, so that they cannot come apart; of one in a token the certificate alone.
-func saveIdentity(path string, id *Identity) error {
+func saveIdentity(path string, id *Identity, seal *keyfile.Sealer) error {
 	if _, ok := id.Key.(*hsm.Key); ok {
 		return replaceFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: id.Cert.Raw}))
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(id.Key)
+	block, err := seal.Seal(id.Key)
 	if err != nil {
 		return err
 	}
-	data := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	return replaceFile(path, append(data, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: id.Cert.Raw})...))
+	return replaceFile(path, append(pem.EncodeToMemory(block), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: id.Cert.Raw})...))
 }
 
 // loadIdentity reads what saveIdentity wrote. own is the key in a token that it must be for, nil if the file has the key. A missing file is
 // fs.ErrNotExist.
-func loadIdentity(path string, own crypto.Signer) (*Identity, error) {
+func loadIdentity(path string, own crypto.Signer, seal *keyfile.Sealer) (*Identity, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	key, rest := own, data
 	if own == nil {
-		if key, rest, err = parseKey(data); err != nil {
+		if key, rest, err = openKey(path, data, seal); err != nil {
 			return nil, err
 		}
 	}

@@ -41,7 +41,8 @@ type Config struct {
 	Index     *index.Index
 	Enrollers func(wire.CAID) Enroller // nil for a CA: this responder does not ask it
 	Files     []KeyPair
-	Key       crypto.Signer // in a token, which certificates are obtained for; nil: a new one for each certificate
+	Key       crypto.Signer   // in a token, which certificates are obtained for; nil: a new one for each certificate
+	Seal      *keyfile.Sealer // of keys in Dir
 	Now       func() time.Time
 	After     func(time.Duration) <-chan time.Time
 	Log       *slog.Logger
@@ -213,6 +214,17 @@ func (m *Manager) each(ca *index.CA, now time.Time, fn func(*Identity) bool) err
 		return fmt.Errorf("CA %s: %s", ca.ID, *p)
 	}
 	return fmt.Errorf("CA %s: no responder certificate yet", ca.ID)
+}
+
+// Keys returns the keys that are in use.
+func (m *Manager) Keys() (keys []crypto.Signer) {
+	if m.cfg.Key != nil {
+		keys = append(keys, m.cfg.Key)
+	}
+	for _, f := range *m.files.Load() {
+		keys = append(keys, f.Key)
+	}
+	return keys
 }
 
 // Problems returns, for each CA this responder is configured to answer for and cannot now, why.

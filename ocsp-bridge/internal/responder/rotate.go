@@ -100,7 +100,7 @@ func (m *Manager) step(ctx context.Context, st *caState) time.Duration {
 // load takes up the newest certificate of an earlier run, if there is one.
 func (m *Manager) load(st *caState, now time.Time) {
 	st.loaded = true
-	id, err := loadIdentity(m.identityPath(st.id), m.cfg.Key)
+	id, err := loadIdentity(m.identityPath(st.id), m.cfg.Key, m.cfg.Seal)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
@@ -203,7 +203,7 @@ func (m *Manager) enroll(ctx context.Context, st *caState, ca *index.CA, now tim
 	if err := checkIssuer(cert, ca.Certs, m.cfg.Now()); err != nil {
 		return err
 	}
-	if err := saveIdentity(m.identityPath(st.id), id); err != nil {
+	if err := saveIdentity(m.identityPath(st.id), id, m.cfg.Seal); err != nil {
 		return fmt.Errorf("responder certificate: %w", err)
 	}
 	st.pending, st.since = id, now
