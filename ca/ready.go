@@ -85,6 +85,9 @@ func (s *Server) Ready(ctx context.Context) caapi.Ready {
 		err = s.custody.ready()
 	}
 	if err == nil {
+		err = s.operators.health(ctx)
+	}
+	if err == nil {
 		r.Height, err = s.height(ctx)
 	}
 	if err == nil {

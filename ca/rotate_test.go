@@ -236,7 +236,7 @@ func TestRotationIsFinishedAfterAKill(t *testing.T) {
 			}
 			// The dead process's files are copied as they are on disk, and another one starts from the copy.
 			dir := filepath.Join(t.TempDir(), "ca")
-			copyTree(t, dir, w.dir)
+			copyDirs(t, dir, w.dir)
 			again, err := New(Config{Dir: dir, Key: prepared.key, OpenKey: openTestKey, Log: w.server.log}, w.node.Connect(wire.RoleOperator))
 			if err != nil {
 				t.Fatal(err)
@@ -257,7 +257,7 @@ func TestRotationIsFinishedAfterAKill(t *testing.T) {
 	}
 }
 
-func copyTree(t testing.TB, dst, src string) {
+func copyDirs(t testing.TB, dst, src string) {
 	t.Helper()
 	err := filepath.WalkDir(src, func(path string, d os.DirEntry, err error) error {
 		if err != nil {

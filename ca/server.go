@@ -59,8 +59,10 @@ type Server struct {
 	journal    *journal
 	book       *book
 	keys       keyedLock
-	front      *front    // nil: see Config.CT
-	crls       *crlMaker // nil: no CRLs are made
+	front      *front // nil: see Config.CT
+	operators  *operators
+	backups    sync.Mutex // one at a time
+	crls       *crlMaker  // nil: no CRLs are made
 	log        *slog.Logger
 	now        func() time.Time
 	step       func(string)
@@ -111,7 +113,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.journal.close(), s.custody.close())
+			err = errors.Join(err, s.journal.close(), s.operators.log.Close(), s.custody.close())
 		}
 	}()
 	opts := s.settings.anchorOptions()
@@ -139,11 +141,20 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.running, s.stop = ctx, cancel
-	s.background.Go(func() { s.resolve(ctx) })
+	s.background.Go(func() { s.operators.run(ctx) })
+	// An old copy of the directory submits nothing and signs nothing, and what a restored journal lacks comes before what is added to it.
+	settled := func(fn func(context.Context)) func() {
+		return func() {
+			if s.operators.awaitSettled(ctx) {
+				fn(ctx)
+			}
+		}
+	}
+	s.background.Go(settled(s.resolve))
 	s.background.Go(func() { s.watchFiles(ctx) })
 	s.background.Go(func() { s.finishApproved(ctx) })
 	if s.crls != nil {
-		s.background.Go(func() { s.crls.run(ctx) })
+		s.background.Go(settled(s.crls.run))
 	}
 	if err := s.begin(cfg); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -191,8 +202,14 @@ func (s *Server) load(cfg Config) (err error) {
 	if s.clients, err = openAccess(cfg.Dir, s.settings, s.now, s.metrics.Auth(), s.log); err != nil {
 		return err
 	}
-	if s.journal, err = openJournal(filepath.Join(cfg.Dir, journalFile), s.issuer.id, s.log, s.book.apply); err != nil {
+	if err := s.loadOperators(cfg.Dir); err != nil {
 		return err
+	}
+	if s.journal, err = openJournal(filepath.Join(cfg.Dir, journalFile), s.issuer.id, s.log, func(r *record, pos position) error {
+		s.operators.trace(r)
+		return s.book.apply(r, pos)
+	}); err != nil {
+		return errors.Join(err, s.operators.log.Close())
 	}
 	s.book.replayed(s.now())
 	return nil
@@ -204,7 +221,8 @@ func (s *Server) Close() error {
 		s.stop()
 		s.anchor.Close()
 		s.background.Wait()
-		s.closeErr = errors.Join(s.endSuccession(), s.journal.close(), s.custody.close())
+		s.operators.done.Wait()
+		s.closeErr = errors.Join(s.endSuccession(), s.operators.close(), s.journal.close(), s.custody.close())
 	})
 	return s.closeErr
 }

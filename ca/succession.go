@@ -10,6 +10,7 @@ import (
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/keystate"
+	"github.com/certanchor/certanchor/internal/oplog"
 )
 
 const (
@@ -125,19 +126,26 @@ func (s *Server) advance(ctx context.Context) error {
 			if err := next.trusted(ctx); err != nil {
 				return err
 			}
-			if err := next.ChangeKey(ctx, KeyChange{To: keystate.Active, By: bySuccession, How: "rotation", Why: "is on the ledger's trust list"}); err != nil {
+			if err := s.replaceKey(ctx, next, keystate.Active, "is on the ledger's trust list"); err != nil {
 				return err
 			}
 			s.step(stepActivated)
 		case state == keystate.Active && before == keystate.Active && next.answered():
-			why := "succeeded by " + next.issuer.id.String()
-			if err := old.ChangeKey(ctx, KeyChange{To: keystate.Retired, By: bySuccession, How: "rotation", Why: why}); err != nil {
+			if err := s.replaceKey(ctx, old, keystate.Retired, "succeeded by "+next.issuer.id.String()); err != nil {
 				return err
 			}
 			s.step(stepRetired)
 		}
 	}
 	return nil
+}
+
+// replaceKey makes one step of a rotation, with a record in the operators' log.
+func (s *Server) replaceKey(ctx context.Context, g *Server, to keystate.State, why string) error {
+	entry := oplog.Entry{Actor: bySuccession, Action: "rotation: key " + string(to), Target: g.issuer.id.String(), Detail: map[string]string{"why": why}}
+	return s.operators.internally(ctx, entry, func(ctx context.Context) error {
+		return g.ChangeKey(ctx, KeyChange{To: to, By: bySuccession, How: "rotation", Why: why})
+	})
 }
 
 // Steps of a rotation, as Config.step sees them.
