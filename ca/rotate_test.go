@@ -153,7 +153,15 @@ func TestRotationWhileTheBridgeRuns(t *testing.T) {
 	if got, err := w2.Issue(t.Context(), Request{CSR: newCSR(t, nil), Profile: "server"}); err != nil || w2.issuerOf(got.Serial).CAID().String() != newID {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	third := rotated(t, w.dir)
+	if again, err := Rotate(rotateOptions(w.dir)); err != nil || again.Made || again.State != keystate.Active || again.OldState != keystate.Retired {
+		t.Fatalf("asked how far it is, and made another: %+v, %v", again, err)
+	}
+	o := rotateOptions(w.dir)
+	o.Again = true
+	third, err := Rotate(o)
+	if err != nil || !third.Made {
+		t.Fatalf("%+v, %v", third, err)
+	}
 	w.registerCert(third.Certificate)
 	waitFor(t, "the third generation", func() bool { return w2.issuing().issuer.cert.Equal(third.Certificate) })
 	if again, err := w2.Issue(t.Context(), Request{CSR: request.CSR, Profile: "server", Client: "operator", IdempotencyKey: "the same"}); err != nil || again.Serial.String() != before.Serial {
