@@ -34,6 +34,9 @@
 //	operator.token  the token of the first operator, mode 0600
 //	journal         what was signed and what became of it; one process at a time holds its lock
 //	crl             numbers of CRLs, and the newest of them; crl_store.go has the files
+//	key.states      the life of the key: generated, active, suspended, retired, destroyed; who changed it, when and why (package keystate)
+//	ca.csr          the request of a CA below a root; there is no ca.pem until Finish has put it in
+//	next            the next generation of the key: a directory like this one, whose clients, profiles and policy are those of the first
 //
 // Init writes it whole or not at all.
 package ca
