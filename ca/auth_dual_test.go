@@ -115,7 +115,7 @@ const revokeAlways = `{"revoke_more_than":0}`
 
 func TestTwoOperatorsRevoke(t *testing.T) {
 	w, s := dualWorld(t, revokeAlways)
-	cert := w.issueOne("")
+	cert := w.issueAs("")
 	before := w.fingerprint()
 	op := w.asked(cert.Serial)
 	if again := w.asked(cert.Serial); again.ID != op.ID {
@@ -174,7 +174,7 @@ func TestSecondApprovalsAtOnce(t *testing.T) {
 		mu.Unlock()
 		return revoke(ctx, op, contents)
 	}
-	cert := w.issueOne("")
+	cert := w.issueAs("")
 	op := w.asked(cert.Serial)
 	c := w.client("operator")
 	if _, err := c.Approve(t.Context(), op.ID, s.sign(t, "alice", op)); err != nil {
@@ -206,7 +206,7 @@ func TestSecondApprovalsAtOnce(t *testing.T) {
 
 func TestRejectedIsNotCarriedOut(t *testing.T) {
 	w, s := dualWorld(t, revokeAlways)
-	cert := w.issueOne("")
+	cert := w.issueAs("")
 	op := w.asked(cert.Serial)
 	parsed, err := dual.ParseOperation([]byte(op.Text))
 	if err != nil {
@@ -239,11 +239,11 @@ func TestManyRevocationsOneByOneNeedApproval(t *testing.T) {
 	w, _ := dualWorld(t, `{"revoke_more_than":2,"revoke_within":"1h"}`)
 	c := w.client("operator")
 	for range 2 {
-		if _, _, err := c.Revoke(t.Context(), caapi.RevokeRequest{Serial: w.issueOne("").Serial, Reason: "superseded"}); err != nil {
+		if _, _, err := c.Revoke(t.Context(), caapi.RevokeRequest{Serial: w.issueAs("").Serial, Reason: "superseded"}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	third := w.issueOne("")
+	third := w.issueAs("")
 	w.asked(third.Serial)
 	if st := w.stateOf(third.Serial); st != "valid" {
 		t.Fatal(st)
@@ -258,7 +258,7 @@ func TestManyRevocationsOneByOneNeedApproval(t *testing.T) {
 // An approved operation whose ledger is away is carried out when it is back.
 func TestApprovedWaitsForTheLedger(t *testing.T) {
 	w, s := dualWorld(t, revokeAlways)
-	cert := w.issueOne("")
+	cert := w.issueAs("")
 	away := fmt.Errorf("away: %w", network.ErrUnavailable)
 	var mu sync.Mutex
 	fail := true
@@ -405,7 +405,7 @@ func TestFirstPolicy(t *testing.T) {
 	register(t, w.node, dir)
 	s := newSigners(t, "alice", "bob")
 	c := w.client("operator")
-	if _, _, err := c.Revoke(t.Context(), caapi.RevokeRequest{Serial: w.issueOne("").Serial, Reason: "superseded"}); err != nil {
+	if _, _, err := c.Revoke(t.Context(), caapi.RevokeRequest{Serial: w.issueAs("").Serial, Reason: "superseded"}); err != nil {
 		t.Fatal(err)
 	}
 	profiles, err := os.ReadFile(filepath.Join(dir, profilesFile))
@@ -424,7 +424,7 @@ func TestFirstPolicy(t *testing.T) {
 	if a, err := w.client("administrator").ReplacePolicy(t.Context(), s.policy(t, revokeAlways, "alice", "bob")); err != nil || a.InForce != inForceNow {
 		t.Fatal(a, err)
 	}
-	w.asked(w.issueOne("").Serial)
+	w.asked(w.issueAs("").Serial)
 }
 
 // A policy that is gone together with all that dual control keeps is missed: the operators' log tells of it. One that was abandoned is not.
@@ -525,7 +525,7 @@ func approvedOnce(t *testing.T) (dir string, s signers, serial string, op *caapi
 	}
 	hs := httptest.NewServer(server.Handler())
 	w := &world{t: t, dir: dir, node: node, server: server, url: hs.URL}
-	serial = w.issueOne("").Serial
+	serial = w.issueAs("").Serial
 	op = w.asked(serial)
 	if _, err := w.client("operator").Approve(t.Context(), op.ID, s.sign(t, "alice", op)); err != nil {
 		t.Fatal(err)

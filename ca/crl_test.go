@@ -18,8 +18,8 @@ import (
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/caapi"
 	"github.com/certanchor/certanchor/internal/crl"
-	"github.com/certanchor/certanchor/internal/keystate"
 	"github.com/certanchor/certanchor/internal/keyfile"
+	"github.com/certanchor/certanchor/internal/keystate"
 )
 
 func TestRevocationIsInTheDeltaAtEveryOrganisation(t *testing.T) {

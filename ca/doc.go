@@ -38,6 +38,9 @@
 //	operators       the log of what is done for clients; package oplog has the files
 //	restored        only in a directory that came from a backup, until the ledger was asked what that lacks
 //	crl             numbers of CRLs, and the newest of them; crl_store.go has the files
+//	key.states      the life of the key: generated, active, suspended, retired, destroyed; who changed it, when and why (package keystate)
+//	ca.csr          the request of a CA below a root; there is no ca.pem until Finish has put it in
+//	next            the next generation of the key: a directory like this one, whose clients, profiles and policy are those of the first
 //
 // Init writes it whole or not at all.
 package ca

@@ -60,13 +60,21 @@ func changeKeyOffline(dir, caID string, c KeyChange) (_ *caapi.Key, err error) {
 	if last.To == keystate.Destroyed && c.To == keystate.Destroyed { // and the process died before the key was gone
 		return g.describe(states), eraseKey(g.dir)
 	}
-	if _, err := states.Change(keystate.Change{To: c.To, By: c.By, How: c.How, Why: c.Why, At: now}); err != nil {
+	change := keystate.Change{To: c.To, By: c.By, How: c.How, Why: c.Why, At: now}
+	if err := states.Check(change); err != nil {
 		return nil, err
 	}
-	if c.To == keystate.Destroyed {
-		if err := eraseKey(g.dir); err != nil {
-			return nil, fmt.Errorf("the key is destroyed as far as the CA is concerned, but couldn't be removed; do it again: %w", err)
+	err = recordLocal(dir, c.By, "key "+string(c.To), keyName(g.cert), map[string]string{"from": string(last.To), "why": c.Why}, func() error {
+		if _, err := states.Change(change); err != nil || c.To != keystate.Destroyed {
+			return err
 		}
+		if err := eraseKey(g.dir); err != nil {
+			return fmt.Errorf("the key is destroyed as far as the CA is concerned, but couldn't be removed; do it again: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return g.describe(states), nil
 }

@@ -69,7 +69,7 @@ func TestGenerationsOfAKeyShareTheOperatorsLog(t *testing.T) {
 		}
 		return anchortest.None
 	})
-	fresh := w.issueOne("")
+	fresh := w.issueAs("")
 	w.told()
 	if err := w.server.Close(); err != nil {
 		t.Fatal(err)
@@ -101,7 +101,7 @@ func TestGenerationsOfAKeyShareTheOperatorsLog(t *testing.T) {
 	old := filepath.Join(t.TempDir(), "old")
 	copyTree(t, old, w.dir)
 	restart(w.dir)
-	lost := w.issueOne("")
+	lost := w.issueAs("")
 	if err := w.server.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -112,5 +112,5 @@ func TestGenerationsOfAKeyShareTheOperatorsLog(t *testing.T) {
 	if got, err := w.client("auditor").Get(t.Context(), lost.Serial); err != nil || got.Certificate != lost.Certificate || got.CAID != fresh.CAID {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	w.issueOne("")
+	w.issueAs("")
 }

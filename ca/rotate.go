@@ -26,6 +26,8 @@ type RotateOptions struct {
 	KeyURI     string            // see InitOptions; another key than the present one
 	Passphrase func() ([]byte, error)
 	Request    bool   // make a request for a certificate of a root
+	Again      bool   // although the present key has been in use for less than settledAfter
+	Status     bool   // make nothing
 	By         string // default: the user of this process
 	Now        func() time.Time
 
@@ -63,12 +65,22 @@ func Rotate(o RotateOptions) (_ *Rotation, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if state == keystate.Generated && len(all) > 1 {
-		return rotationOf(all[len(all)-2], last, false)
+	if n := len(all); n > 1 {
+		young, err := last.young(o.Now())
+		if err != nil {
+			return nil, err
+		}
+		// Who asks again how far a rotation has come does not mean another one.
+		if state == keystate.Generated || o.Status || young && !o.Again {
+			return rotationOf(all[n-2], last, false)
+		}
 	}
 	next := generationDir{dir: filepath.Join(last.dir, nextDir)}
 	if _, err := os.Stat(filepath.Join(next.dir, RequestFile)); err == nil {
 		return rotationOf(last, next, false)
+	}
+	if o.Status {
+		return nil, fmt.Errorf("dir %q: no rotation was begun", o.Dir)
 	}
 	if err := sweep(last.dir); err != nil {
 		return nil, err
@@ -83,6 +95,20 @@ func Rotate(o RotateOptions) (_ *Rotation, err error) {
 	}
 	next.cert = res.Certificate
 	return rotationOf(last, next, true)
+}
+
+// settledAfter is how long after a rotation another one is asked for on purpose only.
+const settledAfter = 24 * time.Hour
+
+// young reports whether the key has been in use for less than settledAfter.
+func (g *generationDir) young(now time.Time) (bool, error) {
+	history, err := keystate.Read(filepath.Join(g.dir, keystate.File), keyName(g.cert))
+	for _, r := range history {
+		if r.From == keystate.Generated && now.Sub(r.Time) < settledAfter {
+			return true, err
+		}
+	}
+	return false, err
 }
 
 func (o *RotateOptions) init(last generationDir, dir string) (InitOptions, error) {

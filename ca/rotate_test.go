@@ -55,7 +55,7 @@ func (w *world) await(states ...keystate.State) {
 	waitFor(w.t, "the keys to be "+string(states[0])+" and so on", func() bool { return slices.Equal(w.states(), states) })
 }
 
-func (w *world) issueOne(key string) *caapi.Certificate {
+func (w *world) issueAs(key string) *caapi.Certificate {
 	w.t.Helper()
 	got, err := w.client("operator").Issue(w.t.Context(), caapi.IssueRequest{CSR: newCSR(w.t, nil), Profile: "server"}, key)
 	if err != nil {
@@ -68,7 +68,7 @@ func (w *world) issueOne(key string) *caapi.Certificate {
 func TestRotationWhileTheBridgeRuns(t *testing.T) {
 	w := newKeyWorld(t, func(c *Config) { c.OpenKey = openTestKey })
 	oldID := w.server.CAID().String()
-	old := w.issueOne("")
+	old := w.issueAs("")
 
 	r := rotated(t, w.dir)
 	newID := keyName(r.Certificate)
@@ -79,7 +79,7 @@ func TestRotationWhileTheBridgeRuns(t *testing.T) {
 		t.Fatalf("another one: %+v, %v", again, err)
 	}
 	w.await(keystate.Active, keystate.Generated)
-	if got := w.issueOne(""); got.CAID != oldID {
+	if got := w.issueAs(""); got.CAID != oldID {
 		t.Fatalf("issued by %s before the new key is trusted", got.CAID)
 	}
 	if _, err := w.server.Issue(t.Context(), Request{CSR: newCSR(t, nil), Profile: "server", CA: wire.CAIDOf(r.Certificate.RawSubjectPublicKeyInfo)}); err == nil || !strings.Contains(err.Error(), "generated") {
@@ -93,7 +93,7 @@ func TestRotationWhileTheBridgeRuns(t *testing.T) {
 
 	w.registerCert(r.Certificate)
 	w.await(keystate.Retired, keystate.Active)
-	fresh := w.issueOne("")
+	fresh := w.issueAs("")
 	if cert := parsePEM(t, fresh.Certificate); fresh.CAID != newID || cert.CheckSignatureFrom(r.Certificate) != nil || parsePEM(t, fresh.Chain[0]).Equal(r.Old) {
 		t.Fatalf("%+v", fresh)
 	}
@@ -153,7 +153,15 @@ func TestRotationWhileTheBridgeRuns(t *testing.T) {
 	if got, err := w2.Issue(t.Context(), Request{CSR: newCSR(t, nil), Profile: "server"}); err != nil || w2.issuerOf(got.Serial).CAID().String() != newID {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	third := rotated(t, w.dir)
+	if again, err := Rotate(rotateOptions(w.dir)); err != nil || again.Made || again.State != keystate.Active || again.OldState != keystate.Retired {
+		t.Fatalf("asked how far it is, and made another: %+v, %v", again, err)
+	}
+	o := rotateOptions(w.dir)
+	o.Again = true
+	third, err := Rotate(o)
+	if err != nil || !third.Made {
+		t.Fatalf("%+v, %v", third, err)
+	}
 	w.registerCert(third.Certificate)
 	waitFor(t, "the third generation", func() bool { return w2.issuing().issuer.cert.Equal(third.Certificate) })
 	if again, err := w2.Issue(t.Context(), Request{CSR: request.CSR, Profile: "server", Client: "operator", IdempotencyKey: "the same"}); err != nil || again.Serial.String() != before.Serial {
@@ -180,7 +188,7 @@ func TestRotationWaitsForTheResponders(t *testing.T) {
 	r := rotated(t, w.dir)
 	w.registerCert(r.Certificate)
 	w.await(keystate.Active, keystate.Active)
-	if got := w.issueOne(""); got.CAID != w.server.CAID().String() {
+	if got := w.issueAs(""); got.CAID != w.server.CAID().String() {
 		t.Fatalf("issued by %s, for which nobody answers yet", got.CAID)
 	}
 	block := parseCSRBlock(t, []byte(newCSR(t, nil, func(r *x509.CertificateRequest) { r.DNSNames = nil })))
@@ -188,7 +196,7 @@ func TestRotationWaitsForTheResponders(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.await(keystate.Retired, keystate.Active)
-	if got := w.issueOne(""); got.CAID != keyName(r.Certificate) {
+	if got := w.issueAs(""); got.CAID != keyName(r.Certificate) {
 		t.Fatal(got.CAID)
 	}
 }

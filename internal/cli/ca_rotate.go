@@ -26,14 +26,14 @@ func newCARotateCommand() *cobra.Command {
 		Use:   "rotate",
 		Short: "give the CA a new key, with overlap",
 		Long: `Makes the next generation of the CA's key, in the directory next of the CA's own: self-signed, or with --csr-out a request for a root, whose certificate --finish puts in. Run again,
-it tells how far the rotation has come; killed at any moment, it is run again.
+it tells how far the rotation has come (a second rotation on the same day takes --again); killed at any moment, it is run again.
 
 A new key is a new CA on the ledger, so a majority of the organisations must assent to it with certanchor ca register, as for the first. A running CA bridge finds
 it by itself. As soon as it is on the trust list, the new key certifies this organisation's OCSP responders, then issues, and the old one is retired: it goes on signing
 CRLs and OCSP responders' certificates, and the bridge goes on revoking its certificates, until they have ended.`,
 		Example: `  certanchor ca rotate --dir pki/ca --passphrase-file pass
   certanchor ca register --config admin.yaml --ca-cert pki/ca/next/ca.pem --operating-msp Org1MSP   # each organisation
-  certanchor ca rotate --dir pki/ca                 # how far is it?`,
+  certanchor ca rotate --dir pki/ca --status`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if below.finish {
@@ -66,6 +66,8 @@ CRLs and OCSP responders' certificates, and the bridge goes on revoking its cert
 	f.StringVar(&key, "key", "p256", "key: p256, p384, rsa2048 or rsa3072 in a file, or the PKCS #11 URI of another one than the present (RFC 7512)")
 	f.StringVar(&algorithm, "key-algorithm", "p256", "of a key that is to be made in a token")
 	f.DurationVar(&o.Validity, "validity", 0, "how long the certificate is valid; default: as long as the present one")
+	f.BoolVar(&o.Status, "status", false, "tell how far the rotation has come, and make nothing")
+	f.BoolVar(&o.Again, "again", false, "make another key although the present one has been in use for less than a day")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	passphraseFlags(cmd, &passphrase)
 	byFlag(cmd, &o.By)
