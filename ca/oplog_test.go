@@ -414,6 +414,14 @@ func TestOldCopyOfTheDirectoryDoesNothingUntilItIsMarked(t *testing.T) {
 			t.Fatalf("%s: %+v, %v", c.Serial, got, err)
 		}
 	}
+	// Doing it again, as after a kill in the middle, takes nothing in twice.
+	caughtUp := w.fingerprint()
+	if err := w.server.catchUp(t.Context(), func(error) {}); err != nil {
+		t.Fatal(err)
+	}
+	if now := strings.Split(w.fingerprint(), ", "); now[1] != strings.Split(caughtUp, ", ")[1] {
+		t.Fatalf("%s, before it was %s", now, caughtUp)
+	}
 	issue()
 	waitFor(t, "anchor", w.anchored)
 	if got := w.logSize(); got != 5 {
