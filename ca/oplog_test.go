@@ -124,6 +124,19 @@ func TestEveryMutatingRequestIsRecordedWithItsOutcome(t *testing.T) {
 	}
 }
 
+// What a handler records beside has the client and the address of the request.
+func TestHandlersMayRecordMore(t *testing.T) {
+	w := newWorld(t, nil)
+	r := httptest.NewRequest("POST", "/v1/something", nil)
+	if err := w.server.operated(r, &client{name: "alice", how: howHMAC}, oplog.Entry{Action: "part of it", Target: "0a", Outcome: oplog.Done}); err != nil {
+		t.Fatal(err)
+	}
+	entries, _ := w.told()
+	if e := entries[0]; e.Actor != "alice" || e.How != howHMAC || e.Source != "192.0.2.1" || e.Action != "part of it" || e.Outcome != oplog.Done {
+		t.Fatalf("%+v", e)
+	}
+}
+
 // What cannot be recorded is not done: not signed, not journalled, not on the ledger.
 func TestNothingIsDoneWithoutARecordOfIt(t *testing.T) {
 	w := newWorld(t, nil)
@@ -400,6 +413,14 @@ func TestOldCopyOfTheDirectoryDoesNothingUntilItIsMarked(t *testing.T) {
 		if err != nil || got.Certificate != c.Certificate || got.LogIndex != c.LogIndex {
 			t.Fatalf("%s: %+v, %v", c.Serial, got, err)
 		}
+	}
+	// Doing it again, as after a kill in the middle, takes nothing in twice.
+	caughtUp := w.fingerprint()
+	if err := w.server.catchUp(t.Context(), func(error) {}); err != nil {
+		t.Fatal(err)
+	}
+	if now := strings.Split(w.fingerprint(), ", "); now[1] != strings.Split(caughtUp, ", ")[1] {
+		t.Fatalf("%s, before it was %s", now, caughtUp)
 	}
 	issue()
 	waitFor(t, "anchor", w.anchored)

@@ -281,7 +281,7 @@ func TestChangedBackupIsRefused(t *testing.T) {
 		_, err := io.Copy(io.Discard, from)
 		return err
 	}
-	for n := 0; n < len(data); n += 7 {
+	for n := 0; n < len(data); n += 97 {
 		if _, _, err := Read(bytes.NewReader(data[:n]), discard); !errors.Is(err, ErrFormat) {
 			t.Fatalf("cut after %d of %d bytes: %v", n, len(data), err)
 		}

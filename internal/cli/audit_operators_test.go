@@ -1,8 +1,13 @@
 package cli
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
 	"io"
 	"log/slog"
 	"os"
@@ -12,6 +17,7 @@ import (
 
 	"github.com/certanchor/certanchor/ca"
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/dual"
 	"github.com/certanchor/certanchor/internal/keyfile"
 	"github.com/certanchor/certanchor/internal/oplog"
 	"github.com/certanchor/certanchor/network/embedded"
@@ -187,5 +193,83 @@ func TestBackupAndRestoreOfACAThatDoesNotRun(t *testing.T) {
 	}
 	if marked, err := oplog.IsRestored(dir); err != nil || !marked {
 		t.Errorf("marked: %v, %v", marked, err)
+	}
+}
+
+// Under dual control keys leave a CA's directory only with two operators' signatures, each of which is good once.
+func TestKeysAreBackedUpUnderDualControl(t *testing.T) {
+	dir, _, _ := loggedCA(t)
+	base := filepath.Dir(dir)
+	type person struct {
+		Name      string `json:"name"`
+		Role      string `json:"role"`
+		PublicKey string `json:"public_key"`
+	}
+	var people []person
+	for _, name := range []string{"alice", "bob"} {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		private, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		public, err := x509.MarshalPKIXPublicKey(key.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(base, name+".pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		people = append(people, person{name, "administrator", string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}))})
+	}
+	policy, err := json.Marshal(map[string]any{"version": 1, "need": 2, "operators": people, "rules": map[string]any{"export": true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, dual.PolicyFile), policy, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	pass, op := filepath.Join(base, "pass"), filepath.Join(base, "export.op")
+	if err := os.WriteFile(pass, []byte("a passphrase of its own"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	backup := func(out string, more ...string) (int, string, string) {
+		return runCLI(append([]string{"ca", "backup", "--dir", dir, "--out", filepath.Join(base, out), "--with-key", "--backup-passphrase-file", pass}, more...)...)
+	}
+	refused := func(what, word string, code int, out, errs string) {
+		t.Helper()
+		if code == exitOK || !strings.Contains(errs, word) {
+			t.Errorf("%s: exit status %d\n%s\n%s", what, code, out, errs)
+		}
+	}
+	code, out, errs := backup("a")
+	refused("without an operation", "needs approvals", code, out, errs)
+	if code, out, errs = backup("a", "--operation", op); code != exitOK || !strings.Contains(out, "nothing is exported yet: 2 operators must sign") {
+		t.Fatalf("exit status %d\n%s\n%s", code, out, errs)
+	}
+	var approvals []string
+	for _, name := range []string{"alice", "bob"} {
+		file := filepath.Join(base, name+".approval")
+		if code, out, errs := runCLI("ca", "approve", "--operation", op, "--operator", name, "--key", filepath.Join(base, name+".pem"), "--out", file, "--yes"); code != exitOK {
+			t.Fatalf("exit status %d\n%s\n%s", code, out, errs)
+		}
+		approvals = append(approvals, "--approval", file)
+	}
+	code, out, errs = backup("a", append([]string{"--operation", op}, approvals[:2]...)...)
+	refused("with one signature", "approv", code, out, errs)
+	code, out, errs = backup("b", append([]string{"--operation", op}, approvals...)...)
+	refused("into another file", `to the file "a"`, code, out, errs)
+	if code, out, errs := backup("a", append([]string{"--operation", op}, approvals...)...); code != exitOK || !strings.Contains(out, "wrapped") {
+		t.Fatalf("exit status %d\n%s\n%s", code, out, errs)
+	}
+	if err := os.Remove(filepath.Join(base, "a")); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errs = backup("a", append([]string{"--operation", op}, approvals...)...)
+	refused("once more", "", code, out, errs)
+	if code, out, errs := runCLI("ca", "backup", "--dir", dir, "--out", filepath.Join(base, "plain")); code != exitOK {
+		t.Errorf("without keys: exit status %d\n%s\n%s", code, out, errs)
 	}
 }

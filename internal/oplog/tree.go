@@ -66,11 +66,12 @@ func (t *tree) root() ([]byte, error) {
 // snapshot is a tree as it was, for proofs while it grows.
 type snapshot struct {
 	tree
-	read func(framelog.Position, int) ([][]byte, error)
+	read   func(framelog.Position, int) ([][]byte, error)
+	blocks map[uint64][][]byte // leaf hashes of blocks that were read again
 }
 
 func (t *tree) snapshot(read func(framelog.Position, int) ([][]byte, error)) *snapshot {
-	s := &snapshot{tree{left: t.left, recent: t.recent, starts: t.starts}, read}
+	s := &snapshot{tree{left: t.left, recent: t.recent, starts: t.starts}, read, map[uint64][][]byte{}}
 	s.upper = append(s.upper, t.upper...) // the slices in it only grow
 	return s
 }
@@ -120,6 +121,8 @@ func (s *snapshot) leaves(block uint64) ([][]byte, error) {
 		return nil, fmt.Errorf("oplog: there is no block %d", block)
 	case block == n-1:
 		return s.recent, nil
+	case s.blocks[block] != nil:
+		return s.blocks[block], nil
 	}
 	at := s.starts[block]()
 	if at.err != nil {
@@ -133,6 +136,7 @@ func (s *snapshot) leaves(block uint64) ([][]byte, error) {
 	for i, r := range records {
 		leaves[i] = leafHash(r)
 	}
+	s.blocks[block] = leaves
 	return leaves, nil
 }
 

@@ -21,7 +21,7 @@ type anchored struct {
 	id      wire.CAID
 }
 
-func newAnchored(t *testing.T) *anchored { return &anchored{t: t, dir: newDir(t)} }
+func newAnchored(t *testing.T) *anchored { t.Helper(); return &anchored{t: t, dir: newDir(t)} }
 
 // grow makes the log longer, to each of sizes, and anchors it there.
 func (a *anchored) grow(sizes ...uint64) {
