@@ -44,6 +44,7 @@ const (
 type profiles struct {
 	*config.Signing
 	points map[string]*points // by profile; none for a profile without crl_url
+	cfssl  *cfsslProfiles
 }
 
 // points is the CRL distribution point of a profile's certificates: one, with every URL at which its CRL is to be had.

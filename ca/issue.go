@@ -21,6 +21,8 @@ type Request struct {
 	Profile        string
 	Client         string // who asks
 	IdempotencyKey string // may be empty
+
+	override override // over cfssl's API
 }
 
 // Issued is a certificate that the ledger has.
@@ -48,7 +50,7 @@ const (
 func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.settings.IssueTimeout)
 	defer cancel()
-	request := sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(r.Profile), r.Profile, r.CSR))
+	request := digestOf(&r)
 	var key digest
 	if r.IdempotencyKey != "" {
 		key = sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(r.Client), r.Client, r.IdempotencyKey))
@@ -78,7 +80,7 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 	}
 	defer release()
 	s.step(stepChecked)
-	cert, err := s.issuer.sign(r.CSR, csr, r.Profile)
+	cert, err := s.issuer.sign(r.CSR, csr, r.Profile, &r.override)
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +107,9 @@ func (s *Server) checked(r Request) (*x509.CertificateRequest, error) {
 	}
 	p, err := s.issuer.profile(r.Profile)
 	if err != nil {
+		return nil, err
+	}
+	if csr, err = r.override.apply(csr, r.Profile, p); err != nil {
 		return nil, err
 	}
 	return csr, checkAgainst(csr, r.Profile, p)

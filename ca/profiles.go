@@ -117,31 +117,39 @@ func loadProfiles(path string) (*profiles, error) {
 }
 
 // parseProfiles accepts cfssl's configuration format as far as this CA carries it out. Errors name key, value and rule: what
-// cfssl would ignore or leave to another program is refused. Two keys are this CA's own: crl_mirrors and crl_shards.
+// cfssl would ignore or leave to another program is refused. Three keys are this CA's own: crl_mirrors, crl_shards and new_key.
 func parseProfiles(data []byte) (*profiles, error) {
 	data, crl, err := takeCRLKeys(data)
+	if err != nil {
+		return nil, err
+	}
+	data, newKey, err := takeNewKey(data)
 	if err != nil {
 		return nil, err
 	}
 	// cfssl's own loader skips keys that it does not know.
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(new(config.Config)); err != nil {
+	strict := new(config.Config)
+	if err := dec.Decode(strict); err != nil {
 		return nil, fmt.Errorf("must be a cfssl configuration: %w", err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("must hold one JSON value")
 	}
+	own, err := checkConfig(strict)
+	if err != nil {
+		return nil, err
+	}
+	own.newKey = newKey
 	cfg, err := config.LoadConfig(data)
 	if err != nil {
 		return nil, err
 	}
-	if cfg.OCSP != nil || len(cfg.AuthKeys) > 0 || len(cfg.Remotes) > 0 {
-		return nil, errors.New("ocsp, auth_keys and remotes: must not be set, this CA does not use them")
-	}
 	if len(cfg.Signing.Profiles) == 0 {
 		return nil, errors.New("signing.profiles: must not be empty")
 	}
+	adoptDefault(cfg.Signing, crl, own)
 	for _, name := range slices.Sorted(maps.Keys(cfg.Signing.Profiles)) {
 		if err := checkProfile(name, cfg.Signing.Profiles[name]); err != nil {
 			return nil, err
@@ -154,7 +162,12 @@ func parseProfiles(data []byte) (*profiles, error) {
 	if err := checkURLs("signing.default", cfg.Signing.Default); err != nil {
 		return nil, err
 	}
-	return newProfiles(cfg.Signing, crl)
+	p, err := newProfiles(cfg.Signing, crl)
+	if err != nil {
+		return nil, err
+	}
+	p.cfssl = own
+	return p, nil
 }
 
 func checkProfile(name string, p *config.SigningProfile) error {
@@ -193,8 +206,6 @@ func checkUnused(bad func(string, any, string) error, p *config.SigningProfile) 
 	switch {
 	case p.RemoteName != "" || p.AuthRemote.RemoteName != "":
 		return bad("remote", p.RemoteName+p.AuthRemote.RemoteName, "must not be set: this CA signs with its own key")
-	case p.AuthKeyName != "" || p.PrevAuthKeyName != "":
-		return bad("auth_key", p.AuthKeyName+p.PrevAuthKeyName, "must not be set: clients authenticate with bearer tokens")
 	case p.CopyExtensions:
 		return bad("copy_extensions", true, "must not be set: the requester would decide about extensions")
 	case len(p.AllowedExtensions) > 0:

@@ -100,7 +100,7 @@ func (i *issuer) validity(name string, p *config.SigningProfile) (from, to time.
 
 // sign makes a certificate for a request that passed the checks. The result is verified as a relying party would, so that a
 // fault of key or signer never leaves this function.
-func (i *issuer) sign(csrPEM string, csr *x509.CertificateRequest, name string) (*x509.Certificate, error) {
+func (i *issuer) sign(csrPEM string, csr *x509.CertificateRequest, name string, over *override) (*x509.Certificate, error) {
 	p, err := i.profile(name)
 	if err != nil {
 		return nil, err
@@ -118,6 +118,7 @@ func (i *issuer) sign(csrPEM string, csr *x509.CertificateRequest, name string) 
 		return nil, err
 	}
 	req := signer.SignRequest{Request: csrPEM, Profile: name, NotBefore: from, NotAfter: to, Serial: serial}
+	over.into(&req)
 	if req.Extensions, err = i.policy.extension(name, i.id, serial); err != nil {
 		return nil, err
 	}

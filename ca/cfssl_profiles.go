@@ -1,0 +1,167 @@
+package ca
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/cloudflare/cfssl/config"
+)
+
+// keyNewKey is a profile's key that cfssl's format does not have: true lets newcert make the private key here. Absent, it does not.
+const keyNewKey = "new_key"
+
+// defaultProfile is the name under which signing.default is a profile, when it says enough to be one.
+const defaultProfile = "default"
+
+// Limits of a key in auth_keys, in octets. The examples in cfssl's documentation have 16.
+const (
+	minAuthKey = 16
+	maxAuthKey = 1024
+)
+
+// cfsslProfiles is what profiles.json says about cfssl's API.
+type cfsslProfiles struct {
+	authKeys map[string][]byte // by name in auth_keys
+	newKey   map[string]bool   // by profile
+}
+
+// takeNewKey takes new_key out of the profiles, for cfssl's reader not to meet it. What cannot be read as profiles is left as it is.
+func takeNewKey(data []byte) (rest []byte, newKey map[string]bool, err error) {
+	var doc, signing, named map[string]json.RawMessage
+	if json.Unmarshal(data, &doc) != nil || json.Unmarshal(doc["signing"], &signing) != nil {
+		return data, nil, nil
+	}
+	newKey = map[string]bool{}
+	take := func(key, name string, raw json.RawMessage) (json.RawMessage, error) {
+		var fields map[string]json.RawMessage
+		if json.Unmarshal(raw, &fields) != nil || fields[keyNewKey] == nil {
+			return raw, nil
+		}
+		var v *bool
+		if json.Unmarshal(fields[keyNewKey], &v) != nil || v == nil {
+			return nil, fmt.Errorf("%s.%s %s: must be true or false", key, keyNewKey, fields[keyNewKey])
+		}
+		newKey[name] = *v
+		delete(fields, keyNewKey)
+		return json.Marshal(fields)
+	}
+	if raw := signing["default"]; raw != nil {
+		if signing["default"], err = take("signing.default", "", raw); err != nil {
+			return nil, nil, err
+		}
+	}
+	if json.Unmarshal(signing["profiles"], &named) == nil && named != nil {
+		for _, name := range slices.Sorted(maps.Keys(named)) {
+			if named[name], err = take("signing.profiles."+name, name, named[name]); err != nil {
+				return nil, nil, err
+			}
+		}
+		if signing["profiles"], err = json.Marshal(named); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(newKey) == 0 {
+		return data, newKey, nil
+	}
+	if doc["signing"], err = json.Marshal(signing); err != nil {
+		return nil, nil, err
+	}
+	rest, err = json.Marshal(doc)
+	return rest, newKey, err
+}
+
+// checkConfig finds what cfssl's own reader would refuse without saying where, and the sections of a configuration that are about other
+// programs than a CA's server.
+func checkConfig(cfg *config.Config) (*cfsslProfiles, error) {
+	switch {
+	case cfg.OCSP != nil:
+		return nil, errors.New("ocsp: must not be set: OCSP bridges answer for this CA, from the ledger; docs/ocsp.md")
+	case len(cfg.Remotes) > 0:
+		name := slices.Min(slices.Collect(maps.Keys(cfg.Remotes)))
+		return nil, fmt.Errorf("remotes.%s %q: must not be set: this CA signs with its own key. remotes and auth_remote belong into its clients' configuration", name, cfg.Remotes[name])
+	}
+	own := &cfsslProfiles{authKeys: map[string][]byte{}}
+	for _, name := range slices.Sorted(maps.Keys(cfg.AuthKeys)) {
+		key, err := authKey("auth_keys."+name, cfg.AuthKeys[name])
+		if err != nil {
+			return nil, err
+		}
+		own.authKeys[name] = key
+	}
+	if cfg.Signing == nil {
+		return own, nil // cfssl's reader says so
+	}
+	if p := cfg.Signing.Default; p != nil {
+		if err := own.checkProfile("signing.default", p); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Signing.Profiles)) {
+		if p := cfg.Signing.Profiles[name]; p != nil {
+			if err := own.checkProfile("signing.profiles."+name, p); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return own, nil
+}
+
+func (o *cfsslProfiles) checkProfile(key string, p *config.SigningProfile) error {
+	if p.RemoteName != "" || p.AuthRemote != (config.AuthRemote{}) {
+		return fmt.Errorf("%s.remote %q: must not be set, nor auth_remote: this CA signs with its own key", key, p.RemoteName+p.AuthRemote.RemoteName)
+	}
+	for field, name := range map[string]string{"auth_key": p.AuthKeyName, "prev_auth_key": p.PrevAuthKeyName} {
+		if _, ok := o.authKeys[name]; name != "" && !ok {
+			return fmt.Errorf("%s.%s %q: must be the name of a key in auth_keys", key, field, name)
+		}
+	}
+	return nil
+}
+
+// authKey reads a key as cfssl does: hexadecimal, or where that is, env:NAME or file:PATH. Unlike cfssl it does not take an empty key,
+// which a variable that is not set would be, nor a short one.
+func authKey(field string, k config.AuthKey) ([]byte, error) {
+	if k.Type != "standard" {
+		return nil, fmt.Errorf("%s.type %q: must be standard", field, k.Type)
+	}
+	text, from := k.Key, "its value" // which no message repeats
+	if kind, where, ok := strings.Cut(k.Key, ":"); ok {
+		from = k.Key
+		switch kind {
+		case "env":
+			text = os.Getenv(where)
+		case "file":
+			data, err := os.ReadFile(where)
+			if err != nil {
+				return nil, fmt.Errorf("%s.key %q: %w", field, k.Key, err)
+			}
+			text = strings.TrimSpace(string(data))
+		default:
+			return nil, fmt.Errorf("%s.key %q: must be hexadecimal digits, env:NAME or file:PATH", field, kind+":")
+		}
+	}
+	key, err := hex.DecodeString(text)
+	if err != nil || len(key) < minAuthKey || len(key) > maxAuthKey {
+		return nil, fmt.Errorf("%s.key (%s): must be %d to %d hexadecimal digits, an even number of them; `openssl rand -hex 32` makes 64", field, from, 2*minAuthKey, 2*maxAuthKey)
+	}
+	return key, nil
+}
+
+// adoptDefault makes a profile of signing.default, for requests that name none, as cfssl has it. Unlike with cfssl it is one only when
+// it says what its certificates are for and what of a request it takes over.
+func adoptDefault(s *config.Signing, crl map[string]crlKeys, own *cfsslProfiles) {
+	if s.Default == nil || len(s.Default.Usage) == 0 || s.Default.CSRWhitelist == nil || s.Profiles[defaultProfile] != nil {
+		return
+	}
+	s.Profiles[defaultProfile] = s.Default
+	if k, ok := crl[""]; ok {
+		crl[defaultProfile] = k
+	}
+	own.newKey[defaultProfile] = own.newKey[""]
+}
