@@ -26,10 +26,12 @@ type Role string
 
 // Roles.
 const (
-	RoleOperator  Role = "operator"  // everything
-	RoleRequester Role = "requester" // issue and read
-	RoleResponder Role = "responder" // get the certificate of a delegated OCSP responder
-	RoleAuditor   Role = "auditor"   // read
+	RoleOperator      Role = "operator"      // the daily business: issue, change the status of certificates, import, enrol responders
+	RoleAdministrator Role = "administrator" // the CA itself: keys, profiles, backups; no certificates
+	RoleRevoker       Role = "revoker"       // change the status of certificates, and read
+	RoleRequester     Role = "requester"     // issue and read
+	RoleResponder     Role = "responder"     // get the certificate of a delegated OCSP responder
+	RoleAuditor       Role = "auditor"       // read
 )
 
 // action is what a route needs.
@@ -41,28 +43,55 @@ const (
 	actRevoke
 	actEnrol
 	actDescribe
+	actImport   // records of certificates that were issued elsewhere
+	actExport   // backups, with or without keys
+	actKeys     // states and rotation of keys
+	actProfiles // what the CA issues
+	actApprove  // operations under dual control
 )
 
 func (a action) String() string {
-	return [...]string{"read certificates", "issue certificates", "change the status of certificates", "enrol OCSP responders", "see the CA's description"}[a]
+	return [...]string{"read certificates", "issue certificates", "change the status of certificates", "enrol OCSP responders", "see the CA's description",
+		"import certificates", "export the CA's files", "change the state of keys", "change profiles", "approve operations"}[a]
 }
 
 var allowed = map[Role]map[action]bool{
-	RoleOperator:  {actRead: true, actIssue: true, actRevoke: true, actEnrol: true, actDescribe: true},
-	RoleRequester: {actRead: true, actIssue: true, actDescribe: true},
-	RoleResponder: {actEnrol: true, actDescribe: true},
-	RoleAuditor:   {actRead: true, actDescribe: true},
+	RoleOperator:      {actRead: true, actIssue: true, actRevoke: true, actEnrol: true, actDescribe: true, actImport: true, actApprove: true},
+	RoleAdministrator: {actRead: true, actDescribe: true, actExport: true, actKeys: true, actProfiles: true, actApprove: true},
+	RoleRevoker:       {actRead: true, actRevoke: true, actDescribe: true},
+	RoleRequester:     {actRead: true, actIssue: true, actDescribe: true},
+	RoleResponder:     {actEnrol: true, actDescribe: true},
+	RoleAuditor:       {actRead: true, actDescribe: true},
 }
 
-// client is one line of the clients file.
+// How a client was authenticated.
+const (
+	howToken       = "token"
+	howHMAC        = "hmac"
+	howCertificate = "certificate"
+)
+
+// client is one line of the clients file, or the holder of a certificate of the organisation's MSP.
 type client struct {
 	name string
 	role Role
+	how  string            // howToken, howHMAC or howCertificate
 	hash [sha256.Size]byte // of the token
+	key  []byte            // howHMAC
 }
 
 // clients is who may use the API.
 type clients []client
+
+// hmacKey returns the key of the HMAC client called name.
+func (cs clients) hmacKey(name string) ([]byte, bool) {
+	for _, c := range cs {
+		if c.name == name && c.how == howHMAC {
+			return c.key, true
+		}
+	}
+	return nil, false
+}
 
 var clientName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$`)
 
@@ -94,12 +123,12 @@ func parseClient(line string) (client, error) {
 	if len(f) != 3 {
 		return client{}, errors.New("must be: name role sha256-of-token")
 	}
-	c := client{name: f[0], role: Role(f[1])}
+	c := client{name: f[0], role: Role(f[1]), how: howToken}
 	if !clientName.MatchString(c.name) {
 		return client{}, fmt.Errorf("name %q: must be 1 to 64 letters, digits and . _ @ -", c.name)
 	}
 	if allowed[c.role] == nil {
-		return client{}, fmt.Errorf("role %q: must be operator, requester, responder or auditor", f[1])
+		return client{}, fmt.Errorf("role %q: must be operator, administrator, revoker, requester, responder or auditor", f[1])
 	}
 	h, err := hex.DecodeString(f[2])
 	if err != nil || len(h) != len(c.hash) {
