@@ -93,7 +93,12 @@ func (s *Server) identify(a *authRequest) *identity {
 	keys := s.issuer.policy.cfssl.authKeys
 	for _, name := range slices.Sorted(maps.Keys(keys)) {
 		if a.madeWith(keys[name]) {
-			found = &identity{client: &client{name: authKeyClient + name, role: RoleRequester}, authKey: name}
+			found = &identity{client: &client{name: authKeyClient + name, role: RoleRequester, how: howHMAC}, authKey: name}
+		}
+	}
+	for i := range s.clients {
+		if c := &s.clients[i]; c.how == howHMAC && a.madeWith(c.key) {
+			found = &identity{client: c}
 		}
 	}
 	return found

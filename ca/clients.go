@@ -201,6 +201,9 @@ func appendClient(path string, c client) error {
 // authenticate finds the client of a request by its bearer token (RFC 6750 section 2.1). Every hash is compared, in constant
 // time, so that the time taken tells nothing about any of them.
 func (cs clients) authenticate(r *http.Request) (*client, error) {
+	if id := identified(r); id != nil {
+		return id.client, id.err
+	}
 	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") {
 		return nil, problem.New(http.StatusUnauthorized, problem.CodeUnauthenticated, "Authorization", "", "must be Bearer and a token of this CA's clients")

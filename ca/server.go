@@ -148,6 +148,9 @@ func (s *Server) load(cfg Config) error {
 			s.log.Warn("a profile cannot be used", "profile", name, "error", err)
 		}
 	}
+	if err := s.checkCFSSL(); err != nil {
+		return err
+	}
 	if s.clients, err = loadClients(filepath.Join(cfg.Dir, clientsFile)); err != nil {
 		return err
 	}
