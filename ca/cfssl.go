@@ -171,7 +171,7 @@ func cfsslError(p *problem.Problem) (status int, _ *cfsslAnswer) {
 			code = cfsslBadCSR
 		case field == "profile":
 			code = cfsslNoProfile
-		case field == "subject", strings.HasPrefix(field, "subject."), strings.HasPrefix(field, "hosts"):
+		case field == "subject", strings.HasPrefix(field, "subject."), strings.HasPrefix(field, "host"):
 			code = cfsslBadPolicy
 		case p.Code == string(wire.NotFound):
 			code = cfsslNoCertificate
