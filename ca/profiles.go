@@ -117,9 +117,9 @@ func loadProfiles(path string) (*profiles, error) {
 }
 
 // parseProfiles accepts cfssl's configuration format as far as this CA carries it out. Errors name key, value and rule: what
-// cfssl would ignore or leave to another program is refused. Two keys are this CA's own: crl_mirrors and crl_shards.
+// cfssl would ignore or leave to another program is refused. Keys that are this CA's own: profile_keys.go.
 func parseProfiles(data []byte) (*profiles, error) {
-	data, crl, err := takeCRLKeys(data)
+	data, own, err := takeOwnKeys(data)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +154,7 @@ func parseProfiles(data []byte) (*profiles, error) {
 	if err := checkURLs("signing.default", cfg.Signing.Default); err != nil {
 		return nil, err
 	}
-	return newProfiles(cfg.Signing, crl)
+	return newProfiles(cfg.Signing, own)
 }
 
 func checkProfile(name string, p *config.SigningProfile) error {
