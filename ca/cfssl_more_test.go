@@ -75,7 +75,9 @@ func TestRevokeOverCFSSLsAPI(t *testing.T) {
 }
 
 func TestARevocationThatIsNotAcknowledgedSaysSo(t *testing.T) {
-	w := newCFSSLWorld(t, func(c *Config) { c.Responders, c.Settings.AckTimeout = []Responder{&fakeResponder{name: "stuck"}}, 10*time.Millisecond })
+	w := newCFSSLWorld(t, func(c *Config) {
+		c.Responders, c.Settings.AckTimeout = []Responder{&fakeResponder{name: "stuck"}}, 10*time.Millisecond
+	})
 	_, r := w.cfssl("sign", map[string]any{"certificate_request": newCSR(t, nil), "profile": "www"}, nil)
 	_, r = w.cfssl("revoke", map[string]any{"serial": w.signed(r).SerialNumber.String(), "authority_key_id": w.cfsslAKI()}, nil)
 	if !r.Success || len(r.Messages) != 1 || !strings.Contains(r.Messages[0].Message, "not acknowledged yet by stuck") || r.text("state") != "revoked" {

@@ -2,7 +2,6 @@ package ca
 
 import (
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,9 +11,6 @@ import (
 
 	"github.com/cloudflare/cfssl/config"
 )
-
-// keyNewKey is a profile's key that cfssl's format does not have: true lets newcert make the private key here. Absent, it does not.
-const keyNewKey = "new_key"
 
 // defaultProfile is the name under which signing.default is a profile, when it says enough to be one.
 const defaultProfile = "default"
@@ -31,51 +27,6 @@ type cfsslProfiles struct {
 	newKey   map[string]bool   // by profile
 }
 
-// takeNewKey takes new_key out of the profiles, for cfssl's reader not to meet it. What cannot be read as profiles is left as it is.
-func takeNewKey(data []byte) (rest []byte, newKey map[string]bool, err error) {
-	var doc, signing, named map[string]json.RawMessage
-	if json.Unmarshal(data, &doc) != nil || json.Unmarshal(doc["signing"], &signing) != nil {
-		return data, nil, nil
-	}
-	newKey = map[string]bool{}
-	take := func(key, name string, raw json.RawMessage) (json.RawMessage, error) {
-		var fields map[string]json.RawMessage
-		if json.Unmarshal(raw, &fields) != nil || fields[keyNewKey] == nil {
-			return raw, nil
-		}
-		var v *bool
-		if json.Unmarshal(fields[keyNewKey], &v) != nil || v == nil {
-			return nil, fmt.Errorf("%s.%s %s: must be true or false", key, keyNewKey, fields[keyNewKey])
-		}
-		newKey[name] = *v
-		delete(fields, keyNewKey)
-		return json.Marshal(fields)
-	}
-	if raw := signing["default"]; raw != nil {
-		if signing["default"], err = take("signing.default", "", raw); err != nil {
-			return nil, nil, err
-		}
-	}
-	if json.Unmarshal(signing["profiles"], &named) == nil && named != nil {
-		for _, name := range slices.Sorted(maps.Keys(named)) {
-			if named[name], err = take("signing.profiles."+name, name, named[name]); err != nil {
-				return nil, nil, err
-			}
-		}
-		if signing["profiles"], err = json.Marshal(named); err != nil {
-			return nil, nil, err
-		}
-	}
-	if len(newKey) == 0 {
-		return data, newKey, nil
-	}
-	if doc["signing"], err = json.Marshal(signing); err != nil {
-		return nil, nil, err
-	}
-	rest, err = json.Marshal(doc)
-	return rest, newKey, err
-}
-
 // checkConfig finds what cfssl's own reader would refuse without saying where, and the sections of a configuration that are about other
 // programs than a CA's server.
 func checkConfig(cfg *config.Config) (*cfsslProfiles, error) {
@@ -86,7 +37,7 @@ func checkConfig(cfg *config.Config) (*cfsslProfiles, error) {
 		name := slices.Min(slices.Collect(maps.Keys(cfg.Remotes)))
 		return nil, fmt.Errorf("remotes.%s %q: must not be set: this CA signs with its own key. remotes and auth_remote belong into its clients' configuration", name, cfg.Remotes[name])
 	}
-	own := &cfsslProfiles{authKeys: map[string][]byte{}}
+	own := &cfsslProfiles{authKeys: map[string][]byte{}, newKey: map[string]bool{}}
 	for _, name := range slices.Sorted(maps.Keys(cfg.AuthKeys)) {
 		key, err := authKey("auth_keys."+name, cfg.AuthKeys[name])
 		if err != nil {
@@ -155,13 +106,19 @@ func authKey(field string, k config.AuthKey) ([]byte, error) {
 
 // adoptDefault makes a profile of signing.default, for requests that name none, as cfssl has it. Unlike with cfssl it is one only when
 // it says what its certificates are for and what of a request it takes over.
-func adoptDefault(s *config.Signing, crl map[string]crlKeys, own *cfsslProfiles) {
+func adoptDefault(s *config.Signing, keys map[string]ownKeys) {
 	if s.Default == nil || len(s.Default.Usage) == 0 || s.Default.CSRWhitelist == nil || s.Profiles[defaultProfile] != nil {
 		return
 	}
 	s.Profiles[defaultProfile] = s.Default
-	if k, ok := crl[""]; ok {
-		crl[defaultProfile] = k
+	if k, ok := keys[""]; ok {
+		keys[defaultProfile] = k
 	}
-	own.newKey[defaultProfile] = own.newKey[""]
+}
+
+// allowNewKeys notes the profiles that say new_key. No profile takes it from the default one.
+func (o *cfsslProfiles) allowNewKeys(keys map[string]ownKeys) {
+	for name, k := range keys {
+		o.newKey[name] = k.newKey != nil && *k.newKey
+	}
 }

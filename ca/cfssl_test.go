@@ -47,7 +47,7 @@ const cfsslProfilesText = `{
         "CSRWhitelist": {"Subject": true, "PublicKey": true, "PublicKeyAlgorithm": true, "EmailAddresses": true}
       },
       "open": {
-        "usages": ["signing", "server auth"], "expiry": "1h",
+        "usages": ["signing", "server auth"], "expiry": "1h", "wildcards": false,
         "CSRWhitelist": {"PublicKey": true, "PublicKeyAlgorithm": true, "DNSNames": true}
       },
       "ocsp-responder": {
@@ -393,6 +393,7 @@ func TestBadSignRequestsAreRefusedAndChangeNothing(t *testing.T) {
 		"URI":                     {hosts("https://example.org/"), 5300, "uniformResourceIdentifier"},
 		"IP for mail":             {with(map[string]any{"profile": "mail", "hosts": []string{"192.0.2.1"}}), 5300, "iPAddress"},
 		"name for mail":           {with(map[string]any{"profile": "mail", "hosts": []string{"a.example.org"}}), 5300, "dNSName"},
+		"wildcard forbidden":      {with(map[string]any{"profile": "open", "hosts": []string{"*.example.org"}}), 9300, "wildcard"},
 		"subject a string":        {with(map[string]any{"subject": "CN=x"}), 5300, "JSON object"},
 		"subject's E":             {with(map[string]any{"subject": map[string]any{"CN": "x", "names": []any{map[string]any{"E": "a@b"}}}}), 5300, "subject.names[0].E"},
 		"subject's OID":           {with(map[string]any{"subject": map[string]any{"CN": "x", "names": []any{map[string]any{"OID": map[string]string{"1.2.3": "x"}}}}}), 5300, "subject.names[0].OID"},

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math/big"
@@ -34,16 +33,11 @@ const (
 	deltaFile   = "delta.crl"
 )
 
-// Keys of a profile that cfssl's format does not have.
-const (
-	keyMirrors = "crl_mirrors"
-	keyShards  = "crl_shards"
-)
-
 // profiles is what the CA issues.
 type profiles struct {
 	*config.Signing
-	points map[string]*points // by profile; none for a profile without crl_url
+	points map[string]*points     // by profile; none for a profile without crl_url
+	rules  map[string]*issueRules // by profile
 	cfssl  *cfsslProfiles
 }
 
@@ -53,66 +47,10 @@ type points struct {
 	shards int      // 0: the URLs are those of the complete CRL
 }
 
-// crlKeys is what a profile says beside crl_url.
-type crlKeys struct {
-	mirrors []string
-	shards  *int
-}
-
-// takeCRLKeys takes the keys out of a profiles file that cfssl does not know. What cannot be read as profiles is left as it is, for
-// cfssl's reader to refuse.
-func takeCRLKeys(data []byte) (rest []byte, byProfile map[string]crlKeys, err error) {
-	var doc, signing, named map[string]json.RawMessage
-	if json.Unmarshal(data, &doc) != nil || json.Unmarshal(doc["signing"], &signing) != nil {
-		return data, nil, nil
-	}
-	byProfile = map[string]crlKeys{}
-	take := func(key, name string, raw json.RawMessage) (json.RawMessage, error) {
-		var fields map[string]json.RawMessage
-		if json.Unmarshal(raw, &fields) != nil || fields[keyMirrors] == nil && fields[keyShards] == nil {
-			return raw, nil
-		}
-		var k crlKeys
-		if v := fields[keyMirrors]; v != nil && json.Unmarshal(v, &k.mirrors) != nil {
-			return nil, fmt.Errorf("%s.%s %s: must be a list of URLs", key, keyMirrors, v)
-		}
-		if v := fields[keyShards]; v != nil && json.Unmarshal(v, &k.shards) != nil {
-			return nil, fmt.Errorf("%s.%s %s: must be a number of 0 to %d", key, keyShards, v, maxShards)
-		}
-		delete(fields, keyMirrors)
-		delete(fields, keyShards)
-		byProfile[name] = k
-		return json.Marshal(fields)
-	}
-	if raw := signing["default"]; raw != nil {
-		if signing["default"], err = take("signing.default", "", raw); err != nil {
-			return nil, nil, err
-		}
-	}
-	if json.Unmarshal(signing["profiles"], &named) == nil && named != nil {
-		for _, name := range slices.Sorted(maps.Keys(named)) {
-			if named[name], err = take("signing.profiles."+name, name, named[name]); err != nil {
-				return nil, nil, err
-			}
-		}
-		if signing["profiles"], err = json.Marshal(named); err != nil {
-			return nil, nil, err
-		}
-	}
-	if len(byProfile) == 0 {
-		return data, nil, nil // as it was written, for cfssl's messages
-	}
-	if doc["signing"], err = json.Marshal(signing); err != nil {
-		return nil, nil, err
-	}
-	rest, err = json.Marshal(doc)
-	return rest, byProfile, err
-}
-
 // newProfiles adds the distribution points to what cfssl has read. As with cfssl's own keys, a profile takes what it leaves out
 // from the default. Errors name key, value and rule.
-func newProfiles(s *config.Signing, keys map[string]crlKeys) (*profiles, error) {
-	p := &profiles{Signing: s, points: map[string]*points{}}
+func newProfiles(s *config.Signing, keys map[string]ownKeys) (*profiles, error) {
+	p := &profiles{Signing: s, points: map[string]*points{}, rules: map[string]*issueRules{}}
 	if s.Default != nil {
 		if _, err := newPoints("signing.default", s.Default.CRL, keys[""]); err != nil {
 			return nil, err
@@ -130,11 +68,14 @@ func newProfiles(s *config.Signing, keys map[string]crlKeys) (*profiles, error) 
 		if pt != nil {
 			p.points[name] = pt
 		}
+		if p.rules[name], err = newRules("signing.profiles."+name, s.Profiles[name], inherited(name, keys)); err != nil {
+			return nil, err
+		}
 	}
 	return p, nil
 }
 
-func newPoints(key, first string, k crlKeys) (*points, error) {
+func newPoints(key, first string, k ownKeys) (*points, error) {
 	p := &points{urls: append([]string{first}, k.mirrors...)}
 	if k.shards != nil {
 		p.shards = *k.shards

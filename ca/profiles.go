@@ -117,13 +117,9 @@ func loadProfiles(path string) (*profiles, error) {
 }
 
 // parseProfiles accepts cfssl's configuration format as far as this CA carries it out. Errors name key, value and rule: what
-// cfssl would ignore or leave to another program is refused. Three keys are this CA's own: crl_mirrors, crl_shards and new_key.
+// cfssl would ignore or leave to another program is refused. Keys that are this CA's own: profile_keys.go.
 func parseProfiles(data []byte) (*profiles, error) {
-	data, crl, err := takeCRLKeys(data)
-	if err != nil {
-		return nil, err
-	}
-	data, newKey, err := takeNewKey(data)
+	data, own, err := takeOwnKeys(data)
 	if err != nil {
 		return nil, err
 	}
@@ -137,11 +133,10 @@ func parseProfiles(data []byte) (*profiles, error) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("must hold one JSON value")
 	}
-	own, err := checkConfig(strict)
+	authKeys, err := checkConfig(strict)
 	if err != nil {
 		return nil, err
 	}
-	own.newKey = newKey
 	cfg, err := config.LoadConfig(data)
 	if err != nil {
 		return nil, err
@@ -149,7 +144,7 @@ func parseProfiles(data []byte) (*profiles, error) {
 	if len(cfg.Signing.Profiles) == 0 {
 		return nil, errors.New("signing.profiles: must not be empty")
 	}
-	adoptDefault(cfg.Signing, crl, own)
+	adoptDefault(cfg.Signing, own)
 	for _, name := range slices.Sorted(maps.Keys(cfg.Signing.Profiles)) {
 		if err := checkProfile(name, cfg.Signing.Profiles[name]); err != nil {
 			return nil, err
@@ -162,11 +157,12 @@ func parseProfiles(data []byte) (*profiles, error) {
 	if err := checkURLs("signing.default", cfg.Signing.Default); err != nil {
 		return nil, err
 	}
-	p, err := newProfiles(cfg.Signing, crl)
+	p, err := newProfiles(cfg.Signing, own)
 	if err != nil {
 		return nil, err
 	}
-	p.cfssl = own
+	p.cfssl = authKeys
+	p.cfssl.allowNewKeys(own)
 	return p, nil
 }
 

@@ -27,6 +27,7 @@ type Config struct {
 	Responders []Responder       // in this process, beside Settings.Responders
 	CRLHTTP    *http.Client      // for the OCSP bridges of Settings.CRL, without a timeout of its own; default: one with the system's roots
 	CT         *Submissions      // nil: certificates that other software signed are not taken
+	Fronts     []Front           // of other organisations: their SCTs, beside that of CT.Key, are embedded for profiles that have it so
 	Metrics    *metrics.Registry // served at caapi.PathMetrics; default one of its own. No two Servers may share one
 	Now        func() time.Time  // default time.Now
 	Log        *slog.Logger      // default slog.Default
@@ -48,7 +49,8 @@ type Server struct {
 	journal    *journal
 	book       *book
 	keys       keyedLock
-	front      *front    // nil: see Config.CT
+	front      *front // nil: see Config.CT
+	fronts     *fronts
 	crls       *crlMaker // nil: no CRLs are made
 	log        *slog.Logger
 	now        func() time.Time
@@ -111,6 +113,9 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	}
 	s.responders = append(s.responders, cfg.Responders...)
 
+	if err := s.loadFronts(cfg); err != nil {
+		return nil, err
+	}
 	if err := s.loadCRLs(cfg); err != nil {
 		return nil, err
 	}
@@ -119,7 +124,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 		func() float64 { return float64(s.book.unresolved()) })
 
 	ctx, cancel := context.WithCancel(context.Background())
-	s.stop = cancel
+	s.stop, s.fronts.ctx = cancel, ctx
 	s.background.Go(func() { s.resolve(ctx) })
 	if s.crls != nil {
 		s.background.Go(func() { s.crls.run(ctx) })
