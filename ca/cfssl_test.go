@@ -347,6 +347,7 @@ func TestBadSignRequestsAreRefusedAndChangeNothing(t *testing.T) {
 	titled := newCSR(t, nil, func(r *x509.CertificateRequest) {
 		r.Subject.ExtraNames = []pkix.AttributeTypeAndValue{{Type: asn1.ObjectIdentifier{2, 5, 4, 12}, Value: "Dr."}}
 	})
+	nameless := newCSR(t, nil, func(r *x509.CertificateRequest) { r.Subject = pkix.Name{} })
 	before := w.fingerprint()
 	for name, tc := range map[string]struct {
 		request any
@@ -393,7 +394,7 @@ func TestBadSignRequestsAreRefusedAndChangeNothing(t *testing.T) {
 		"URI":                     {hosts("https://example.org/"), 5300, "uniformResourceIdentifier"},
 		"IP for mail":             {with(map[string]any{"profile": "mail", "hosts": []string{"192.0.2.1"}}), 5300, "iPAddress"},
 		"name for mail":           {with(map[string]any{"profile": "mail", "hosts": []string{"a.example.org"}}), 5300, "dNSName"},
-		"wildcard forbidden":      {with(map[string]any{"profile": "open", "hosts": []string{"*.example.org"}}), 9300, "wildcard"},
+		"wildcard forbidden":      {map[string]any{"certificate_request": nameless, "profile": "open", "hosts": []string{"*.example.org"}}, 9300, "wildcard"},
 		"subject a string":        {with(map[string]any{"subject": "CN=x"}), 5300, "JSON object"},
 		"subject's E":             {with(map[string]any{"subject": map[string]any{"CN": "x", "names": []any{map[string]any{"E": "a@b"}}}}), 5300, "subject.names[0].E"},
 		"subject's OID":           {with(map[string]any{"subject": map[string]any{"CN": "x", "names": []any{map[string]any{"OID": map[string]string{"1.2.3": "x"}}}}}), 5300, "subject.names[0].OID"},

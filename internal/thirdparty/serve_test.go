@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,6 +39,8 @@ const (
 type service struct {
 	ca     *cctest.CA // below a root, which programs for CT logs expect
 	bridge string     // URL of the OCSP bridge
+	caURL  string     // of the CA bridge
+	token  string     // of its operator
 	api    *caapi.Client
 }
 
@@ -51,7 +54,7 @@ func newCA(t *testing.T) *cctest.CA {
 }
 
 // serve starts everything for a CA. Two of them have the CA in common and no more than that.
-func serve(t *testing.T, authority *cctest.CA) *service {
+func serve(t *testing.T, authority *cctest.CA, changes ...func(*config.File)) *service {
 	t.Helper()
 	state := t.TempDir()
 	const passphrase = "correct horse battery staple"
@@ -74,6 +77,9 @@ func serve(t *testing.T, authority *cctest.CA) *service {
 		CA:         &config.CA{Dir: filepath.Join(state, "ca"), Listen: caListen, Passphrase: keyfile.Source{File: filepath.Join(state, "pass")}},
 		OCSPBridge: &config.OCSPBridge{Dir: filepath.Join(state, "bridge"), Listen: bridgeListen, Settings: ocspbridge.DefaultSettings()},
 	}
+	for _, change := range changes {
+		change(conf)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- node.ServeAll(ctx, conf) }()
@@ -83,7 +89,11 @@ func serve(t *testing.T, authority *cctest.CA) *service {
 			t.Error(err)
 		}
 	})
-	s := &service{ca: authority, bridge: "http://" + bridgeListen}
+	token, err := os.ReadFile(made.OperatorToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &service{ca: authority, bridge: "http://" + bridgeListen, caURL: "http://" + caListen, token: strings.TrimSpace(string(token))}
 	if s.api, err = caapi.New(caapi.Config{URL: "http://" + caListen, TokenFile: made.OperatorToken}); err != nil {
 		t.Fatal(err)
 	}
