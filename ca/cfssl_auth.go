@@ -26,9 +26,12 @@ type CFSSLSettings struct {
 
 // Names of clients that are in no clients file, where a name begins with a letter or a digit.
 const (
-	openClient    = "(anyone)"
+	openClient    = "(anyone)"   // followed by the address, which has its own rate and share of the queue
 	authKeyClient = "(auth_key)" // followed by the key's name in profiles.json
 )
+
+// howOpen stands beside howToken and the others.
+const howOpen = "none"
 
 // checkCFSSL refuses settings that do not fit the profiles.
 func (s *Server) checkCFSSL() error {
@@ -54,8 +57,14 @@ func (s *Server) open(profile string) bool {
 // identity is what the body of a request says about its client, decided before the guard is asked.
 type identity struct {
 	client  *client
+	how     string
 	err     error
 	authKey string // the name in auth_keys of the key that the client has; empty: it is one of the clients file
+}
+
+// identify has the form of access's ways to find a client.
+func (id *identity) identify(*http.Request) (c *client, finish func() error, err error) {
+	return id.client, nil, id.err
 }
 
 type identityKey struct{}
@@ -64,7 +73,7 @@ func withIdentity(r *http.Request, id *identity) *http.Request {
 	return r.WithContext(context.WithValue(r.Context(), identityKey{}, id))
 }
 
-// identified is the hook in clients.authenticate; nil: the request's headers and connection say who asks.
+// identified is the hook in access.credential; nil: the request's headers and connection say who asks.
 func identified(r *http.Request) *identity {
 	id, _ := r.Context().Value(identityKey{}).(*identity)
 	return id
@@ -89,16 +98,17 @@ func (s *Server) authenticates(next http.HandlerFunc) http.HandlerFunc {
 
 // identify finds the client whose key made the token. All keys are tried, so that the time taken does not tell which is near.
 func (s *Server) identify(a *authRequest) *identity {
-	found := &identity{err: problem.New(http.StatusUnauthorized, problem.CodeUnauthenticated, "token", "", "must be the HMAC-SHA256 of request under a key of this CA's clients or of auth_keys")}
+	found := &identity{how: howHMAC, err: problem.New(http.StatusUnauthorized, problem.CodeUnauthenticated, "token", "", "must be the HMAC-SHA256 of request under a key of this CA's clients or of auth_keys")}
 	keys := s.issuer.policy.cfssl.authKeys
 	for _, name := range slices.Sorted(maps.Keys(keys)) {
 		if a.madeWith(keys[name]) {
-			found = &identity{client: &client{name: authKeyClient + name, role: RoleRequester, how: howHMAC}, authKey: name}
+			found = &identity{how: howHMAC, client: &client{name: authKeyClient + name, role: RoleRequester, how: howHMAC}, authKey: name}
 		}
 	}
-	for i := range s.clients {
-		if c := &s.clients[i]; c.how == howHMAC && a.madeWith(c.key) {
-			found = &identity{client: c}
+	clients := *s.clients.list.Load()
+	for i := range clients {
+		if c := &clients[i]; c.how == howHMAC && a.madeWith(c.key) {
+			found = &identity{how: howHMAC, client: c}
 		}
 	}
 	return found

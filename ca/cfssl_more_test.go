@@ -88,13 +88,13 @@ func TestARevocationThatIsNotAcknowledgedSaysSo(t *testing.T) {
 func TestInfo(t *testing.T) {
 	w := newCFSSLWorld(t, nil)
 	for request, want := range map[string]string{`{"label":"","profile":""}`: "168h client auth", `{"profile":"www"}`: "72h server auth", `{"label":"` + w.server.CAID().String() + `"}`: "168h client auth"} {
-		_, r := w.cfssl("info", request, nobody)
+		_, r := w.cfssl("info", request, noCredential)
 		if !r.Success || r.text("expiry")+" "+r.Result["usages"].([]any)[1].(string) != want || !parsePEM(t, r.text("certificate")).Equal(w.server.issuer.cert) {
 			t.Errorf("%s: %+v", request, r)
 		}
 	}
 	for request, want := range map[string]string{`{"profile":"x"}`: "profile", `{"label":"x"}`: "label", `{"profile":1}`: "profile", `{"a":1}`: "a ", `[]`: "JSON object"} {
-		if code, r := w.cfssl("info", request, nobody); code != 400 || !strings.Contains(r.Errors[0].Message, want) {
+		if code, r := w.cfssl("info", request, noCredential); code != 400 || !strings.Contains(r.Errors[0].Message, want) {
 			t.Errorf("%s: %d %+v", request, code, r)
 		}
 	}
@@ -135,7 +135,7 @@ func TestCRLOverCFSSLsAPI(t *testing.T) {
 	serial := cw.issue()
 	cw.revoke(serial, "keyCompromise")
 	cw.everywhere(fullFile, serial)
-	code, _, b := cw.call("GET", cfsslPrefix+"crl", "", nobody)
+	code, _, b := cw.call("GET", cfsslPrefix+"crl", "", noCredential)
 	var answer struct {
 		Success bool
 		Result  string
@@ -154,22 +154,22 @@ func TestCRLOverCFSSLsAPI(t *testing.T) {
 	if c, err := list.Contents(cw.server.CAID()); err != nil || len(c.Entries) != 2 || c.Scope != "" {
 		t.Fatalf("%+v, %v", c, err)
 	}
-	if code, _, b := cw.call("GET", cfsslPrefix+"crl?expiry=7200h", "", nobody); code != 400 || !strings.Contains(string(b), "expiry") {
+	if code, _, b := cw.call("GET", cfsslPrefix+"crl?expiry=7200h", "", noCredential); code != 400 || !strings.Contains(string(b), "expiry") {
 		t.Errorf("%d %s", code, b)
 	}
 	none := newWorld(t, nil)
-	if code, _, b := none.call("GET", cfsslPrefix+"crl", "", nobody); code != 400 || !strings.Contains(string(b), "ca.crl") {
+	if code, _, b := none.call("GET", cfsslPrefix+"crl", "", noCredential); code != 400 || !strings.Contains(string(b), "ca.crl") {
 		t.Errorf("%d %s", code, b)
 	}
 }
 
 func TestHealthAndAnAbsentLedger(t *testing.T) {
 	w := newCFSSLWorld(t, nil)
-	if _, r := w.cfssl("health", "", nobody); r.Result["healthy"] != true {
+	if _, r := w.cfssl("health", "", noCredential); r.Result["healthy"] != true {
 		t.Fatalf("%+v", r)
 	}
 	w.ledger.Down(true)
-	code, r := w.cfssl("health", "", nobody)
+	code, r := w.cfssl("health", "", noCredential)
 	if code != 503 || r.Result["healthy"] != false || r.Errors[0].Message == "" {
 		t.Fatalf("%d %+v", code, r)
 	}
@@ -190,12 +190,12 @@ func TestAnUnknownOutcomeNamesWhereToAsk(t *testing.T) {
 		return anchortest.None
 	})
 	q := authenticated(t, cfsslKey, map[string]any{"certificate_request": newCSR(t, nil), "profile": "www"})
-	code, r := w.cfssl("authsign", q, nobody)
+	code, r := w.cfssl("authsign", q, noCredential)
 	if code != 503 || !strings.Contains(r.Errors[0].Message, caapi.PathCertificates) {
 		t.Fatalf("%d %+v", code, r)
 	}
 	w.ledger.Plan(nil)
-	waitFor(t, "the outcome", func() bool { code, r = w.cfssl("authsign", q, nobody); return code == 200 })
+	waitFor(t, "the outcome", func() bool { code, r = w.cfssl("authsign", q, noCredential); return code == 200 })
 	if w.signed(r); w.logSize() != 1 {
 		t.Fatal(w.logSize())
 	}

@@ -25,18 +25,23 @@ import (
 // signDoor lets anybody in who asks for an open profile, and all others to the guard. A request with credentials always goes there.
 func (s *Server) signDoor(guarded http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if s.settings.CFSSL != nil && len(s.settings.CFSSL.OpenProfiles) > 0 && r.Header.Get("Authorization") == "" && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
+		if s.settings.CFSSL != nil && len(s.settings.CFSSL.OpenProfiles) > 0 && !s.hasCredential(r) {
 			body, err := readBody(w, r)
 			if err != nil {
 				problem.Write(w, s.log, err)
 				return
 			}
 			if q, err := parseSignRequest(body); err == nil && s.open(s.profileOr(q.profile)) {
-				r = withIdentity(r, &identity{client: &client{name: openClient, role: RoleRequester}})
+				r = withIdentity(r, &identity{how: howOpen, client: &client{name: openClient + hostOf(r.RemoteAddr), role: RoleRequester, how: howOpen}})
 			}
 		}
 		guarded(w, r)
 	}
+}
+
+func (s *Server) hasCredential(r *http.Request) bool {
+	_, _, err := s.clients.credential(r)
+	return err == nil || len(r.Header.Values("Authorization")) > 0
 }
 
 // profileOr is the profile of a request that names one or none.

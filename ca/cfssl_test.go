@@ -132,7 +132,7 @@ func authenticated(t testing.TB, key string, request any) map[string]any {
 	return map[string]any{"token": token, "request": []byte(text), "timestamp": time.Now().Unix(), "remote_address": nil}
 }
 
-var nobody = map[string]string{"Authorization": ""}
+var noCredential = map[string]string{"Authorization": ""}
 
 func TestSignAnchorsWhatItGives(t *testing.T) {
 	w := newCFSSLWorld(t, nil)
@@ -189,7 +189,7 @@ func TestNoProfileIsTheDefaultOne(t *testing.T) {
 func TestSignNeedsCredentialsUnlessTheProfileIsOpen(t *testing.T) {
 	w := newCFSSLWorld(t, func(c *Config) { c.Settings.CFSSL = &CFSSLSettings{OpenProfiles: []string{"open"}} })
 	csr := newCSR(t, nil, func(r *x509.CertificateRequest) { r.Subject = pkix.Name{} })
-	_, r := w.cfssl("sign", map[string]any{"certificate_request": csr, "profile": "open"}, nobody)
+	_, r := w.cfssl("sign", map[string]any{"certificate_request": csr, "profile": "open"}, noCredential)
 	w.signed(r)
 	for _, tc := range []struct {
 		endpoint string
@@ -197,16 +197,16 @@ func TestSignNeedsCredentialsUnlessTheProfileIsOpen(t *testing.T) {
 		header   map[string]string
 		status   int
 	}{
-		{"sign", map[string]any{"certificate_request": csr, "profile": "www"}, nobody, 401},
-		{"sign", map[string]any{"certificate_request": csr}, nobody, 401},
-		{"sign", "{", nobody, 401},
+		{"sign", map[string]any{"certificate_request": csr, "profile": "www"}, noCredential, 401},
+		{"sign", map[string]any{"certificate_request": csr}, noCredential, 401},
+		{"sign", "{", noCredential, 401},
 		{"sign", map[string]any{"certificate_request": csr, "profile": "open"}, map[string]string{"Authorization": "Bearer x"}, 401},
 		{"sign", map[string]any{"certificate_request": csr, "profile": "open"}, as(w, "auditor"), 403},
-		{"newcert", map[string]any{"request": map[string]any{"CN": "x"}, "profile": "open"}, nobody, 401},
+		{"newcert", map[string]any{"request": map[string]any{"CN": "x"}, "profile": "open"}, noCredential, 401},
 		{"newcert", map[string]any{"request": map[string]any{"CN": "x"}, "profile": "mail"}, as(w, "auditor"), 403},
-		{"revoke", map[string]any{"serial": "1"}, nobody, 401},
+		{"revoke", map[string]any{"serial": "1"}, noCredential, 401},
 		{"revoke", map[string]any{"serial": "1"}, as(w, "requester"), 403},
-		{"certinfo", map[string]any{"serial": "1"}, nobody, 401},
+		{"certinfo", map[string]any{"serial": "1"}, noCredential, 401},
 		{"certinfo", map[string]any{"serial": "1"}, as(w, "responder"), 403},
 		{"sign", map[string]any{"certificate_request": csr, "profile": "open"}, map[string]string{"Origin": "https://evil.example"}, 403},
 	} {
@@ -235,7 +235,7 @@ func TestAuthSign(t *testing.T) {
 	w := newCFSSLWorld(t, nil)
 	req := map[string]any{"certificate_request": newCSR(t, nil), "profile": "www", "hosts": []string{"a.example.org"}}
 	for _, key := range []string{cfsslKey, cfsslPrevious} {
-		_, r := w.cfssl("authsign", authenticated(t, key, req), nobody)
+		_, r := w.cfssl("authsign", authenticated(t, key, req), noCredential)
 		if cert := w.signed(r); !slices.Equal(cert.DNSNames, []string{"a.example.org"}) {
 			t.Fatal(cert.DNSNames)
 		}
@@ -243,9 +243,53 @@ func TestAuthSign(t *testing.T) {
 	if w.logSize() != 2 {
 		t.Fatal(w.logSize())
 	}
-	_, r := w.cfssl("authinfo", authenticated(t, cfsslOther, `{"label":"","profile":"www"}`), nobody)
+	_, r := w.cfssl("authinfo", authenticated(t, cfsslOther, `{"label":"","profile":"www"}`), noCredential)
 	if !r.Success || r.text("expiry") != "72h" {
 		t.Fatalf("%+v", r)
+	}
+}
+
+// A client of the clients file may do with its key what its role allows.
+func TestAuthSignTakesTheKeysOfHMACClients(t *testing.T) {
+	w := newCFSSLWorld(t, nil)
+	for _, role := range []Role{RoleRequester, RoleAuditor} {
+		if _, err := MakeClient(w.dir, NewClient{Name: "hmac-" + string(role), Role: role, HMAC: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.server.clients.reload(true); err != nil {
+		t.Fatal(err)
+	}
+	key := func(name string) string {
+		k, ok := w.server.clients.hmacKey(name)
+		if !ok {
+			t.Fatalf("%s has no key", name)
+		}
+		return hex.EncodeToString(k)
+	}
+	req := map[string]any{"certificate_request": newCSR(t, nil), "profile": "www"}
+	_, r := w.cfssl("authsign", authenticated(t, key("hmac-requester"), req), noCredential)
+	cert := w.signed(r)
+	if code, _ := w.cfssl("authsign", authenticated(t, key("hmac-auditor"), req), noCredential); code != 403 || w.logSize() != 1 {
+		t.Errorf("an auditor: %d", code)
+	}
+	// Another client's certificate for the same request is its own.
+	_, r = w.cfssl("authsign", authenticated(t, cfsslKey, req), noCredential)
+	if w.signed(r).Equal(cert) {
+		t.Error("two clients got one certificate")
+	}
+}
+
+func TestFailedTokensAreCountedAgainstTheAddress(t *testing.T) {
+	w := newCFSSLWorld(t, func(c *Config) { c.Settings.Rate.FailuresPerMinute = 3 })
+	q := authenticated(t, "ffffffffffffffffffffffffffffffff", map[string]any{"certificate_request": newCSR(t, nil), "profile": "www"})
+	for range 3 {
+		if code, _ := w.cfssl("authsign", q, noCredential); code != 401 {
+			t.Fatal(code)
+		}
+	}
+	if code, r := w.cfssl("authsign", q, noCredential); code != 429 {
+		t.Fatalf("%d %+v", code, r)
 	}
 }
 
@@ -254,13 +298,13 @@ func TestARepeatedAuthSignGetsTheSameCertificate(t *testing.T) {
 	clock := func() time.Time { return now }
 	w := newCFSSLWorld(t, func(c *Config) { c.Now = func() time.Time { return clock() } })
 	q := authenticated(t, cfsslKey, map[string]any{"certificate_request": newCSR(t, nil), "profile": "www"})
-	_, r := w.cfssl("authsign", q, nobody)
+	_, r := w.cfssl("authsign", q, noCredential)
 	first := w.signed(r)
 	before := w.fingerprint()
 	for _, change := range []map[string]any{{}, {"timestamp": 1}, {"remote_address": []byte{192, 0, 2, 1}}} { // not under the HMAC
 		again := maps.Clone(q)
 		maps.Copy(again, change)
-		if _, r := w.cfssl("authsign", again, nobody); !w.signed(r).Equal(first) {
+		if _, r := w.cfssl("authsign", again, noCredential); !w.signed(r).Equal(first) {
 			t.Fatalf("%v: another certificate", change)
 		}
 	}
@@ -274,11 +318,11 @@ func TestARepeatedAuthSignGetsTheSameCertificate(t *testing.T) {
 	if _, _, err := w.client("operator").Revoke(t.Context(), caapi.RevokeRequest{Serial: hex.EncodeToString(first.SerialNumber.Bytes()), Reason: "keyCompromise"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, r := w.cfssl("authsign", q, nobody); !w.signed(r).Equal(first) || w.logSize() != 1 {
+	if _, r := w.cfssl("authsign", q, noCredential); !w.signed(r).Equal(first) || w.logSize() != 1 {
 		t.Fatal("a revoked certificate was replaced")
 	}
 	now = now.Add(100 * time.Hour)
-	code, r := w.cfssl("authsign", q, nobody)
+	code, r := w.cfssl("authsign", q, noCredential)
 	if code != 400 || !strings.Contains(r.Errors[0].Message, "token") || !strings.Contains(r.Errors[0].Message, "a new certificate takes a new CSR") || w.logSize() != 1 {
 		t.Fatalf("after its life: %d %+v", code, r.Errors)
 	}
@@ -320,7 +364,7 @@ func TestAuthSignRefusesWhatNoKeyOfTheProfileMade(t *testing.T) {
 		"not JSON":               {"x", 400, "JSON"},
 		"too large":              {`{"token":"` + strings.Repeat("x", maxCFSSLBody) + `"}`, 413, "at most"},
 	} {
-		code, r := w.cfssl("authsign", tc.request, nobody)
+		code, r := w.cfssl("authsign", tc.request, noCredential)
 		if code != tc.status || !strings.Contains(r.Errors[0].Message, tc.want) {
 			t.Errorf("%s: %d %+v; want %d %q", name, code, r.Errors, tc.status, tc.want)
 		}

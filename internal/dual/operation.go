@@ -49,7 +49,7 @@ const (
 
 // context separates these signatures from all others that the operators' keys make: it is the first line of what is signed.
 const (
-	context       = "certanchor dual control: operation, version 1"
+	signContext   = "certanchor dual control: operation, version 1"
 	rejectContext = "certanchor dual control: rejection of an operation, version 1"
 )
 
@@ -125,7 +125,7 @@ func paramName(s string) bool {
 // Bytes is the operation's text, which operators read and sign: lines "name: value" in a fixed order under a line that says what this is.
 // Values of parameters are quoted in ASCII, so that no two operations have the same text and none hides what it says. It requires that
 // Check takes the operation.
-func (o Operation) Bytes() []byte { return o.text(context) }
+func (o Operation) Bytes() []byte { return o.text(signContext) }
 
 // RejectionBytes is what an operator signs who rejects the operation.
 func (o Operation) RejectionBytes() []byte { return o.text(rejectContext) }
@@ -164,8 +164,8 @@ func ParseOperation(text []byte) (Operation, error) {
 		rest, _ := strings.CutPrefix(scan.Text(), prefix)
 		return rest
 	}
-	if line("") != context {
-		return bad("must begin with the line %q", context)
+	if line("") != signContext {
+		return bad("must begin with the line %q", signContext)
 	}
 	var errs [3]error
 	o.CAID, errs[0] = wire.ParseCAID(line("ca: "))
