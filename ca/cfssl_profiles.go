@@ -2,6 +2,7 @@ package ca
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/cloudflare/cfssl/config"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
 )
 
 // defaultProfile is the name under which signing.default is a profile, when it says enough to be one.
@@ -121,4 +124,23 @@ func (o *cfsslProfiles) allowNewKeys(keys map[string]ownKeys) {
 	for name, k := range keys {
 		o.newKey[name] = k.newKey != nil && *k.newKey
 	}
+}
+
+// maySeeKeys keeps profiles that have keys of clients in them from those who only read: env: and file: keep the keys themselves elsewhere.
+func maySeeKeys(c *client, profiles []byte) error {
+	if allowed[c.role][actApprove] {
+		return nil
+	}
+	var doc struct {
+		AuthKeys map[string]config.AuthKey `json:"auth_keys"`
+	}
+	if json.Unmarshal(profiles, &doc) != nil {
+		return nil // no profiles, or ones that nobody can use
+	}
+	for name, k := range doc.AuthKeys {
+		if !strings.Contains(k.Key, ":") {
+			return wire.Errorf(wire.PermissionDenied, "role", string(c.role), "must be a role that may %s: auth_keys.%s has its key in the profiles", actApprove, name)
+		}
+	}
+	return nil
 }

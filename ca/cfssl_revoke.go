@@ -1,7 +1,9 @@
 package ca
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"net/http"
 
 	"github.com/certanchor/certanchor/internal/caapi"
@@ -21,7 +23,17 @@ func (s *Server) cfsslRevoke(w http.ResponseWriter, r *http.Request, c *client) 
 	if err := s.checkAKI(q.aki); err != nil {
 		return err
 	}
-	change, acknowledged, err := s.Revoke(context.WithoutCancel(r.Context()), caapi.RevokeRequest{Serial: q.serial.String(), Reason: q.reason.String()})
+	req := caapi.RevokeRequest{Serial: q.serial.String(), Reason: q.reason.String()}
+	pending := &captured{ResponseWriter: w}
+	if needs, err := s.revokeUnderDual(pending, c, req); err != nil {
+		return err
+	} else if needs {
+		return s.answer(w, http.StatusAccepted, &cfsslAnswer{
+			Result: json.RawMessage(pending.body.Bytes()), Messages: []cfsslMessage{},
+			Errors: []cfsslMessage{{http.StatusAccepted, "nothing is revoked yet: operators must approve " + w.Header().Get("Location")}},
+		})
+	}
+	change, acknowledged, err := s.Revoke(context.WithoutCancel(r.Context()), req)
 	if err != nil {
 		return err
 	}
@@ -32,3 +44,12 @@ func (s *Server) cfsslRevoke(w http.ResponseWriter, r *http.Request, c *client) 
 	}
 	return s.succeed(w, change)
 }
+
+// captured keeps an answer for the envelope.
+type captured struct {
+	http.ResponseWriter
+	body bytes.Buffer
+}
+
+func (c *captured) WriteHeader(int)             {}
+func (c *captured) Write(b []byte) (int, error) { return c.body.Write(b) }
