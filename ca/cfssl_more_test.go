@@ -1,6 +1,8 @@
 package ca
 
 import (
+	"crypto/elliptic"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -17,6 +19,7 @@ import (
 	"github.com/certanchor/certanchor/internal/anchor/anchortest"
 	"github.com/certanchor/certanchor/internal/caapi"
 	"github.com/certanchor/certanchor/internal/crl"
+	"github.com/certanchor/certanchor/internal/dual"
 )
 
 // cfsslAKI names the CA as cfssl's requests do.
@@ -313,5 +316,52 @@ func checkLikeCFSSL(t *testing.T, data []byte, q *signRequest) {
 	}
 	if (v.Subject == nil) != (q.over.subject == nil) || v.Subject != nil && (v.Subject.CN != q.over.subject.CN || v.Subject.SerialNumber != q.over.subject.SerialNumber) {
 		t.Fatalf("%q: %+v, cfssl: %+v", data, q.over.subject, v.Subject)
+	}
+}
+
+func TestARevocationUnderDualControlIsNotOneYet(t *testing.T) {
+	w := newCFSSLWorld(t, nil)
+	_, r := w.cfssl("sign", map[string]any{"certificate_request": newCSR(t, nil), "profile": "www"}, nil)
+	serial := w.signed(r).SerialNumber.String()
+	var people []map[string]string
+	for _, name := range []string{"alice", "bob"} {
+		der, err := x509.MarshalPKIXPublicKey(ecKey(t, elliptic.P256()).Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		people = append(people, map[string]string{"name": name, "role": "administrator", "public_key": pemOf("PUBLIC KEY", der)})
+	}
+	policy := body(t, map[string]any{"version": 1, "need": 2, "operators": people, "rules": map[string]any{"revoke_more_than": 0}})
+	if err := dual.Adopt(w.dir, []byte(policy)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.server.usePolicy(); err != nil {
+		t.Fatal(err)
+	}
+	code, h, b := w.call("POST", cfsslPrefix+"revoke", body(t, map[string]any{"serial": serial, "authority_key_id": w.cfsslAKI(), "reason": "superseded"}), nil)
+	var answer cfsslResult
+	if err := json.Unmarshal(b, &answer); err != nil || code != 202 || answer.Success || !strings.Contains(answer.Errors[0].Message, "approve "+h.Get("Location")) || answer.Result["operation"] == nil {
+		t.Fatalf("%d %s", code, b)
+	}
+	s, err := decimalSerial(serial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := w.client("operator").Get(t.Context(), s.String()); err != nil || got.Status.State != "valid" {
+		t.Fatalf("%+v, %v", got, err)
+	}
+}
+
+func TestReadersDoNotSeeKeysInProfiles(t *testing.T) {
+	w := newCFSSLWorld(t, nil)
+	if code, _, b := w.call("GET", caapi.PathProfiles, "", as(w, "auditor")); code != 403 || strings.Contains(string(b), cfsslKey) {
+		t.Errorf("an auditor: %d %s", code, b)
+	}
+	if code, _, b := w.call("GET", caapi.PathProfiles, "", nil); code != 200 || string(b) != cfsslProfilesText {
+		t.Errorf("an operator: %d %s", code, b)
+	}
+	plain := newWorld(t, nil)
+	if code, _, _ := plain.call("GET", caapi.PathProfiles, "", as(plain, "auditor")); code != 200 {
+		t.Errorf("an auditor, without keys: %d", code)
 	}
 }

@@ -9,12 +9,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -28,7 +28,6 @@ import (
 
 	"github.com/certanchor/certanchor/ca"
 	"github.com/certanchor/certanchor/chaincode/cctest"
-	"github.com/certanchor/certanchor/internal/caapi"
 	"github.com/certanchor/certanchor/internal/config"
 	"github.com/certanchor/certanchor/internal/httpserve"
 )
@@ -325,8 +324,8 @@ func TestStockCFSSLLogsItsPrecertificatesHere(t *testing.T) {
 	}
 }
 
-// tlsFiles makes a certificate with its key for both sides of a connection.
-func tlsFiles(t *testing.T, issuer *cctest.CA, name pkix.Name) (cert, key string) {
+// memberFiles makes a certificate with its key for either side of a connection; role is the attribute that an MSP's certificates have.
+func memberFiles(t *testing.T, issuer *cctest.CA, name, role string) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -336,27 +335,79 @@ func tlsFiles(t *testing.T, issuer *cctest.CA, name pkix.Name) (cert, key string
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: serial, Subject: name, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}, issuer.Cert, private.Public(), issuer.Key)
+	}
+	if role != "" {
+		attrs := fmt.Appendf(nil, `{"attrs":{"certanchor.role":%q}}`, role)
+		template.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3, 4, 5, 6, 7, 8, 1}, Value: attrs}}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, issuer.Cert, private.Public(), issuer.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pkcs8, err := x509.MarshalECPrivateKey(private)
+	secret, err := x509.MarshalECPrivateKey(private)
 	if err != nil {
 		t.Fatal(err)
 	}
 	tmp := t.TempDir()
 	cert, key = filepath.Join(tmp, "cert.pem"), filepath.Join(tmp, "key.pem")
 	write(t, cert, encode(der))
-	write(t, key, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: pkcs8}))
+	write(t, key, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: secret}))
 	return cert, key
 }
 
-var (
-	_ = httpserve.TLS{}
-	_ = io.EOF
-	_ = os.Stdout
-	_ caapi.Config
-)
+func TestStockCFSSLClientsAuthenticateWithCertificates(t *testing.T) {
+	members, strangers := newCA(t), newCA(t)
+	mspDir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(mspDir, "cacerts"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	root := filepath.Join(mspDir, "cacerts", "root.pem")
+	write(t, root, encode(members.Chain[0]))
+	if err := os.Mkdir(filepath.Join(mspDir, "intermediatecerts"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	intermediate := filepath.Join(mspDir, "intermediatecerts", "ca.pem")
+	write(t, intermediate, encode(members.DER))
+	serverCert, serverKey := memberFiles(t, members, "ca.example.org", "")
+	s := serveCFSSL(t, newCA(t), func(c *config.File) {
+		c.CA.TLS = &httpserve.TLS{Cert: serverCert, Key: serverKey}
+		c.CA.Operators = &ca.OperatorSettings{MSP: mspDir}
+	})
+	sign := func(more ...string) (cfsslRun, error) {
+		return cfssl(t, newCSR(t), append(append([]string{"sign", "-remote", s.caURL, "-tls-remote-ca", intermediate, "-profile", "www"}, more...), "-")...)
+	}
+	cert, key := memberFiles(t, members, "web-1", "operator")
+	r, err := sign("-mutual-tls-client-cert", cert, "-mutual-tls-client-key", key, "-hostname", "web-1.example.org")
+	if c := s.cert(t, r, err); !slices.Equal(c.DNSNames, []string{"web-1.example.org"}) {
+		t.Error(c.DNSNames)
+	}
+	r, err = cfssl(t, `{"CN": "b.example.org", "hosts": ["b.example.org"]}`, "gencert", "-remote", s.caURL, "-tls-remote-ca", intermediate,
+		"-mutual-tls-client-cert", cert, "-mutual-tls-client-key", key, "-")
+	s.cert(t, r, err)
+	if r, err := cfssl(t, "", "info", "-remote", s.caURL, "-tls-remote-ca", intermediate, "-mutual-tls-client-cert", cert, "-mutual-tls-client-key", key); err != nil || !strings.Contains(r.out, "BEGIN CERTIFICATE") {
+		t.Error(err)
+	}
+	// A key beside a certificate that is nobody's here: the key says who asks.
+	strangeCert, strangeKey := memberFiles(t, strangers, "web-1", "operator")
+	conf := clientConfig(t, s.caURL, authKey)
+	r, err = cfssl(t, newCSR(t), "sign", "-config", conf, "-tls-remote-ca", intermediate, "-mutual-tls-client-cert", strangeCert, "-mutual-tls-client-key", strangeKey, "-profile", "www", "-")
+	s.cert(t, r, err)
+
+	auditorCert, auditorKey := memberFiles(t, members, "web-1", "auditor")
+	for name, tc := range map[string]struct {
+		args []string
+		want string
+	}{
+		"no certificate": {nil, "Authorization"},
+		"a stranger's":   {[]string{"-mutual-tls-client-cert", strangeCert, "-mutual-tls-client-key", strangeKey}, "client certificate"},
+		"an auditor's":   {[]string{"-mutual-tls-client-cert", auditorCert, "-mutual-tls-client-key", auditorKey}, "issue certificates"},
+	} {
+		if r, err := sign(tc.args...); err == nil || !strings.Contains(r.log, tc.want) {
+			t.Errorf("%s: %v %s", name, err, r.log)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -94,15 +95,24 @@ func serve(t *testing.T, authority *cctest.CA, changes ...func(*config.File)) *s
 		t.Fatal(err)
 	}
 	s := &service{ca: authority, bridge: "http://" + bridgeListen, caURL: "http://" + caListen, token: strings.TrimSpace(string(token))}
-	if s.api, err = caapi.New(caapi.Config{URL: "http://" + caListen, TokenFile: made.OperatorToken}); err != nil {
+	var secure caapi.TLS
+	if conf.CA.TLS != nil {
+		s.caURL, secure.CA = "https://"+caListen, conf.CA.TLS.Cert // which trusts itself
+	}
+	if s.api, err = caapi.New(caapi.Config{URL: s.caURL, TokenFile: made.OperatorToken, TLS: secure}); err != nil {
 		t.Fatal(err)
 	}
-	for _, url := range []string{"http://" + caListen, s.bridge} {
-		eventually(t, func() error {
-			_, err := get(url + "/readyz")
-			return err
-		})
-	}
+	eventually(t, func() error {
+		ready, err := s.api.Ready(t.Context())
+		if err == nil && !ready.Ready {
+			err = errors.New(ready.Detail)
+		}
+		return err
+	})
+	eventually(t, func() error {
+		_, err := get(s.bridge + "/readyz")
+		return err
+	})
 	eventually(t, func() error { // the responder has its certificate, so that all other entries are the test's
 		if size := s.listed(t, authority.ID.String()).Size; size != 1 {
 			return fmt.Errorf("%d entries", size)
