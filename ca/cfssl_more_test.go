@@ -244,6 +244,8 @@ func TestCFSSLKeysOfAConfiguration(t *testing.T) {
 		"remote":              {edit(`"auth_key": "web"`, `"remote": "ca"`), "signing.profiles.www.remote"},
 		"auth_remote":         {edit(`"auth_key": "web"`, `"auth_remote": {"remote": "ca", "auth_key": "web"}`), "signing.profiles.www.remote"},
 		"ocsp":                {edit(`"signing": {`, `"ocsp": {}, "signing": {`), "ocsp"},
+		"null":                {[]byte("null"), "signing"},
+		"null profile":        {edit(`"profiles": {`, `"profiles": {"none": null,`), "signing.profiles.none"},
 		"new_key a string":    {edit(`"new_key": true`, `"new_key": "yes"`), "signing.profiles.mail.new_key"},
 		"new_key null":        {edit(`"new_key": true`, `"new_key": null`), "signing.profiles.mail.new_key"},
 		"default's whitelist": {edit(`"CSRWhitelist": {"Subject": true, "PublicKey": true, "PublicKeyAlgorithm": true}}`, `"CSRWhitelist": {"Subject": true}}`), "signing.profiles.default.CSRWhitelist"},

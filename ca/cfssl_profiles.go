@@ -48,8 +48,8 @@ func checkConfig(cfg *config.Config) (*cfsslProfiles, error) {
 		}
 		own.authKeys[name] = key
 	}
-	if cfg.Signing == nil {
-		return own, nil // cfssl's reader says so
+	if cfg.Signing == nil { // of null, cfssl's reader dies
+		return nil, errors.New("signing: must be set, with profiles")
 	}
 	if p := cfg.Signing.Default; p != nil {
 		if err := own.checkProfile("signing.default", p); err != nil {
@@ -57,10 +57,12 @@ func checkConfig(cfg *config.Config) (*cfsslProfiles, error) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Signing.Profiles)) {
-		if p := cfg.Signing.Profiles[name]; p != nil {
-			if err := own.checkProfile("signing.profiles."+name, p); err != nil {
-				return nil, err
-			}
+		p := cfg.Signing.Profiles[name]
+		if p == nil {
+			return nil, fmt.Errorf("signing.profiles.%s null: must be a profile", name)
+		}
+		if err := own.checkProfile("signing.profiles."+name, p); err != nil {
+			return nil, err
 		}
 	}
 	return own, nil
