@@ -28,6 +28,7 @@ import (
 
 	"github.com/certanchor/certanchor/ca"
 	"github.com/certanchor/certanchor/chaincode/cctest"
+	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/config"
 	"github.com/certanchor/certanchor/internal/httpserve"
 )
@@ -409,5 +410,72 @@ func TestStockCFSSLClientsAuthenticateWithCertificates(t *testing.T) {
 		if r, err := sign(tc.args...); err == nil || !strings.Contains(r.log, tc.want) {
 			t.Errorf("%s: %v %s", name, err, r.log)
 		}
+	}
+}
+
+// TestACFSSLCAJoins is docs/walkthrough-cfssl-ca.md: the clients' commands and files are the same before and after.
+func TestACFSSLCAJoins(t *testing.T) {
+	state := t.TempDir()
+	at := func(name string) string { return filepath.Join(state, name) }
+	made, err := cfssl(t, `{"CN": "Old CA", "key": {"algo": "ecdsa", "size": 256}, "names": [{"O": "Example"}]}`, "gencert", "-initca", "-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, at("ca.pem"), []byte(made.Cert))
+	write(t, at("ca-key.pem"), []byte(made.Key))
+	write(t, at("config.json"), []byte(`{
+  "signing": {
+    "default": {"expiry": "168h"},
+    "profiles": {"www": {"usages": ["signing", "server auth"], "expiry": "72h", "auth_key": "web"}}
+  },
+  "auth_keys": {"web": {"type": "standard", "key": "`+authKey+`"}}
+}`))
+	address := freeAddress(t)
+	client := clientConfig(t, "http://"+address, authKey)
+	enrol := func() (*x509.Certificate, error) {
+		r, err := cfssl(t, `{"CN": "a.example.org", "hosts": ["a.example.org"]}`, "gencert", "-config", client, "-profile", "www", "-")
+		if err != nil {
+			return nil, err
+		}
+		return parse(t, r.Cert), nil
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := exec.CommandContext(t.Context(), filepath.Join(dir, "cfssl"), "serve", "-address", "127.0.0.1", "-port", port, "-ca", at("ca.pem"), "-ca-key", at("ca-key.pem"), "-config", at("config.json"))
+	old.Dir = state
+	if err := old.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var before *x509.Certificate
+	eventually(t, func() (err error) { before, err = enrol(); return err })
+	if err := old.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = old.Wait() // killed
+
+	cert := parse(t, made.Cert)
+	key, err := ca.ReadPlainKey(at("ca-key.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	profiles, err := os.ReadFile(at("config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ca.Adopt(ca.AdoptOptions{Dir: at("ca"), Chain: []*x509.Certificate{cert}, Key: key, Passphrase: []byte(passphrase), Profiles: profiles}); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, &cctest.CA{DER: cert.Raw, Cert: cert, Key: key, ID: wire.CAIDOf(cert.RawSubjectPublicKeyInfo)}, func(c *config.File) { c.CA.Dir, c.CA.Listen = at("ca"), address })
+	after, err := enrol()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after.CheckSignatureFrom(cert) != nil || !bytes.Equal(after.AuthorityKeyId, before.AuthorityKeyId) || !slices.Equal(after.ExtKeyUsage, before.ExtKeyUsage) {
+		t.Errorf("%v, then %v", before.ExtKeyUsage, after.ExtKeyUsage)
+	}
+	if got, err := s.api.Get(t.Context(), hex.EncodeToString(after.SerialNumber.Bytes())); err != nil || got.TxID == "" {
+		t.Errorf("on the ledger: %+v, %v", got, err)
 	}
 }

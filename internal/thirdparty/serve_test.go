@@ -32,6 +32,7 @@ import (
 )
 
 const (
+	passphrase   = "correct horse battery staple"
 	patience     = time.Minute
 	tickInterval = time.Second
 )
@@ -58,8 +59,7 @@ func newCA(t *testing.T) *cctest.CA {
 func serve(t *testing.T, authority *cctest.CA, changes ...func(*config.File)) *service {
 	t.Helper()
 	state := t.TempDir()
-	const passphrase = "correct horse battery staple"
-	made, err := ca.Init(ca.InitOptions{Dir: filepath.Join(state, "ca"), Subject: pkix.Name{CommonName: "replaced"}, Passphrase: []byte(passphrase)})
+	_, err := ca.Init(ca.InitOptions{Dir: filepath.Join(state, "ca"), Subject: pkix.Name{CommonName: "replaced"}, Passphrase: []byte(passphrase)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,16 +90,17 @@ func serve(t *testing.T, authority *cctest.CA, changes ...func(*config.File)) *s
 			t.Error(err)
 		}
 	})
-	token, err := os.ReadFile(made.OperatorToken)
+	tokenFile := filepath.Join(conf.CA.Dir, ca.OperatorTokenFile)
+	token, err := os.ReadFile(tokenFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &service{ca: authority, bridge: "http://" + bridgeListen, caURL: "http://" + caListen, token: strings.TrimSpace(string(token))}
+	s := &service{ca: authority, bridge: "http://" + bridgeListen, caURL: "http://" + conf.CA.Listen, token: strings.TrimSpace(string(token))}
 	var secure caapi.TLS
 	if conf.CA.TLS != nil {
-		s.caURL, secure.CA = "https://"+caListen, conf.CA.TLS.Cert // which trusts itself
+		s.caURL, secure.CA = "https://"+conf.CA.Listen, conf.CA.TLS.Cert // which trusts itself
 	}
-	if s.api, err = caapi.New(caapi.Config{URL: s.caURL, TokenFile: made.OperatorToken, TLS: secure}); err != nil {
+	if s.api, err = caapi.New(caapi.Config{URL: s.caURL, TokenFile: tokenFile, TLS: secure}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, func() error {
