@@ -16,7 +16,6 @@ import (
 	"github.com/cloudflare/cfssl/helpers"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
-	"github.com/certanchor/certanchor/internal/crl"
 	"github.com/certanchor/certanchor/internal/pemcert"
 	"github.com/certanchor/certanchor/internal/problem"
 )
@@ -112,20 +111,16 @@ func (s *Server) cfsslCRL(w http.ResponseWriter, r *http.Request, _ *client) err
 	if s.crls == nil {
 		return wire.Errorf(wire.FailedPrecondition, "ca.crl", "", "must be set for this CA to make CRLs")
 	}
-	later := problem.New(http.StatusServiceUnavailable, problem.CodeUnavailable, "crl", "", "the CA must have made a CRL that is valid now; ask again later")
-	der, err := s.crls.store.load("", kindComplete) // replaced as a whole, so never read in part
+	m := s.crls
+	m.mu.Lock()
+	newest, ok := m.newest[slotKey{"", kindComplete}]
+	m.mu.Unlock()
+	if !ok || s.now().After(newest.nextUpdate) {
+		return problem.New(http.StatusServiceUnavailable, problem.CodeUnavailable, "crl", "", "the CA must have made a CRL that is valid now; ask again later")
+	}
+	der, err := m.store.load("", kindComplete) // replaced as a whole, so never read in part
 	if err != nil {
 		return err
-	}
-	if der == nil {
-		return later
-	}
-	list, err := crl.Parse(der)
-	if err != nil {
-		return err
-	}
-	if s.now().After(list.NextUpdate) {
-		return later
 	}
 	return s.succeed(w, der)
 }
