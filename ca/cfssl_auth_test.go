@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,9 +75,8 @@ func TestFailedTokensAreCountedAgainstTheAddress(t *testing.T) {
 }
 
 func TestARepeatedAuthSignGetsTheSameCertificate(t *testing.T) {
-	now := time.Now()
-	clock := func() time.Time { return now }
-	w := newCFSSLWorld(t, func(c *Config) { c.Now = func() time.Time { return clock() } })
+	var later atomic.Int64
+	w := newCFSSLWorld(t, func(c *Config) { c.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) } })
 	q := authenticated(t, cfsslKey, map[string]any{"certificate_request": newCSR(t, nil), "profile": "www"})
 	_, r := w.cfssl("authsign", q, noCredential)
 	first := w.signed(r)
@@ -101,7 +101,7 @@ func TestARepeatedAuthSignGetsTheSameCertificate(t *testing.T) {
 	if _, r := w.cfssl("authsign", q, noCredential); !w.signed(r).Equal(first) || w.logSize() != 1 {
 		t.Fatal("a revoked certificate was replaced")
 	}
-	now = now.Add(100 * time.Hour)
+	later.Store(int64(100 * time.Hour))
 	code, r := w.cfssl("authsign", q, noCredential)
 	if code != 400 || !strings.Contains(r.Errors[0].Message, "token") || !strings.Contains(r.Errors[0].Message, "a new certificate takes a new CSR") || w.logSize() != 1 {
 		t.Fatalf("after its life: %d %+v", code, r.Errors)
