@@ -81,15 +81,6 @@ func serve(t *testing.T, authority *cctest.CA, changes ...func(*config.File)) *s
 	for _, change := range changes {
 		change(conf)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- node.ServeAll(ctx, conf) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
 	tokenFile := filepath.Join(conf.CA.Dir, ca.OperatorTokenFile)
 	token, err := os.ReadFile(tokenFile)
 	if err != nil {
@@ -100,6 +91,15 @@ func serve(t *testing.T, authority *cctest.CA, changes ...func(*config.File)) *s
 	if conf.CA.TLS != nil {
 		s.caURL, secure.CA = "https://"+conf.CA.Listen, conf.CA.TLS.Cert // which trusts itself
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- node.ServeAll(ctx, conf) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 	if s.api, err = caapi.New(caapi.Config{URL: s.caURL, TokenFile: tokenFile, TLS: secure}); err != nil {
 		t.Fatal(err)
 	}
