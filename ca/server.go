@@ -106,7 +106,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 		return nil, err
 	}
 	if cfg.CT != nil {
-		s.front = &front{server: s, cfg: *cfg.CT}
+		s.front = newFront(s, *cfg.CT)
 	}
 	for _, u := range s.settings.Responders {
 		s.responders = append(s.responders, NewHTTPResponder(u, nil))
