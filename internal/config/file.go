@@ -61,7 +61,8 @@ type CA struct {
 	Listen      string         `yaml:"listen,omitempty"` // host:port; default DefaultCAListen
 	TLS         *httpserve.TLS `yaml:"tls,omitempty"`    // required unless listen is a loopback address
 	Passphrase  keyfile.Source `yaml:"passphrase"`
-	CT          *CTSubmission  `yaml:"ct,omitempty"` // take certificates that other software signed; absent: no
+	CT          *CTSubmission  `yaml:"ct,omitempty"`     // take certificates that other software signed; absent: no
+	Fronts      []Front        `yaml:"fronts,omitempty"` // other organisations' fronts of this CA's log, whose SCTs profiles may embed
 	ca.Settings `yaml:",inline"`
 }
 
@@ -170,6 +171,9 @@ func (f *File) NeedCA() (*CA, error) {
 	}
 	if ct := f.CA.CT; ct != nil && hsm.IsURI(ct.KeyFile) == (ct.SCTFile == "") {
 		return nil, &Error{File: f.Path, Key: "ca.ct.sct_file", Value: ct.SCTFile, Rule: "must be set if key_file is a PKCS #11 URI, and only then"}
+	}
+	if err := f.checkFronts(f.CA.Fronts); err != nil {
+		return nil, err
 	}
 	if err := f.CA.Settings.Validate(); err != nil {
 		return nil, f.rule("ca.", err)
@@ -343,6 +347,7 @@ func (f *File) paths() []*string {
 		if c.CRL != nil {
 			ps = append(ps, &c.CRL.TLSCA)
 		}
+		ps = append(ps, frontPaths(c.Fronts)...)
 		tls(c.TLS)
 	}
 	if c := f.Client; c != nil {
