@@ -110,6 +110,9 @@ func (s *Server) checked(r Request) (*x509.CertificateRequest, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := keyFault(s.weakKeys.Check(csr.PublicKey)); err != nil {
+		return nil, err
+	}
 	p, err := s.issuer.profile(r.Profile)
 	if err != nil {
 		return nil, err

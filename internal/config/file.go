@@ -61,8 +61,9 @@ type CA struct {
 	Listen      string         `yaml:"listen,omitempty"` // host:port; default DefaultCAListen
 	TLS         *httpserve.TLS `yaml:"tls,omitempty"`    // required unless listen is a loopback address
 	Passphrase  keyfile.Source `yaml:"passphrase"`
-	CT          *CTSubmission  `yaml:"ct,omitempty"`     // take certificates that other software signed; absent: no
-	Fronts      []Front        `yaml:"fronts,omitempty"` // other organisations' fronts of this CA's log, whose SCTs profiles may embed
+	CT          *CTSubmission  `yaml:"ct,omitempty"`        // take certificates that other software signed; absent: no
+	Fronts      []Front        `yaml:"fronts,omitempty"`    // other organisations' fronts of this CA's log, whose SCTs profiles may embed
+	WeakKeys    []string       `yaml:"weak_keys,omitempty"` // files: lists of keys that are not certified
 	ca.Settings `yaml:",inline"`
 }
 
@@ -348,6 +349,9 @@ func (f *File) paths() []*string {
 			ps = append(ps, &c.CRL.TLSCA)
 		}
 		ps = append(ps, frontPaths(c.Fronts)...)
+		for i := range c.WeakKeys {
+			ps = append(ps, &c.WeakKeys[i])
+		}
 		tls(c.TLS)
 	}
 	if c := f.Client; c != nil {
