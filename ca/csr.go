@@ -47,6 +47,9 @@ func parseCSR(text string) (*x509.CertificateRequest, error) {
 		if strings.Contains(err.Error(), "elliptic curve") {
 			return nil, invalid("csr.public_key", "an EC key", "%s (%v)", keyRule, err)
 		}
+		if strings.Contains(err.Error(), "SAN ") { // what crypto/x509 says of alternative names that are no IA5Strings, among others
+			return nil, invalid("csr.subject_alt_name", "a name", "must be well-formed and in ASCII, an internationalised name as A-labels, xn--... (RFC 5280 sections 4.2.1.6 and 7.2): %v", err)
+		}
 		return nil, invalid("csr", fmt.Sprintf("%d bytes of DER", len(der)), "must be a PKCS#10 certification request (RFC 2986) and nothing else: %v", err)
 	}
 	if err := checkKey(csr); err != nil {

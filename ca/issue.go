@@ -117,10 +117,10 @@ func (s *Server) checked(r Request) (*x509.CertificateRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkAgainst(csr, r.Profile, p); err != nil {
+	if err := s.issuer.policy.rules[r.Profile].check(csr, r.Profile); err != nil {
 		return nil, err
 	}
-	return csr, s.issuer.policy.rules[r.Profile].check(csr, r.Profile)
+	return csr, checkAgainst(csr, r.Profile, p)
 }
 
 // bring submits a journalled certificate and records the outcome.
