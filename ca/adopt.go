@@ -286,6 +286,9 @@ func amendProfile(key string, p, standard map[string]any, o *InitOptions, note f
 		}
 		note("added %s.crl_url %s", key, o.CRLURLs[0])
 	}
+	if names, _ := p["name_whitelist"].(string); names != "" {
+		note("%s.name_whitelist %q must match names as a whole here; cfssl takes a match anywhere in them", key, names)
+	}
 	usages, _ := p["usages"].([]any)
 	for _, u := range usages {
 		if u == "key encipherment" || u == "data encipherment" {

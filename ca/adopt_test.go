@@ -23,7 +23,7 @@ const cfsslServerConfig = `{
     "default": {"expiry": "168h"},
     "profiles": {
       "www": {"expiry": "168h", "usages": ["signing", "key encipherment", "server auth"], "auth_key": "web"},
-      "client": {"expiry": "168h", "usages": ["signing", "client auth"], "ocsp_url": "http://old.example.org/"}
+      "client": {"expiry": "168h", "usages": ["signing", "client auth"], "ocsp_url": "http://old.example.org/", "name_whitelist": ".*"}
     }
   },
   "auth_keys": {"web": {"type": "standard", "key": "` + cfsslKey + `"}}
@@ -52,7 +52,7 @@ func TestAnAdoptedCAIssues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"signing.profiles.www.CSRWhitelist", "signing.profiles.client.crl_url", "signing.profiles.ocsp-responder", "key encipherment", "signing.default has no usages"} {
+	for _, want := range []string{"signing.profiles.www.CSRWhitelist", "signing.profiles.client.crl_url", "signing.profiles.ocsp-responder", "key encipherment", "name_whitelist", "signing.default has no usages"} {
 		if !slices.ContainsFunc(res.Notes, func(n string) bool { return strings.Contains(n, want) }) {
 			t.Errorf("no note about %q in %q", want, res.Notes)
 		}

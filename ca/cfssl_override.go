@@ -62,8 +62,8 @@ func (o *override) apply(csr *x509.CertificateRequest, name string, p *config.Si
 
 // checkHosts says which of the hosts is at fault.
 func (o *override) checkHosts(name string, w *config.CSRWhitelist) error {
-	if n := len(o.hosts); n > maxNames {
-		return invalid("hosts", fmt.Sprintf("%d names", n), "must have at most %d names", maxNames)
+	if n := len(o.hosts); n > mostNames { // the profile may say less
+		return invalid("hosts", fmt.Sprintf("%d names", n), "must have at most %d names", mostNames)
 	}
 	for i, h := range o.hosts {
 		field := fmt.Sprintf("hosts[%d]", i)
@@ -74,13 +74,14 @@ func (o *override) checkHosts(name string, w *config.CSRWhitelist) error {
 			kind, taken, valid = "rfc822Name", w.EmailAddresses, mailbox.Address == h && validMailbox(h)
 		} else if u, err := url.ParseRequestURI(h); err == nil {
 			kind, taken, valid = "uniformResourceIdentifier", w.URIs, validURI(u)
+		} else if rule := dnsFault(h); rule != "" {
+			return invalid(field, h, "%s", rule)
 		} else {
-			valid = validDNSName(h)
+			valid = true
 		}
 		switch {
 		case !valid:
-			return invalid(field, h, "must be a host name in the preferred syntax (a wildcard only as its whole first label), an IP address, a mailbox or an absolute URI "+
-				"(RFC 5280 section 4.2.1.6)")
+			return invalid(field, h, "must be a host name, an IP address, a mailbox or an absolute URI (RFC 5280 section 4.2.1.6)")
 		case !taken:
 			return invalid(field, h, "the profile %s does not take names of kind %s over", name, kind)
 		}

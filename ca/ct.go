@@ -44,6 +44,9 @@ func (s *Server) bringWithSCTs(ctx context.Context, e *entry, precert []byte) (*
 		return nil, s.notAnchored(e, err)
 	}
 	s.step(stepAnchored)
+	if s.front != nil {
+		s.front.recent.add(precert, place) // another front may be about to ask, before its own blocks have it
+	}
 	if err := s.recordPreAnchored(e, place, receipt); err != nil {
 		return nil, err
 	}

@@ -112,6 +112,9 @@ func (s *Server) checked(r Request) (*x509.CertificateRequest, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := keyFault(s.weakKeys.Check(csr.PublicKey)); err != nil {
+		return nil, err
+	}
 	p, err := s.issuer.profile(r.Profile)
 	if err != nil {
 		return nil, err
@@ -119,10 +122,10 @@ func (s *Server) checked(r Request) (*x509.CertificateRequest, error) {
 	if csr, err = r.override.apply(csr, r.Profile, p); err != nil {
 		return nil, err
 	}
-	if err := checkAgainst(csr, r.Profile, p); err != nil {
+	if err := s.issuer.policy.rules[r.Profile].check(csr, r.Profile); err != nil {
 		return nil, err
 	}
-	return csr, s.issuer.policy.rules[r.Profile].check(csr, r.Profile)
+	return csr, checkAgainst(csr, r.Profile, p)
 }
 
 // bring submits a journalled certificate and records the outcome.

@@ -39,6 +39,7 @@ type issueRules struct {
 	private   bool // private names and addresses
 	ips       bool
 	maxNames  int
+	server    bool // for TLS servers
 }
 
 // newRules reads them. Errors name key, value and rule.
@@ -79,6 +80,7 @@ func newRules(key string, p *config.SigningProfile, k ownKeys) (*issueRules, err
 			return bad(keyKeys, name, "must be one of "+keyNames)
 		}
 	}
+	r.server = slices.Contains(p.Usage, "server auth")
 	if p.NameWhitelist != nil {
 		// cfssl looks for a match anywhere in the name: good\.example would let evil.com/good.example pass. Here the whole name must match.
 		names, err := regexp.Compile(`\A(?:` + p.NameWhitelistString + `)\z`)
@@ -97,6 +99,9 @@ func (r *issueRules) check(csr *x509.CertificateRequest, name string) error {
 	}
 	if n := len(csr.DNSNames) + len(csr.IPAddresses) + len(csr.EmailAddresses) + len(csr.URIs); n > r.maxNames {
 		return invalid("csr.subject_alt_name", fmt.Sprintf("%d names", n), "must have at most %d names, says %s of the profile %s", r.maxNames, keyMaxNames, name)
+	}
+	if cn := csr.Subject.CommonName; r.server && isUName(cn) {
+		return invalid("csr.subject.CN", cn, "must be in ASCII if it is a host name, an internationalised one as A-labels, xn--... (RFC 5280 section 7.2)")
 	}
 	for _, n := range namesOf(csr) {
 		if err := r.checkName(n, name); err != nil {

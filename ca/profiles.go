@@ -191,6 +191,9 @@ func checkProfile(name string, p *config.SigningProfile) error {
 	if err := checkUnused(bad, p); err != nil {
 		return err
 	}
+	if err := checkPolicies(key, p.Policies); err != nil {
+		return err
+	}
 	if err := checkURLs(key, p); err != nil {
 		return err
 	}
@@ -208,10 +211,10 @@ func checkUnused(bad func(string, any, string) error, p *config.SigningProfile) 
 		return bad("allowed_extensions", p.AllowedExtensions, "must not be set: the API takes no extensions")
 	case p.ClientProvidesSerialNumbers:
 		return bad("ClientProvidesSerialNumbers", true, "must not be set: serial numbers are random")
-	case !p.NotBefore.IsZero() || !p.NotAfter.IsZero():
-		return bad("not_after", p.NotAfter, "not_before and not_after must not be set: expiry is counted from the signature on")
+	case !p.NotBefore.IsZero():
+		return bad("not_before", p.NotBefore, "must not be set: certificates are valid from their signature on")
 	case len(p.CTLogServers) > 0:
-		return bad("ct_log_servers", p.CTLogServers, "must not be set: precertificates are not issued here")
+		return bad("ct_log_servers", p.CTLogServers, "must not be set: with "+keyAnchor+" "+anchorCT+" the SCTs are those of the fronts of ca.fronts")
 	case p.CertStore != "":
 		return bad("cert_store", p.CertStore, "must not be set: the journal and the ledger are the store")
 	}
@@ -232,6 +235,8 @@ func checkResponderProfile(name string, p *config.SigningProfile, eku []x509.Ext
 		return bad("usages", strings.Join(p.Usage, ", "), `must include "`+usageOCSP+`" and no other extended usage (RFC 6960 section 4.2.2.2)`)
 	case !p.OCSPNoCheck:
 		return bad("ocsp_no_check", false, "must be true (RFC 6960 section 4.2.2.2.1)")
+	case !p.NotAfter.IsZero():
+		return bad("not_after", p.NotAfter, "must not be set: expiry bounds its life")
 	case p.Expiry > maxResponderLife:
 		return bad("expiry", p.ExpiryString, fmt.Sprintf("must be at most %v: a responder certificate cannot be revoked", maxResponderLife))
 	}

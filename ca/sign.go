@@ -75,6 +75,12 @@ func (i *issuer) validity(name string, p *config.SigningProfile) (from, to time.
 	now := i.now().UTC().Truncate(time.Second)
 	from = now.Add(-backdate)
 	to = from.Add(p.Expiry - time.Second) // both ends count (RFC 5280 section 4.1.2.5)
+	if !p.NotAfter.IsZero() {
+		to = p.NotAfter.UTC().Truncate(time.Second)
+	}
+	if !to.After(now) {
+		return from, to, wire.Errorf(wire.FailedPrecondition, "profile", name, "its not_after, %s, has passed: the CA's operator must change the profile", to.Format(time.RFC3339))
+	}
 	if from.Before(i.cert.NotBefore) {
 		from = i.cert.NotBefore.UTC()
 	}
@@ -83,7 +89,7 @@ func (i *issuer) validity(name string, p *config.SigningProfile) (from, to time.
 	}
 	if to.After(i.cert.NotAfter) {
 		return from, to, wire.Errorf(wire.FailedPrecondition, "profile", name,
-			"its expiry %s would end after the CA certificate, %s: renew the CA or shorten the profile's expiry", p.ExpiryString, i.cert.NotAfter.Format(time.RFC3339))
+			"its certificates would end after the CA certificate, at %s instead of %s: renew the CA or shorten the profile's expiry", to.Format(time.RFC3339), i.cert.NotAfter.Format(time.RFC3339))
 	}
 	return from, to, nil
 }
