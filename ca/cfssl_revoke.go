@@ -37,6 +37,7 @@ func (s *Server) cfsslRevoke(w http.ResponseWriter, r *http.Request, c *client) 
 	if err != nil {
 		return err
 	}
+	w.Header().Set("Location", caapi.PathCertificates+"/"+change.Serial) // in hexadecimal, where the request had it decimal
 	s.log.Info("status changed", "client", c.name, "serial", change.Serial, "state", change.State, "reason", change.Reason,
 		"changed", change.Changed, "block", change.Block, "acknowledged", acknowledged, "api", "cfssl")
 	if !acknowledged {

@@ -120,7 +120,7 @@ func (s *Server) signFor(w http.ResponseWriter, r *http.Request, c *client, body
 	if err := identified(r).mayAsk(profile, p.AuthKeyName, p.PrevAuthKeyName); err != nil {
 		return err
 	}
-	got, err := s.issueFor(r, Request{CSR: q.csr, Profile: profile, Client: c.name, IdempotencyKey: key, override: q.over})
+	got, err := s.issueFor(w, r, Request{CSR: q.csr, Profile: profile, Client: c.name, IdempotencyKey: key, override: q.over})
 	if err != nil {
 		return err
 	}
@@ -134,13 +134,15 @@ func (s *Server) signFor(w http.ResponseWriter, r *http.Request, c *client, body
 	return s.succeed(w, result)
 }
 
-// issueFor issues through Server.Issue, like every other way to a certificate.
-func (s *Server) issueFor(r *http.Request, req Request) (*Issued, error) {
+// issueFor issues through Server.Issue, like every other way to a certificate. The header says where it is, to those who ask for more than
+// cfssl does and to logs.
+func (s *Server) issueFor(w http.ResponseWriter, r *http.Request, req Request) (*Issued, error) {
 	// A requester that hangs up must not leave the question open when it can be answered.
 	got, err := s.Issue(context.WithoutCancel(r.Context()), req)
 	if err != nil {
 		return nil, err
 	}
+	w.Header().Set("Location", caapi.PathCertificates+"/"+got.Serial.String())
 	if strings.HasPrefix(req.IdempotencyKey, tokenKey) {
 		cert, err := x509.ParseCertificate(got.DER)
 		if err != nil {
@@ -183,7 +185,7 @@ func (s *Server) cfsslNewCert(w http.ResponseWriter, r *http.Request, c *client)
 	if err != nil {
 		return invalid("request", "", "must be one of which a CSR can be made: %v", err)
 	}
-	got, err := s.issueFor(r, Request{CSR: string(request), Profile: profile, Client: c.name})
+	got, err := s.issueFor(w, r, Request{CSR: string(request), Profile: profile, Client: c.name})
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/cloudflare/cfssl/auth"
+
+	"github.com/certanchor/certanchor/internal/caapi"
 )
 
 // Keys of auth_keys in cfsslProfilesText.
@@ -136,10 +138,13 @@ func TestSignAnchorsWhatItGives(t *testing.T) {
 	_, r := w.cfssl("sign", map[string]any{"certificate_request": newCSR(t, nil), "profile": "www", "hosts": nil, "crl_override": "", "label": "",
 		"NotBefore": time.Time{}, "NotAfter": time.Time{}, "ReturnPrecert": false, "metadata": nil}, nil)
 	cert := w.signed(r)
+	if _, h, _ := w.call("POST", cfsslPrefix+"sign", body(t, map[string]any{"certificate_request": newCSR(t, nil), "profile": "www"}), nil); !strings.HasPrefix(h.Get("Location"), caapi.PathCertificates+"/") {
+		t.Errorf("location %q", h.Get("Location"))
+	}
 	if got, err := w.client("operator").Get(t.Context(), hex.EncodeToString(cert.SerialNumber.Bytes())); err != nil || got.Status.State != "valid" || got.TxID == "" {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	if !slices.Equal(cert.DNSNames, []string{"host.example.org"}) || cert.Subject.CommonName != "host.example.org" || w.logSize() != 1 {
+	if !slices.Equal(cert.DNSNames, []string{"host.example.org"}) || cert.Subject.CommonName != "host.example.org" || w.logSize() != 2 {
 		t.Fatalf("%v, %d in the log", cert.Subject, w.logSize())
 	}
 }

@@ -62,24 +62,19 @@ type state struct {
 // Changes go through Apply. Errors: ErrRemoved, ErrNotApproved; a file that is malformed.
 func LoadPolicy(dir string) (*Policy, error) {
 	path := filepath.Join(dir, PolicyFile)
-	data, err := readLimited(path, MaxPolicyFile)
-	absent := errors.Is(err, fs.ErrNotExist)
-	if err != nil && !absent {
-		return nil, err
-	}
-	if _, err := os.Stat(filepath.Join(dir, stateDir, stateFile)); absent && errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	if missing(path) && missing(filepath.Join(dir, stateDir, stateFile)) {
+		return nil, nil // and nothing is left behind
 	}
 	unlock, err := lock(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	// Again, under the lock: a change may have been under way.
-	if data, err = readLimited(path, MaxPolicyFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	data, err := readLimited(path, MaxPolicyFile)
+	absent := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !absent {
 		return nil, err
 	}
-	absent = err != nil
 	st, err := readState(dir)
 	switch {
 	case err != nil:
@@ -98,6 +93,11 @@ func LoadPolicy(dir string) (*Policy, error) {
 	}
 	p.dir = dir
 	return p, st.take(dir, p)
+}
+
+func missing(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // take adopts p, or checks that it is what was adopted.
