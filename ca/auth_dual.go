@@ -32,6 +32,7 @@ type dualControl struct {
 	running map[string]chan struct{} // operations under way; closed when the attempt has ended
 
 	stamp string // of the watching goroutine: the files as they were last read
+	told  string // what the operators' log says is in force; empty: nothing. Of the goroutine of tellPolicy, once that runs
 }
 
 // executor returns what the operation's record is to say about the outcome. An error for which later is true leaves the operation approved, to be

@@ -436,6 +436,46 @@ func TestFirstPolicy(t *testing.T) {
 	w.asked(w.issueOne().Serial)
 }
 
+// A policy that is gone together with all that dual control keeps is missed: the operators' log tells of it. One that was abandoned is not.
+func TestLogMissesThePolicy(t *testing.T) {
+	w, s := dualWorld(t, revokeAlways)
+	told := func() bool {
+		text, err := os.ReadFile(filepath.Join(w.dir, "operators", "0.log"))
+		return err == nil && strings.Contains(string(text), w.server.dual.policy.Load().Digest())
+	}
+	waitFor(t, "the log", told)
+	start := func(change func(dir string) error) error {
+		dir := filepath.Join(t.TempDir(), "ca")
+		copyTree(t, dir, w.dir)
+		if err := change(dir); err != nil {
+			t.Fatal(err)
+		}
+		s, err := New(Config{Dir: dir, Key: prepared.key, Log: slog.New(slog.DiscardHandler)}, w.ledger)
+		if err == nil {
+			err = s.Close()
+		}
+		return err
+	}
+	remove := func(dir string) error {
+		return errors.Join(os.Remove(filepath.Join(dir, dual.PolicyFile)), os.RemoveAll(filepath.Join(dir, "dual")))
+	}
+	if err := start(func(string) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := start(remove); !errors.Is(err, dual.ErrRemoved) {
+		t.Fatalf("removed: %v", err)
+	}
+	if err := start(func(dir string) error {
+		putPolicy(t, dir, s.policy(t, `{}`, "bob", "carol"))
+		return os.RemoveAll(filepath.Join(dir, "dual"))
+	}); !errors.Is(err, dual.ErrRemoved) {
+		t.Fatalf("another one in its place: %v", err)
+	}
+	if err := start(dual.Abandon); err != nil {
+		t.Fatalf("abandoned: %v", err)
+	}
+}
+
 const crashDualEnv = "CERTANCHOR_CA_CRASH_DUAL" // the ID of the operation that the child approves as bob
 
 // crashDualChild hands in the second approval and dies at a step.

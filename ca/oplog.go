@@ -2,6 +2,7 @@ package ca
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -49,9 +50,12 @@ type operators struct {
 
 // loadOperators opens the log. Requires the CA's certificate to be loaded, and comes before the journal, whose records tell how actions ended.
 func (s *Server) loadOperators(dir string) error {
-	log, err := oplog.OpenWith(dir, oplog.Options{Now: s.now, Log: s.log})
+	log, err := oplog.OpenWith(dir, oplog.Options{Now: s.now, Log: s.log, Each: s.dual.policyTold})
 	if err != nil {
 		return err
+	}
+	if err := s.dual.checkHistory(); err != nil {
+		return errors.Join(err, log.Close())
 	}
 	s.operators = &operators{server: s, log: log, set: s.settings.OperatorsLog.withDefaults(), first: make(chan struct{}), kick: make(chan struct{}, 1), started: s.now(), left: log.Unfinished(), ready: make(chan struct{})}
 	s.metrics.Gauge("ca_operators_log_records", "Records of the operators' log.", func() float64 { return float64(log.Size()) })

@@ -144,6 +144,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	}
 	s.background.Go(settled(s.resolve))
 	s.background.Go(func() { s.watchFiles(ctx) })
+	s.background.Go(settled(s.tellPolicy))
 	s.background.Go(func() { s.finishApproved(ctx) })
 	if s.crls != nil {
 		s.background.Go(settled(s.crls.run))

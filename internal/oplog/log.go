@@ -44,6 +44,9 @@ var (
 type Options struct {
 	Now func() time.Time // default time.Now
 	Log *slog.Logger     // default slog.Default
+
+	// Each gets every record of the newest generation while it is read.
+	Each func(*Record)
 }
 
 // Log is the open log of a CA. Its methods are safe for concurrent use.
@@ -52,6 +55,7 @@ type Log struct {
 	caID wire.CAID
 	now  func() time.Time
 	log  *slog.Logger
+	each func(*Record)
 	lock *os.File
 
 	mu       sync.Mutex
@@ -74,7 +78,7 @@ func OpenWith(dir string, o Options) (_ *Log, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{dir: filepath.Join(dir, DirName), caID: wire.CAIDOf(certs[0].RawSubjectPublicKeyInfo), now: o.Now, log: o.Log}
+	l := &Log{dir: filepath.Join(dir, DirName), caID: wire.CAIDOf(certs[0].RawSubjectPublicKeyInfo), now: o.Now, log: o.Log, each: o.Each}
 	if l.now == nil {
 		l.now = time.Now
 	}
@@ -155,7 +159,10 @@ func (l *Log) load(generation uint64) error {
 	c := newChain(l.caID[:], generation)
 	path := filepath.Join(l.dir, fileName(generation))
 	frames, err := framelog.Open(path, "operators' log", frameMagic, l.log, func(data []byte, pos framelog.Position) error {
-		_, err := c.add(data, pos)
+		r, err := c.add(data, pos)
+		if err == nil && l.each != nil {
+			l.each(r)
+		}
 		return err
 	})
 	if err != nil {
