@@ -204,7 +204,7 @@ func (s *Server) released(e *entry) (*Issued, error) {
 		}
 		return nil, notIssued(e.serial)
 	}
-	r, err := s.journal.read(e.pos)
+	r, err := s.journal.read(e.current())
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -143,12 +142,16 @@ func (l *linter) check(der []byte, profile string, p *config.SigningProfile) err
 		return invalid("csr", "", "the certificate could not be read by zlint: %v", err)
 	}
 	results := zlint.LintCertificateEx(cert, p.LintRegistry).Results
-	for _, name := range slices.Sorted(maps.Keys(results)) {
-		if results[name].Status > p.LintErrLevel {
-			return invalid("csr", name, "the certificate would not pass this zlint lint of the profile %s: %s", profile, explainLint(name, results[name]))
+	worst := ""
+	for name, r := range results {
+		if r.Status > p.LintErrLevel && (worst == "" || name < worst) {
+			worst = name
 		}
 	}
-	return nil
+	if worst == "" {
+		return nil
+	}
+	return invalid("csr", worst, "the certificate would not pass this zlint lint of the profile %s: %s", profile, explainLint(worst, results[worst]))
 }
 
 func explainLint(name string, r *lint.LintResult) string {
