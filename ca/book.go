@@ -51,7 +51,7 @@ type entry struct {
 	request digest
 	key     digest // zero: the request had no idempotency key
 
-	need    int      // SCTs that the certificate is to have; 0: it has no precertificate
+	need int // SCTs that the certificate is to have; 0: it has no precertificate
 
 	// These change under book.mu; whoever owns the entry may read them without, and once it is resolved everybody may.
 	stage    stage

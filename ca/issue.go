@@ -78,7 +78,7 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 	}
 	defer release()
 	s.step(stepChecked)
-	cert, err := s.issuer.sign(r.CSR, csr, r.Profile)
+	cert, err := s.issuer.sign(csr, r.Profile)
 	if err != nil {
 		return nil, err
 	}
