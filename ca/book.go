@@ -33,23 +33,31 @@ const (
 	stageFinal                    // it is signed
 )
 
+// current is where the record with what is to be submitted or released stands. For whoever may read e.stage.
+func (e *entry) current() position {
+	if e.stage == stageFinal {
+		return e.final
+	}
+	return e.pos
+}
+
 // digest is a SHA-256.
 type digest [sha256.Size]byte
 
 // entry is what memory keeps of one certificate; the certificate itself stays in the journal.
 type entry struct {
 	serial  wire.Serial
-	pos     position // of the record with the certificate, or as long as there is none with the precertificate
+	pos     position // of the record with the certificate, or of one with SCTs the precertificate
 	request digest
 	key     digest // zero: the request had no idempotency key
 
-	// Those of a certificate with SCTs. stage and pos change under book.mu, and are read by whoever owns the entry, or without the lock by
-	// all once it is resolved.
+	need int // SCTs that the certificate is to have; 0: it has no precertificate
+
+	// These change under book.mu; whoever owns the entry may read them without, and once it is resolved everybody may.
 	stage    stage
-	need     int           // SCTs that the certificate is to have
-	pre      position      // of the precertificate's record
 	prePlace wire.LogEntry // from stagePreAnchored on
 	stamps   position      // of the record with the SCTs, from stageStamped on
+	final    position      // of the record with the certificate, from stageFinal on
 
 	// The rest changes once, from stateSigned to another state, under book.mu; resolved is closed then. Whoever has seen it
 	// closed may read without the lock.
@@ -148,7 +156,7 @@ func (e *entry) advance(r *record, pos position) (ok bool, err error) {
 	case kindStamped:
 		e.stamps = pos
 	case kindFinal:
-		e.pos = pos
+		e.final = pos
 	}
 	return true, nil
 }
@@ -157,7 +165,7 @@ func (e *entry) advance(r *record, pos position) (ok bool, err error) {
 func (b *book) add(r *record, pos position) error {
 	e := &entry{serial: r.Serial, pos: pos, state: stateSigned, resolved: make(chan struct{})}
 	if r.Kind == kindPrecert {
-		e.stage, e.need, e.pre = stagePrecert, int(min(r.Need, maxSCTs)), pos //nolint:gosec // a small number
+		e.stage, e.need = stagePrecert, int(min(r.Need, maxSCTs)) //nolint:gosec // a small number
 	}
 	if (r.Kind == kindPrecert) != (r.Need > 0) || r.Need > maxSCTs || len(r.Request) != len(e.request) || len(r.Key) != 0 && len(r.Key) != len(e.key) || len(r.Cert) == 0 {
 		return fmt.Errorf("serial %x: incomplete", r.Serial)

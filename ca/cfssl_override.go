@@ -28,7 +28,7 @@ type override struct {
 var overridable = []int{3, 5, 6, 7, 8, 10, 11}
 
 // apply returns the request as it would be if the requester had written the override into it. Everything that is checked about names
-// afterwards is so checked about those that the certificate will have.
+// afterwards is so checked about those that the certificate will have, which is made from what is returned.
 func (o *override) apply(csr *x509.CertificateRequest, name string, p *config.SigningProfile) (*x509.CertificateRequest, error) {
 	if o.hosts == nil && o.subject == nil {
 		return csr, nil
@@ -39,7 +39,7 @@ func (o *override) apply(csr *x509.CertificateRequest, name string, p *config.Si
 			return nil, err
 		}
 		var t x509.Certificate
-		local.OverrideHosts(&t, o.hosts) // what the signer does
+		local.OverrideHosts(&t, o.hosts)
 		c.DNSNames, c.IPAddresses, c.EmailAddresses, c.URIs = t.DNSNames, t.IPAddresses, t.EmailAddresses, t.URIs
 	}
 	if o.subject != nil {
@@ -88,9 +88,6 @@ func (o *override) checkHosts(name string, w *config.CSRWhitelist) error {
 	}
 	return nil
 }
-
-// into hands the override to the signer.
-func (o *override) into(r *signer.SignRequest) { r.Hosts, r.Subject = o.hosts, o.subject }
 
 // digestOf is what makes two requests the same.
 func digestOf(r *Request) digest {

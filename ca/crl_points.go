@@ -3,7 +3,8 @@ package ca
 import (
 	"bytes"
 	"crypto/rand"
-	"encoding/hex"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"fmt"
 	"maps"
 	"math/big"
@@ -14,7 +15,6 @@ import (
 	"strings"
 
 	"github.com/cloudflare/cfssl/config"
-	"github.com/cloudflare/cfssl/signer"
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
@@ -23,15 +23,16 @@ import (
 
 // Limits of a profile's CRL distribution point.
 const (
-	maxShards   = 1024 // each is a CRL of its own that is signed at least once a day
-	maxCRLURLs  = 16
-	maxCRLURL   = 1024 // octets, expanded
-	caMark      = "{ca}"
-	shardMark   = "{shard}"
-	oidCRLPoint = "2.5.29.31"
-	fullFile    = "full.crl"
-	deltaFile   = "delta.crl"
+	maxShards  = 1024 // each is a CRL of its own that is signed at least once a day
+	maxCRLURLs = 16
+	maxCRLURL  = 1024 // octets, expanded
+	caMark     = "{ca}"
+	shardMark  = "{shard}"
+	fullFile   = "full.crl"
+	deltaFile  = "delta.crl"
 )
+
+var oidCRLPoint = asn1.ObjectIdentifier{2, 5, 29, 31}
 
 // profiles is what the CA issues.
 type profiles struct {
@@ -174,7 +175,7 @@ func (p *points) of(id wire.CAID, serial *big.Int) []string {
 
 // extension is the CRL distribution point of a certificate with a serial; nil for a profile without one. crypto/x509 would make a
 // DistributionPoint of each URL, and so of one CRL several, each of which a strict client wants.
-func (p *profiles) extension(name string, id wire.CAID, serial *big.Int) ([]signer.Extension, error) {
+func (p *profiles) extension(name string, id wire.CAID, serial *big.Int) ([]pkix.Extension, error) {
 	pt := p.points[name]
 	if pt == nil {
 		return nil, nil
@@ -197,7 +198,7 @@ func (p *profiles) extension(name string, id wire.CAID, serial *big.Int) ([]sign
 	if err != nil {
 		return nil, err
 	}
-	return []signer.Extension{{ID: config.OID{2, 5, 29, 31}, Value: hex.EncodeToString(der)}}, nil
+	return []pkix.Extension{{Id: oidCRLPoint, Value: der}}, nil
 }
 
 // newSerial draws a serial number of 159 random bits (RFC 5280 section 4.1.2.2: positive, at most 20 octets).

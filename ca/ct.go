@@ -83,7 +83,7 @@ func (s *Server) finish(ctx context.Context, e *entry) (*Issued, error) {
 			return nil, err
 		}
 	}
-	r, err := s.journal.read(e.pos)
+	r, err := s.journal.read(e.current())
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +102,7 @@ func (s *Server) finish(ctx context.Context, e *entry) (*Issued, error) {
 
 // stamp gets the SCTs and makes them durable.
 func (s *Server) stamp(ctx context.Context, e *entry) error {
-	r, err := s.journal.read(e.pre)
+	r, err := s.journal.read(e.pos)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (s *Server) signFinal(e *entry) error {
 	if err := s.keyUsable(); err != nil {
 		return err
 	}
-	pre, err := s.journal.read(e.pre)
+	pre, err := s.journal.read(e.pos)
 	if err != nil {
 		return err
 	}

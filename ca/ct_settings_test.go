@@ -2,6 +2,8 @@ package ca
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -114,5 +116,26 @@ func TestJournalThatContradictsItselfIsRefused(t *testing.T) {
 				t.Errorf("%s: record %d: %v", name, i, err)
 			}
 		}
+	}
+}
+
+// TestProfileInTheDocumentationIsOne: docs/profiles.md shows a profile that can be used.
+func TestProfileInTheDocumentationIsOne(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "docs", "profiles.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(text), "```json\n")
+	profile, _, ended := strings.Cut(rest, "```")
+	if !ok || !ended {
+		t.Fatal("no example")
+	}
+	def := string(defaultProfiles(&InitOptions{}, DefaultValidity))
+	p, err := parseProfiles([]byte(strings.Replace(def, `"server": {`, strings.TrimSpace(profile)+`, "other": {`, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := p.rules["server"]; r.scts != 3 || r.maxNames != 20 || r.wildcards || r.private || len(r.keys) != 2 || p.Profiles["other"] == nil {
+		t.Errorf("%+v", r)
 	}
 }

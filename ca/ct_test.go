@@ -224,7 +224,7 @@ func TestSecondCertificateOfAPrecertificateIsNotReleased(t *testing.T) {
 	var e *entry
 	for _, e = range w.server.book.bySerial {
 	}
-	pre, err := w.server.journal.read(e.pre)
+	pre, err := w.server.journal.read(e.pos)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,7 +80,7 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 	}
 	defer release()
 	s.step(stepChecked)
-	cert, err := s.issuer.sign(r.CSR, csr, r.Profile, &r.override)
+	cert, err := s.issuer.sign(csr, r.Profile)
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +209,7 @@ func (s *Server) released(e *entry) (*Issued, error) {
 		}
 		return nil, notIssued(e.serial)
 	}
-	r, err := s.journal.read(e.pos)
+	r, err := s.journal.read(e.current())
 	if err != nil {
 		return nil, err
 	}

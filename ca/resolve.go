@@ -79,7 +79,7 @@ func (s *Server) resolveOne(ctx context.Context, e *entry) error {
 		_, err := s.finish(ctx, e)
 		return err
 	}
-	r, err := s.journal.read(e.pos)
+	r, err := s.journal.read(e.current())
 	if err != nil {
 		return err
 	}

@@ -12,9 +12,7 @@ import (
 	"time"
 
 	"github.com/cloudflare/cfssl/config"
-	cferr "github.com/cloudflare/cfssl/errors"
 	cflog "github.com/cloudflare/cfssl/log"
-	"github.com/cloudflare/cfssl/signer"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/certsig"
@@ -96,7 +94,7 @@ func (i *issuer) validity(name string, p *config.SigningProfile) (from, to time.
 
 // sign makes a certificate, or the precertificate of one for a profile that has it so, for a request that passed the checks. The result is
 // verified as a relying party would, so that a fault of key or signer never leaves this function.
-func (i *issuer) sign(csrPEM string, csr *x509.CertificateRequest, name string, over *override) (*x509.Certificate, error) {
+func (i *issuer) sign(csr *x509.CertificateRequest, name string) (*x509.Certificate, error) {
 	p, err := i.profile(name)
 	if err != nil {
 		return nil, err
@@ -108,17 +106,16 @@ func (i *issuer) sign(csrPEM string, csr *x509.CertificateRequest, name string, 
 	if err != nil {
 		return nil, err
 	}
-	// Drawn here and not by cfssl: it decides which shard's CRL the certificate names.
+	// It decides which shard's CRL the certificate names.
 	serial, err := newSerial()
 	if err != nil {
 		return nil, err
 	}
-	req := signer.SignRequest{Request: csrPEM, Profile: name, NotBefore: from, NotAfter: to, Serial: serial}
-	over.into(&req)
-	if req.Extensions, err = i.policy.extension(name, i.id, serial); err != nil {
+	o := &order{csr: csr, profile: name, from: from, to: to, serial: serial, scts: i.policy.rules[name].scts}
+	if o.point, err = i.policy.extension(name, i.id, serial); err != nil {
 		return nil, err
 	}
-	d, err := i.linter.draft(req, p, i.policy.rules[name].scts)
+	d, err := i.linter.draft(o, p)
 	if err != nil {
 		return nil, err
 	}
@@ -183,15 +180,6 @@ func keyError(err error) error {
 	if down := new(hsm.Error); errors.As(err, &down) {
 		later := problem.New(http.StatusServiceUnavailable, problem.CodeUnavailable, "ca.key", "", "the token that has the CA's key must be able to sign; nothing was signed, ask again later")
 		return fmt.Errorf("%w: %w", later, down)
-	}
-	return fmt.Errorf("couldn't sign: %w", err)
-}
-
-// signError finds the requester's part in cfssl's errors.
-func signError(err error, profile string) error {
-	var ce *cferr.Error
-	if errors.As(err, &ce) && ce.ErrorCode == int(cferr.PolicyError)+int(cferr.UnmatchedWhitelist) {
-		return invalid("csr", "a name", "every name must match name_whitelist of the profile %s", profile)
 	}
 	return fmt.Errorf("couldn't sign: %w", err)
 }
