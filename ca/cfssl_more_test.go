@@ -367,3 +367,35 @@ func TestReadersDoNotSeeKeysInProfiles(t *testing.T) {
 		t.Errorf("an auditor, without keys: %d", code)
 	}
 }
+
+func TestTheOperatorsLogTellsOfCFSSLsRequests(t *testing.T) {
+	w := newCFSSLWorld(t, nil)
+	_, r := w.cfssl("authsign", authenticated(t, cfsslKey, map[string]any{"certificate_request": newCSR(t, nil), "profile": "www"}), noCredential)
+	cert := w.signed(r)
+	serial := hex.EncodeToString(cert.SerialNumber.Bytes())
+	w.cfssl("authsign", authenticated(t, cfsslOther, map[string]any{"certificate_request": newCSR(t, nil), "profile": "www"}), noCredential)
+	w.cfssl("revoke", map[string]any{"serial": cert.SerialNumber.String(), "authority_key_id": w.cfsslAKI(), "reason": "superseded"}, as(w, "requester"))
+	w.cfssl("revoke", map[string]any{"serial": cert.SerialNumber.String(), "authority_key_id": w.cfsslAKI(), "reason": "superseded"}, nil)
+	entries, outcomes := w.told()
+	want := []struct{ actor, how, action, target, outcome string }{
+		{"(auth_key)web", "hmac", "POST /api/v1/cfssl/authsign", serial, "done"},
+		{"(auth_key)other", "hmac", "POST /api/v1/cfssl/authsign", "", "refused: profile"},
+		{"requester", "token", "POST /api/v1/cfssl/revoke", "", "refused: role"},
+		{"operator", "token", "POST /api/v1/cfssl/revoke", serial, "done"},
+	}
+	if len(entries) != len(want) {
+		t.Fatalf("%d entries, want %d", len(entries), len(want))
+	}
+	for i, e := range entries {
+		x, outcome, target := want[i], e.Outcome, e.Target
+		if end := outcomes[e.Seq]; end != nil {
+			outcome = end.Outcome
+			if end.Target != "" {
+				target = end.Target
+			}
+		}
+		if e.Actor != x.actor || e.How != x.how || e.Action != x.action || target != x.target || !strings.HasPrefix(outcome, x.outcome) {
+			t.Errorf("%+v, %s %s; want %+v", e, target, outcome, x)
+		}
+	}
+}
