@@ -67,6 +67,9 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.checkFronts(r.Profile); err != nil {
+		return nil, err
+	}
 	// Nothing is signed with a key out of use, that could not be journalled, or that the ledger could not take.
 	if err := s.keyUsable(); err != nil {
 		return nil, err
