@@ -22,6 +22,8 @@ type Request struct {
 	Client         string    // who asks
 	IdempotencyKey string    // may be empty
 	CA             wire.CAID // which generation of the CA's key; zero: the one that issues
+
+	override override // over cfssl's API
 }
 
 // Issued is a certificate that the ledger has.
@@ -49,7 +51,7 @@ const (
 func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.settings.IssueTimeout)
 	defer cancel()
-	request := sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(r.Profile), r.Profile, r.CSR))
+	request := digestOf(&r)
 	var key digest
 	if r.IdempotencyKey != "" {
 		key = sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(r.Client), r.Client, r.IdempotencyKey))
@@ -72,6 +74,9 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.checkFronts(r.Profile); err != nil {
+		return nil, err
+	}
 	// Nothing is signed with a key out of use, that could not be journalled, or that the ledger could not take.
 	if err := s.mayIssue(r.Profile); err != nil {
 		return nil, err
@@ -85,7 +90,7 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 	}
 	defer release()
 	s.step(stepChecked)
-	cert, err := s.issuer.sign(r.CSR, csr, r.Profile)
+	cert, err := s.issuer.sign(csr, r.Profile)
 	if err != nil {
 		return nil, err
 	}
@@ -97,11 +102,18 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 	if rec.Serial, err = wire.SerialOf(cert.SerialNumber); err != nil {
 		return nil, err
 	}
+	if k := s.issuer.policy.rules[r.Profile].scts; k > 0 {
+		rec.Kind, rec.Need = kindPrecert, uint(k) //nolint:gosec // 1 to maxSCTs
+	}
 	if err := s.note(rec); err != nil {
 		return nil, fmt.Errorf("couldn't journal the certificate, which is dropped: %w", err)
 	}
 	s.step(stepJournalled)
-	return s.bring(ctx, s.book.findSerial(rec.Serial), cert.Raw)
+	e := s.book.findSerial(rec.Serial)
+	if rec.Kind == kindPrecert {
+		return s.bringWithSCTs(ctx, e, cert.Raw)
+	}
+	return s.bring(ctx, e, cert.Raw)
 }
 
 // checked looks for the request's own faults, which come first, whatever the ledger's condition.
@@ -110,8 +122,17 @@ func (s *Server) checked(r Request) (*x509.CertificateRequest, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := keyFault(s.weakKeys.Check(csr.PublicKey)); err != nil {
+		return nil, err
+	}
 	p, err := s.issuer.profile(r.Profile)
 	if err != nil {
+		return nil, err
+	}
+	if csr, err = r.override.apply(csr, r.Profile, p); err != nil {
+		return nil, err
+	}
+	if err := s.issuer.policy.rules[r.Profile].check(csr, r.Profile); err != nil {
 		return nil, err
 	}
 	return csr, checkAgainst(csr, r.Profile, p)
@@ -120,19 +141,21 @@ func (s *Server) checked(r Request) (*x509.CertificateRequest, error) {
 // bring submits a journalled certificate and records the outcome.
 func (s *Server) bring(ctx context.Context, e *entry, der []byte) (*Issued, error) {
 	place, receipt, err := s.anchor.Issue(ctx, der)
-	switch {
-	case err == nil:
-		s.step(stepAnchored)
-		if err := s.recordAnchored(e, place, receipt); err != nil {
-			return nil, err
-		}
-		s.step(stepRecorded)
-		return &Issued{Serial: e.serial, DER: der, Log: place, Block: receipt.Block, TxID: receipt.TxID}, nil
-	case errors.Is(err, network.ErrUnknownOutcome):
-		e.suspect = s.now()
-		s.book.release(e)
-		s.kickResolver()
-		return nil, s.unknown(e, err)
+	if err != nil {
+		return nil, s.notAnchored(e, err)
+	}
+	s.step(stepAnchored)
+	if err := s.recordAnchored(e, place, receipt); err != nil {
+		return nil, err
+	}
+	s.step(stepRecorded)
+	return &Issued{Serial: e.serial, DER: der, Log: place, Block: receipt.Block, TxID: receipt.TxID}, nil
+}
+
+// notAnchored records why the first of a serial was not anchored, and returns what its requester is told.
+func (s *Server) notAnchored(e *entry, err error) error {
+	if errors.Is(err, network.ErrUnknownOutcome) {
+		return s.leave(e, err)
 	}
 	// Nothing was written, now or later: no attempt of unknown outcome came before.
 	k := kindRefused
@@ -140,9 +163,17 @@ func (s *Server) bring(ctx context.Context, e *entry, der []byte) (*Issued, erro
 		k = kindAbandoned
 	}
 	if nerr := s.note(&record{Kind: k, Serial: e.serial, Refusal: refusalOf(err)}); nerr != nil {
-		return nil, errors.Join(nerr, err)
+		return errors.Join(nerr, err)
 	}
-	return nil, err
+	return err
+}
+
+// leave hands a certificate over to the resolver, and returns what its requester is told.
+func (s *Server) leave(e *entry, err error) error {
+	e.suspect = s.now()
+	s.book.release(e)
+	s.kickResolver()
+	return s.unknown(e, err)
 }
 
 func (s *Server) recordAnchored(e *entry, place wire.LogEntry, receipt network.Receipt) error {
@@ -188,7 +219,7 @@ func (s *Server) released(e *entry) (*Issued, error) {
 		}
 		return nil, notIssued(e.serial)
 	}
-	r, err := s.journal.read(e.pos)
+	r, err := s.journal.read(e.current())
 	if err != nil {
 		return nil, err
 	}

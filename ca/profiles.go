@@ -117,31 +117,34 @@ func loadProfiles(path string) (*profiles, error) {
 }
 
 // parseProfiles accepts cfssl's configuration format as far as this CA carries it out. Errors name key, value and rule: what
-// cfssl would ignore or leave to another program is refused. Two keys are this CA's own: crl_mirrors and crl_shards.
+// cfssl would ignore or leave to another program is refused. Keys that are this CA's own: profile_keys.go.
 func parseProfiles(data []byte) (*profiles, error) {
-	data, crl, err := takeCRLKeys(data)
+	data, own, err := takeOwnKeys(data)
 	if err != nil {
 		return nil, err
 	}
 	// cfssl's own loader skips keys that it does not know.
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(new(config.Config)); err != nil {
+	strict := new(config.Config)
+	if err := dec.Decode(strict); err != nil {
 		return nil, fmt.Errorf("must be a cfssl configuration: %w", err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("must hold one JSON value")
 	}
+	authKeys, err := checkConfig(strict)
+	if err != nil {
+		return nil, err
+	}
 	cfg, err := config.LoadConfig(data)
 	if err != nil {
 		return nil, err
 	}
-	if cfg.OCSP != nil || len(cfg.AuthKeys) > 0 || len(cfg.Remotes) > 0 {
-		return nil, errors.New("ocsp, auth_keys and remotes: must not be set, this CA does not use them")
-	}
 	if len(cfg.Signing.Profiles) == 0 {
 		return nil, errors.New("signing.profiles: must not be empty")
 	}
+	adoptDefault(cfg.Signing, own)
 	for _, name := range slices.Sorted(maps.Keys(cfg.Signing.Profiles)) {
 		if err := checkProfile(name, cfg.Signing.Profiles[name]); err != nil {
 			return nil, err
@@ -154,7 +157,13 @@ func parseProfiles(data []byte) (*profiles, error) {
 	if err := checkURLs("signing.default", cfg.Signing.Default); err != nil {
 		return nil, err
 	}
-	return newProfiles(cfg.Signing, crl)
+	p, err := newProfiles(cfg.Signing, own)
+	if err != nil {
+		return nil, err
+	}
+	p.cfssl = authKeys
+	p.cfssl.allowNewKeys(own)
+	return p, nil
 }
 
 func checkProfile(name string, p *config.SigningProfile) error {
@@ -182,6 +191,9 @@ func checkProfile(name string, p *config.SigningProfile) error {
 	if err := checkUnused(bad, p); err != nil {
 		return err
 	}
+	if err := checkPolicies(key, p.Policies); err != nil {
+		return err
+	}
 	if err := checkURLs(key, p); err != nil {
 		return err
 	}
@@ -193,18 +205,16 @@ func checkUnused(bad func(string, any, string) error, p *config.SigningProfile) 
 	switch {
 	case p.RemoteName != "" || p.AuthRemote.RemoteName != "":
 		return bad("remote", p.RemoteName+p.AuthRemote.RemoteName, "must not be set: this CA signs with its own key")
-	case p.AuthKeyName != "" || p.PrevAuthKeyName != "":
-		return bad("auth_key", p.AuthKeyName+p.PrevAuthKeyName, "must not be set: clients authenticate with bearer tokens")
 	case p.CopyExtensions:
 		return bad("copy_extensions", true, "must not be set: the requester would decide about extensions")
 	case len(p.AllowedExtensions) > 0:
 		return bad("allowed_extensions", p.AllowedExtensions, "must not be set: the API takes no extensions")
 	case p.ClientProvidesSerialNumbers:
 		return bad("ClientProvidesSerialNumbers", true, "must not be set: serial numbers are random")
-	case !p.NotBefore.IsZero() || !p.NotAfter.IsZero():
-		return bad("not_after", p.NotAfter, "not_before and not_after must not be set: expiry is counted from the signature on")
+	case !p.NotBefore.IsZero():
+		return bad("not_before", p.NotBefore, "must not be set: certificates are valid from their signature on")
 	case len(p.CTLogServers) > 0:
-		return bad("ct_log_servers", p.CTLogServers, "must not be set: precertificates are not issued here")
+		return bad("ct_log_servers", p.CTLogServers, "must not be set: with "+keyAnchor+" "+anchorCT+" the SCTs are those of the fronts of ca.fronts")
 	case p.CertStore != "":
 		return bad("cert_store", p.CertStore, "must not be set: the journal and the ledger are the store")
 	}
@@ -225,6 +235,8 @@ func checkResponderProfile(name string, p *config.SigningProfile, eku []x509.Ext
 		return bad("usages", strings.Join(p.Usage, ", "), `must include "`+usageOCSP+`" and no other extended usage (RFC 6960 section 4.2.2.2)`)
 	case !p.OCSPNoCheck:
 		return bad("ocsp_no_check", false, "must be true (RFC 6960 section 4.2.2.2.1)")
+	case !p.NotAfter.IsZero():
+		return bad("not_after", p.NotAfter, "must not be set: expiry bounds its life")
 	case p.Expiry > maxResponderLife:
 		return bad("expiry", p.ExpiryString, fmt.Sprintf("must be at most %v: a responder certificate cannot be revoked", maxResponderLife))
 	}
