@@ -42,8 +42,9 @@
 //	chain.pem       its issuers up to the root, issuer first; absent for a self-signed CA
 //	ca.key          its key, encrypted PKCS#8, mode 0600; or one line, the RFC 7512 URI of a key in a PKCS #11 token
 //	profiles.json   what it issues, in cfssl's configuration format with keys of its own (docs/profiles.md)
-//	clients         who may use the HTTP API: name, role and SHA-256 of the token, mode 0600
+//	clients         who may use the HTTP API: name, role and SHA-256 of the token or HMAC key, mode 0600
 //	operator.token  the token of the first operator, mode 0600
+//	dual-control.json, dual   what needs several operators, and what waits for them; package dual has the files
 //	journal         what was signed and what became of it; one process at a time holds its lock
 //	operators       the log of what is done for clients; package oplog has the files
 //	restored        only in a directory that came from a backup, until the ledger was asked what that lacks
