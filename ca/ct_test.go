@@ -234,7 +234,7 @@ func TestSecondCertificateOfAPrecertificateIsNotReleased(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := w.server.issuer.complete(pre.Cert, other)
+	cert, err := w.server.issuer.complete(pre.Cert, other, pre.Profile)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	if err := cfg.Settings.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{settings: cfg.Settings.withDefaults(), ledger: ledger, metrics: cfg.Metrics, book: newBook(), log: cfg.Log, now: cfg.Now, step: cfg.step, keyUsable: cfg.KeyUsable, weakKeys: cfg.WeakKeys, resolveKick: make(chan struct{}, 1)}
+	s := &Server{settings: cfg.Settings.withDefaults(), ledger: ledger, metrics: cfg.Metrics, book: newBook(), log: cfg.Log, now: cfg.Now, step: cfg.step, keyUsable: cfg.KeyUsable, resolveKick: make(chan struct{}, 1)}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -127,7 +127,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 		func() float64 { return float64(s.book.unresolved()) })
 
 	ctx, cancel := context.WithCancel(context.Background())
-	s.stop, s.fronts.ctx = cancel, ctx
+	s.stop = cancel
 	s.background.Go(func() { s.resolve(ctx) })
 	if s.crls != nil {
 		s.background.Go(func() { s.crls.run(ctx) })
