@@ -23,8 +23,9 @@ const (
 	stepFinalRecorded   = "final recorded"
 )
 
-// loadFronts reads whose SCTs can be had.
+// loadFronts reads whose SCTs can be had, and which keys are not certified.
 func (s *Server) loadFronts(cfg Config) (err error) {
+	s.weakKeys = cfg.WeakKeys
 	if s.fronts, err = newFronts(cfg, s.issuer, s.settings.FrontTimeout, s.log); err != nil {
 		return err
 	}
@@ -142,7 +143,7 @@ func (s *Server) signFinal(e *entry) error {
 	if err != nil {
 		return err
 	}
-	cert, err := s.issuer.complete(pre.Cert, stamps.SCTs)
+	cert, err := s.issuer.complete(pre.Cert, stamps.SCTs, pre.Profile)
 	if err != nil {
 		return err
 	}

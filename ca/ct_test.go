@@ -187,7 +187,7 @@ func TestKeyOutOfUseFinishesLater(t *testing.T) {
 func TestLedgerFaultsAtEitherStepLeaveOneCertificate(t *testing.T) {
 	for fault := anchortest.None; fault < anchortest.NumFaults; fault++ {
 		for at := 1; at <= 2; at++ {
-			w, p := ctWorld(t, 1, 1, func(c *Config) { c.Settings.IssueTimeout, c.Settings.SubmitTimeout = 2*time.Second, time.Second })
+			w, p := ctWorld(t, 1, 1, func(c *Config) { c.Settings.IssueTimeout, c.Settings.SubmitTimeout = time.Second, 250*time.Millisecond })
 			n := 0
 			w.ledger.Plan(func(function string) anchortest.Fault {
 				if function != wire.FnIssue {
@@ -234,7 +234,7 @@ func TestSecondCertificateOfAPrecertificateIsNotReleased(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := w.server.issuer.complete(pre.Cert, other)
+	cert, err := w.server.issuer.complete(pre.Cert, other, pre.Profile)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,6 @@ var errTooFewFronts = errors.New("too few organisations' fronts gave an SCT")
 
 // fronts gets SCTs. Safe for concurrent use.
 type fronts struct {
-	ctx     context.Context // of requests to fronts, which may outlive the issuance that makes them
 	caID    wire.CAID
 	own     *sct.Key // nil: this organisation's front is not here
 	others  []*peerFront
@@ -185,7 +184,7 @@ func (f *fronts) ask(ctx context.Context, precert, leaf []byte, k, n int, got []
 		open++
 		go func() {
 			// Not ended with the issuance that has enough: a front that never answers must be known to, and its connections stay usable.
-			ctx, cancel := context.WithTimeout(f.ctx, f.timeout)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.timeout)
 			defer cancel()
 			s, err := p.ask(ctx, body, leaf)
 			p.settle(f, err)
@@ -232,7 +231,7 @@ func (p *peerFront) settle(f *fronts, err error) {
 	before := p.failures
 	if err == nil {
 		p.failures = 0
-	} else if f.ctx.Err() == nil {
+	} else {
 		p.failures++
 		p.retry = f.now().Add(frontProbe)
 	}

@@ -148,7 +148,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 		s.line = &lineage{all: []*Server{s}}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s.running, s.stop, s.fronts.ctx = ctx, cancel, ctx
+	s.running, s.stop = ctx, cancel
 	// An old copy of the directory submits nothing and signs nothing, and what a restored journal lacks comes before what is added to it.
 	settled := func(fn func(context.Context)) func() {
 		return func() {

@@ -119,16 +119,16 @@ func (i *issuer) sign(csr *x509.CertificateRequest, name string) (*x509.Certific
 	if err != nil {
 		return nil, err
 	}
-	cert, err := i.signDraft(signerFor(i.key, name), d)
+	cert, err := i.signDraft(d, name)
 	if err != nil {
 		return nil, err
 	}
 	return cert, i.inspect(cert, csr)
 }
 
-// signDraft signs for real, and verifies what came of it.
-func (i *issuer) signDraft(key crypto.Signer, d *draft) (*x509.Certificate, error) {
-	der, err := d.sign(key)
+// signDraft signs for real, for a profile, and verifies what came of it.
+func (i *issuer) signDraft(d *draft, profile string) (*x509.Certificate, error) {
+	der, err := d.sign(signerFor(i.key, profile))
 	if err != nil {
 		return nil, keyError(err)
 	}
@@ -142,13 +142,13 @@ func (i *issuer) signDraft(key crypto.Signer, d *draft) (*x509.Certificate, erro
 	return cert, checkSize(len(der))
 }
 
-// complete signs the certificate of a precertificate of this CA, with an SCT list.
-func (i *issuer) complete(precert, list []byte) (*x509.Certificate, error) {
+// complete signs the certificate of a precertificate of this CA, of a profile, with an SCT list.
+func (i *issuer) complete(precert, list []byte, profile string) (*x509.Certificate, error) {
 	d, err := completed(precert, list)
 	if err != nil {
 		return nil, err
 	}
-	cert, err := i.signDraft(signerFor(i.key, ""), d)
+	cert, err := i.signDraft(d, profile)
 	if err != nil {
 		return nil, err
 	}
@@ -175,8 +175,11 @@ func (i *issuer) inspect(cert *x509.Certificate, csr *x509.CertificateRequest) e
 	return err
 }
 
-// keyError finds the part of a token in the errors of a key.
+// keyError finds the part of a token in the errors of a key, and what the key's keeper says.
 func keyError(err error) error {
+	if we := new(wire.Error); errors.As(err, &we) {
+		return we
+	}
 	if down := new(hsm.Error); errors.As(err, &down) {
 		later := problem.New(http.StatusServiceUnavailable, problem.CodeUnavailable, "ca.key", "", "the token that has the CA's key must be able to sign; nothing was signed, ask again later")
 		return fmt.Errorf("%w: %w", later, down)

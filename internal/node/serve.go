@@ -86,11 +86,10 @@ func newCA(file string, section *config.CA, ledger network.Ledger, responders []
 	if err != nil {
 		return nil, err
 	}
-	fronts, err := caFronts(file, section)
-	if err != nil {
+	conf := ca.Config{Dir: section.Dir, Key: key, OpenKey: openKey, Join: join, Settings: section.Settings, Responders: responders, CRLHTTP: crlClient}
+	if conf.Fronts, err = caFronts(file, section); err != nil {
 		return nil, err
 	}
-	conf := ca.Config{Dir: section.Dir, Key: key, OpenKey: openKey, Join: join, Settings: section.Settings, Responders: responders, CRLHTTP: crlClient, Fronts: fronts}
 	if conf.WeakKeys, err = weakKeys(file, section); err != nil {
 		return nil, err
 	}

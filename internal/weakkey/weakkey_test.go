@@ -171,7 +171,7 @@ func TestFermatFindsWhatItsRoundsReach(t *testing.T) {
 		return false
 	}
 	found := 0
-	for n := int64(100_001); n < 106_001; n += 2 {
+	for n := int64(100_001); n < 101_201; n += 2 {
 		n := big.NewInt(n)
 		want := slow(n)
 		if got := closePrimes(n); got != want {
@@ -181,8 +181,8 @@ func TestFermatFindsWhatItsRoundsReach(t *testing.T) {
 			found++
 		}
 	}
-	if found == 0 || found == 3000 {
-		t.Errorf("%d of 3000 found: this compares nothing", found)
+	if found == 0 || found == 600 {
+		t.Errorf("%d of 600 found: this compares nothing", found)
 	}
 }
 
