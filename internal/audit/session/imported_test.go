@@ -28,9 +28,10 @@ func (w *world) imports() (revoked, valid wire.Serial) {
 	return revoked, valid
 }
 
-func TestAnImportedHistoryAgrees(t *testing.T) {
+// An imported history agrees; a responder that says good of one of its serial numbers is found.
+func TestImportedHistoryIsCompared(t *testing.T) {
 	w := newWorld(t)
-	w.imports()
+	revoked, valid := w.imports()
 	o := w.options(t.TempDir())
 	o.Sample = 0
 	r := w.audit(o)
@@ -42,16 +43,11 @@ func TestAnImportedHistoryAgrees(t *testing.T) {
 	if b := r.Bridges[0]; b.OCSP != 262+3 || b.Proofs != 263+2 {
 		t.Errorf("%+v", b)
 	}
-}
-
-func TestGoodOfASerialNumberIsFound(t *testing.T) {
-	w := newWorld(t)
-	revoked, valid := w.imports()
 	for serial, says := range map[string]string{string(revoked): "asserted by the CA; on the ledger since", string(valid): "unknown"} {
 		lie := w.liar(wire.Serial(serial).Int())
 		o := w.options(t.TempDir())
-		o.Sample, o.Bridges = 0, append(o.Bridges, lie.URL)
-		r := w.audit(o)
+		o.Sample, o.Bridges = 1, append(o.Bridges, lie.URL) // serial numbers are asked about always
+		r = w.audit(o)
 		finds(t, r, served.KindStatus, lie.URL+"/ocsp", wire.Serial(serial).String(), "found good, as of", says)
 		if len(r.Differences) != 1 {
 			t.Errorf("%v", r.Differences)
