@@ -135,6 +135,18 @@ type CertRecord struct {
 // SerialOnly reports whether the ledger knows no more of the certificate than its serial number: nobody has shown it.
 func (c *CertRecord) SerialOnly() bool { return c.Final == nil && c.Pre == nil }
 
+// Leaf is the status leaf of the record's newest change.
+func (c *CertRecord) Leaf(id CAID, s Serial) *StatusLeaf {
+	l := &StatusLeaf{
+		V: Version, Kind: LeafCert, CAID: id, Serial: s, Change: c.Change, State: uint(c.State), Reason: c.Reason,
+		Time: c.StatusTime, Invalidity: c.Invalidity, Imported: c.Imported,
+	}
+	if c.State != CertValid {
+		l.Asserted = c.Asserted
+	}
+	return l
+}
+
 // MaxFlaps is how often one certificate may go on hold or be released within a minute.
 const MaxFlaps = 10
 
