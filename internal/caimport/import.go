@@ -104,6 +104,7 @@ func (im *importer) submit(ctx context.Context, b *Batch) error {
 	}
 	im.state.Done += uint64(len(b.items))
 	im.state.Changed += o.Changed
+	im.state.Refused += o.Refused
 	im.progress(im.state.Done)
 	if im.submitter.DryRun || time.Since(im.saved) < saveEvery {
 		return nil

@@ -17,9 +17,11 @@ type State struct {
 	Version int       `json:"version"`
 	Channel string    `json:"channel"`
 	CAID    string    `json:"ca_id"`
-	Digest  string    `json:"digest"`  // Plan.Digest of the sources, all of whose signatures were verified
+	Digest  string    `json:"digest"`  // Plan.Digest of the sources, all of whose signatures were verified; empty: not begun
+	Clean   bool      `json:"clean"`   // nothing was wrong with them
 	Done    uint64    `json:"done"`    // entries that are on the ledger, the first of Plan.Each's
 	Changed uint64    `json:"changed"` // of these, those that the ledger did not have so
+	Refused uint64    `json:"refused"` // of these, those that the contract refused and that were left out
 	Items   uint64    `json:"items"`   // all there are
 	Updated time.Time `json:"updated"`
 
@@ -64,11 +66,11 @@ func LoadState(path, channel, caID string) (*State, error) {
 }
 
 // Begin makes s the state of the sources with the digest. It keeps what is done if that is what s is of already.
-func (s *State) Begin(digest string, items uint64) {
-	if s.Digest != digest || s.Done > items {
-		s.Digest, s.Done, s.Changed = digest, 0, 0
+func (s *State) Begin(digest string, c *Counts) {
+	if s.Digest != digest || s.Done > c.Items() {
+		s.Digest, s.Done, s.Changed, s.Refused = digest, 0, 0, 0
 	}
-	s.Items = items
+	s.Clean, s.Items = c.Bad == 0, c.Items()
 }
 
 // Save writes s: when it returns, the file on disk is whole, and the new one.
