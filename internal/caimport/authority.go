@@ -25,7 +25,7 @@ type Authority struct {
 // FindAuthority reads the trust list. Errors: a *wire.Error when the CA is not registered, or operated by another organisation than ledger's;
 // of the ledger.
 func FindAuthority(ctx context.Context, ledger network.Ledger, id wire.CAID) (*Authority, error) {
-	values, err := readKeys(ctx, ledger, []string{wire.CAKey(id)})
+	values, err := ReadKeys(ctx, ledger, []string{wire.CAKey(id)})
 	if err != nil {
 		return nil, err
 	}
@@ -50,8 +50,8 @@ func FindAuthority(ctx context.Context, ledger network.Ledger, id wire.CAID) (*A
 	return a, nil
 }
 
-// readKeys returns the values of at most MaxBatch keys, nil for each that is absent.
-func readKeys(ctx context.Context, ledger network.Ledger, keys []string) ([][]byte, error) {
+// ReadKeys returns the values of at most MaxBatch keys, nil for each that is absent.
+func ReadKeys(ctx context.Context, ledger network.Ledger, keys []string) ([][]byte, error) {
 	answer, err := ledger.Evaluate(ctx, wire.FnRead, wire.Encode(&wire.ReadArg{V: wire.Version, Keys: keys}))
 	if err != nil {
 		return nil, err

@@ -221,6 +221,9 @@ func (l *List) Verify(issuers []*x509.Certificate) error {
 	return err
 }
 
+// TBS is what is signed.
+func (l *List) TBS() []byte { return l.tbs }
+
 // Each calls fn for each entry, with its place from 1. An entry that is wrong is an error for fn, which may go on by returning nil; fn's
 // own error ends it. Errors: fn's, and of what is no list of entries.
 func (l *List) Each(fn func(n int, serial wire.Serial, st Status, err error) error) error {

@@ -45,6 +45,9 @@ func (b *Bad) about(s wire.Serial) *Bad {
 
 func (b *Bad) Error() string { return fmt.Sprintf("%s: %s %q: %s", b.Where, b.Field, b.Value, b.Rule) }
 
+// Serial is the number of the certificate that it is about; nil: not known.
+func (b *Bad) Serial() wire.Serial { return b.serial }
+
 // maxShown bounds a value in a Bad: whoever wrote the source must not choose how long a report gets.
 const maxShown = 96
 

@@ -68,12 +68,15 @@ type Batch struct {
 	bytes int
 }
 
+// Add takes it, which must be small.
+func (b *Batch) Add(it *Item) { b.items, b.bytes = append(b.items, it), b.bytes+len(it.DER) }
+
 // add takes it, unless the batch is full.
 func (b *Batch) add(s *Submitter, it *Item) bool {
 	if len(b.items) >= s.BatchItems || len(b.items) > 0 && b.bytes+len(it.DER) > s.BatchBytes {
 		return false
 	}
-	b.items, b.bytes = append(b.items, it), b.bytes+len(it.DER)
+	b.Add(it)
 	return true
 }
 
@@ -252,7 +255,7 @@ func culprit(items []*Item, err error) (int, bool) {
 
 // refusal is a refusal by the contract as whoever looks after the source needs it.
 func refusal(it *Item, err error) *Bad {
-	b := &Bad{Where: it.Where, Field: "serial", Value: it.Serial.String(), Rule: err.Error()}
+	b := &Bad{Where: it.Where, Field: "serial", Value: it.Serial.String(), Rule: err.Error(), serial: it.Serial}
 	if we, ok := errors.AsType[*wire.Error](err); ok {
 		field := we.Field
 		if _, rest, ok := strings.Cut(field, "]"); ok {

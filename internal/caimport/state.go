@@ -80,11 +80,11 @@ func (s *State) Save(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(s.path, append(data, '\n'))
+	return ReplaceFile(s.path, append(data, '\n'))
 }
 
-// replaceFile writes a file whole or not at all, and returns once it is on disk.
-func replaceFile(path string, data []byte) (err error) {
+// ReplaceFile writes a file whole or not at all, and returns once it is on disk.
+func ReplaceFile(path string, data []byte) (err error) {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".tmp-")
 	if err != nil {

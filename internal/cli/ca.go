@@ -22,7 +22,7 @@ func newCACommand() *cobra.Command {
 		Use: "ca", Short: "make, register and run a certificate authority",
 		Example: `  certanchor ca init --dir pki/ca --subject "CN=Example CA,O=Example"`,
 	}
-	cmd.AddCommand(newCAInitCommand(), newCAClientCommand(), newCARegisterCommand(), newCAServeCommand(), newCAImportCommand(), withConfig(newCACRLCommand(), caDefaults))
+	cmd.AddCommand(newCAInitCommand(), newCAClientCommand(), newCARegisterCommand(), newCAServeCommand(), newCAImportCommand(), newCAMirrorCommand(), withConfig(newCACRLCommand(), caDefaults))
 	cmd.AddCommand(newCADecideCommands()...)
 	return cmd
 }
