@@ -171,8 +171,8 @@ func eachExtension(s cryptobyte.String, field string, fn func(id asn1.ObjectIden
 		var ext, value cryptobyte.String
 		var id asn1.ObjectIdentifier
 		var critical bool
-		if !s.ReadASN1(&ext, cbasn1.SEQUENCE) || !ext.ReadASN1ObjectIdentifier(&id) || !ext.ReadOptionalASN1Boolean(&critical, cbasn1.BOOLEAN, false) ||
-			!ext.ReadASN1(&value, cbasn1.OCTET_STRING) || !ext.Empty() {
+		if !s.ReadASN1(&ext, cbasn1.SEQUENCE) || !ext.ReadASN1ObjectIdentifier(&id) ||
+			ext.PeekASN1Tag(cbasn1.BOOLEAN) && !ext.ReadASN1Boolean(&critical) || !ext.ReadASN1(&value, cbasn1.OCTET_STRING) || !ext.Empty() {
 			return crlError(field, "", "must be Extensions (RFC 5280 section 4.1)")
 		}
 		for _, other := range seen {

@@ -90,7 +90,7 @@ func (m *Mirror) apply(ctx context.Context, list, last *caimport.List) error {
 			news = append(news, serial)
 		}
 		if st.State == wire.CertHeld {
-			m.state.Holds[hex.EncodeToString([]byte(serial))] = hold{Asserted: st.Revoked, Learned: list.ThisUpdate}
+			m.state.Holds[hex.EncodeToString([]byte(serial))] = hold{Asserted: st.Revoked}
 		}
 	}
 	// Before the ledger knows of a hold, this must know that it is the one to release it.
@@ -168,7 +168,7 @@ func (m *Mirror) release(ctx context.Context, list *caimport.List, now map[strin
 		switch {
 		case isListed && st.State != wire.CertHeld && st.State != 0:
 			delete(m.state.Holds, s) // it is revoked for good
-		case !isListed && list.ThisUpdate.After(h.Learned):
+		case !isListed && (h.Learned.IsZero() || list.ThisUpdate.After(h.Learned)):
 			gone = append(gone, serial)
 		}
 	}

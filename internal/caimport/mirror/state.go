@@ -41,7 +41,7 @@ type state struct {
 // hold is why a certificate is on hold.
 type hold struct {
 	Asserted wire.Millis `json:"asserted"` // its date, as the CA says: the ledger's record has it while the hold is the CA's
-	Learned  time.Time   `json:"learned"`  // thisUpdate of what said so: a CRL that is not newer says nothing against it
+	Learned  time.Time   `json:"learned"`  // thisUpdate of the OCSP answer that said so: a CRL that is not newer says nothing against it; zero: a CRL did
 }
 
 const stateVersion = 1
