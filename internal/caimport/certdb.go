@@ -31,7 +31,7 @@ func (d *certDB) name() string { return d.path }
 func (d *certDB) kind() string { return "certdb" }
 
 // rowsAtOnce is how many rows one statement reads. Between two, nothing is locked: the CA goes on issuing meanwhile.
-const rowsAtOnce = 500
+const rowsAtOnce = 200
 
 // The casts undo cfssl's declared types, so that what is stored is seen and not what a driver makes of it.
 const selectRows = `SELECT rowid, CAST(serial_number AS TEXT), CAST(authority_key_identifier AS TEXT), CAST(status AS TEXT), CAST(coalesce(reason, '') AS TEXT),

@@ -18,6 +18,7 @@ const MSP = "Org1MSP"
 // Ledger is an embedded ledger with a CA on its trust list.
 type Ledger struct {
 	t    testing.TB
+	node *embedded.Node
 	Conn network.Ledger // operator
 	ID   wire.CAID
 }
@@ -31,7 +32,7 @@ func NewLedger(t testing.TB, ca *x509.Certificate) *Ledger {
 	admin := node.Connect(wire.RoleAdministrator)
 	_, err = admin.Submit(t.Context(), wire.FnRegisterCA, wire.Encode(&wire.RegisterCAArg{V: wire.Version, Cert: ca.Raw, OperatingMSP: MSP}))
 	check(t, err)
-	return &Ledger{t: t, Conn: node.Connect(wire.RoleOperator), ID: wire.CAIDOf(ca.RawSubjectPublicKeyInfo)}
+	return &Ledger{t: t, node: node, Conn: node.Connect(wire.RoleOperator), ID: wire.CAIDOf(ca.RawSubjectPublicKeyInfo)}
 }
 
 // Quiet logs nowhere.
@@ -68,3 +69,6 @@ func (l *Ledger) LogSize() uint64 {
 	check(l.t, wire.Decode(r.Values[0], &head))
 	return head.Size
 }
+
+// Admin connects as an administrator.
+func (l *Ledger) Admin() network.Ledger { return l.node.Connect(wire.RoleAdministrator) }
