@@ -12,7 +12,7 @@ import (
 // goes to s.OnRefused, or ends it. An error leaves on the ledger what st says, and perhaps more: run it again.
 func Import(ctx context.Context, p *Plan, s *Submitter, st *State, progress func(done uint64)) (Outcome, error) {
 	s.fill()
-	im := &importer{plan: p, submitter: s, state: st, progress: progress, saved: time.Now()}
+	im := &importer{plan: p, submitter: s, state: st, progress: progress}
 	err := im.run(ctx)
 	if !s.DryRun {
 		err = errors.Join(err, st.Save(p.opts.Now()))
