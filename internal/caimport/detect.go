@@ -93,8 +93,10 @@ func contentOfDER(begin []byte) content {
 	} else if !s.SkipASN1(asn1.INTEGER) {
 		return isOther
 	}
-	if !s.SkipASN1(asn1.SEQUENCE) || !s.SkipASN1(asn1.SEQUENCE) {
-		return isOther
+	for range 2 { // signature and issuer
+		if !s.SkipASN1(asn1.SEQUENCE) {
+			return isOther
+		}
 	}
 	switch {
 	case s.PeekASN1Tag(asn1.UTCTime) || s.PeekASN1Tag(asn1.GeneralizedTime):

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/x509"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -30,12 +32,25 @@ func sound(t *testing.T, st Status) {
 	}
 }
 
+// testdata is what openssl has written.
+func testdata(t testing.TB, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
 func FuzzIndexLine(f *testing.F) {
 	for _, s := range []string{
 		"V\t271120184243Z\t\t01\tunknown\t/CN=a", "R\t271120184243Z\t261120184243Z,keyTime,20240101000000Z\t02\tunknown\t/CN=a",
 		"R\t20551120184243Z\t261120184243Z,holdInstruction,holdInstructionReject\t03\tunknown\t/CN=a", "E\t991120184243Z\t\tFF\tx.pem\t/CN=a\\\tb", "\t\t\t\t\t", "#",
 	} {
 		f.Add(s)
+	}
+	for line := range strings.Lines(string(testdata(f, "index.txt"))) {
+		f.Add(strings.TrimRight(line, "\n"))
 	}
 	f.Fuzz(func(t *testing.T, line string) {
 		e, b := parseIndexLine(Where{Source: "index.txt", Line: 1}, line)
@@ -59,6 +74,7 @@ func FuzzSplitCerts(f *testing.F) {
 	ca := cctest.NewCA(f)
 	der, _ := ca.Issue(f)
 	f.Add(der)
+	f.Add(testdata(f, "01.pem"))
 	f.Add(append(bytes.Clone(der), ca.DER...))
 	f.Add(pemOf("CERTIFICATE", der))
 	f.Add(append(pemOf("TRUSTED CERTIFICATE", der), pemOf("PRIVATE KEY", der)...))
@@ -97,6 +113,7 @@ func (o iotest) Read(p []byte) (int, error) { return o.r.Read(p[:min(len(p), 1)]
 // FuzzCRL holds the parser to crypto/x509: what both take has the same entries.
 func FuzzCRL(f *testing.F) {
 	ca := cctest.NewCA(f)
+	f.Add(testdata(f, "crl.pem"))
 	f.Add(newCRL(f, ca, 1, nil))
 	f.Add(newCRL(f, ca, 2, []x509.RevocationListEntry{entryOf(1, 1), entryOf(2, 6), entryOf(3, 0)}))
 	f.Add(newCRL(f, ca, 3, []x509.RevocationListEntry{entryOf(1, 8)}, deltaOf(f, 2)))

@@ -38,9 +38,9 @@ func check(t testing.TB, err error) {
 // server serves a CRL as web servers do: with a tag, by which it knows who has it already.
 type server struct {
 	*httptest.Server
-	mu        sync.Mutex
-	body      []byte
-	status    int // 0: 200 or 304
+	mu                sync.Mutex
+	body              []byte
+	status            int // 0: 200 or 304
 	full, not, failed int
 }
 
