@@ -25,13 +25,14 @@ import (
 type certDB struct {
 	path string
 	ca   *Authority
+	rows int // that one statement reads; default rowsAtOnce
 }
 
 func (d *certDB) name() string { return d.path }
 func (d *certDB) kind() string { return "certdb" }
 
-// rowsAtOnce is how many rows one statement reads. Between two, nothing is locked: the CA goes on issuing meanwhile.
-const rowsAtOnce = 200
+// rowsAtOnce is few, because the database is locked while a statement reads. Between two the CA goes on issuing.
+const rowsAtOnce = 500
 
 // The casts undo cfssl's declared types, so that what is stored is seen and not what a driver makes of it.
 const selectRows = `SELECT rowid, CAST(serial_number AS TEXT), CAST(authority_key_identifier AS TEXT), CAST(status AS TEXT), CAST(coalesce(reason, '') AS TEXT),
@@ -74,7 +75,7 @@ func (d *certDB) read(s *sink) (err error) {
 }
 
 func (d *certDB) page(db *sql.DB, after int64) (page []dbRow, err error) {
-	rows, err := db.Query(selectRows, after, rowsAtOnce)
+	rows, err := db.Query(selectRows, after, cmp.Or(d.rows, rowsAtOnce))
 	if err != nil {
 		return nil, err
 	}

@@ -87,7 +87,8 @@ func (d *cfsslDB) revoke(t testing.TB, cert *x509.Certificate, reason int) {
 func TestWhatCFSSLRecordsIsRead(t *testing.T) {
 	ca, other := cctest.NewCA(t), cctest.NewCA(t)
 	db := newCFSSL(t)
-	certs := make([]*x509.Certificate, rowsAtOnce+10) // more than one page
+	const rows = 5
+	certs := make([]*x509.Certificate, 3*rows+2) // several pages
 	for i := range certs {
 		_, certs[i] = ca.Issue(t)
 		db.insert(t, certs[i])
@@ -97,10 +98,10 @@ func TestWhatCFSSLRecordsIsRead(t *testing.T) {
 	began := time.Now().Truncate(time.Second)
 	db.revoke(t, certs[1], 1)
 	db.revoke(t, certs[2], 6)
-	db.revoke(t, certs[rowsAtOnce], 0)
+	db.revoke(t, certs[rows], 0)
 
 	f := new(found)
-	src := &certDB{path: db.path, ca: &Authority{ID: ca.ID, Certs: []*x509.Certificate{ca.Cert}}}
+	src := &certDB{path: db.path, ca: &Authority{ID: ca.ID, Certs: []*x509.Certificate{ca.Cert}}, rows: rows}
 	if err := src.read(f.sink()); err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +109,7 @@ func TestWhatCFSSLRecordsIsRead(t *testing.T) {
 		t.Fatalf("%d records, bad %v, skipped %v", len(f.records), f.bad, f.skipped)
 	}
 	want := map[int]Status{
-		1: {State: wire.CertRevoked, Reason: wire.KeyCompromise}, 2: {State: wire.CertHeld, Reason: wire.CertificateHold}, rowsAtOnce: {State: wire.CertRevoked},
+		1: {State: wire.CertRevoked, Reason: wire.KeyCompromise}, 2: {State: wire.CertHeld, Reason: wire.CertificateHold}, rows: {State: wire.CertRevoked},
 	}
 	for i, cert := range certs {
 		said, shown := f.records[2*i], f.records[2*i+1]

@@ -195,7 +195,7 @@ func (f *importFlags) execute(ctx context.Context, p *caimport.Plan, s *caimport
 	m.clear()
 	sum.Counts, sum.CheckTime = *counts, time.Since(began).Seconds()
 	if counts.Bad > 0 && !f.keepGoing && !f.dryRun {
-		return fmt.Errorf("%d of %d entries cannot be imported; nothing was written (--keep-going imports the others)", counts.Bad, counts.Entries)
+		return fmt.Errorf("%d of %s cannot be imported; nothing was written (--keep-going imports the others)", counts.Bad, plural(counts.Entries, "entry", "entries"))
 	}
 	if counts.Items() == 0 {
 		return errors.New("the sources have nothing of this CA to import")
@@ -219,7 +219,7 @@ func (f *importFlags) execute(ctx context.Context, p *caimport.Plan, s *caimport
 		return fmt.Errorf("%w; %d of %d entries are on the ledger, run it again to go on", err, st.Done, counts.Items())
 	case left > 0:
 		sum.Complete = true
-		return fmt.Errorf("%d entries cannot be imported", counts.Bad+max(st.Refused, out.Refused))
+		return fmt.Errorf("%s cannot be imported", plural(counts.Bad+max(st.Refused, out.Refused), "entry", "entries"))
 	}
 	sum.Complete = true
 	return nil
