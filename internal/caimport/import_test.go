@@ -232,14 +232,9 @@ func TestADryRunAsksTheLedgerAndWritesNothing(t *testing.T) {
 	long, _ := ca.Issue(t, cctest.Responder(cctest.LeafNotBefore, cctest.LeafNotAfter.Sub(cctest.LeafNotBefore)))
 	ders := append(ca.IssueMany(t, 20), long)
 	in := caimport.Inputs{Any: []string{write(t, t.TempDir(), "certs.der", ders...)}}
-	for name, o := range map[string]options{"dry run": {valid: true, dryRun: true, keepGoing: true}, "import": {valid: true}, "leaving it out": {valid: true, keepGoing: true}} {
-		if name != "dry run" {
-			continue
-		}
-		r := doImport(t, l, in, o)
-		if r.err != nil || r.out.Changed != 20 || r.out.Refused != 1 || len(r.bad) != 1 || !strings.Contains(r.bad[0].Where, "certs.der, offset") || l.LogSize() != 0 {
-			t.Errorf("%s: %v, %+v, bad %v, %d in the log", name, r.err, r.out, r.bad, l.LogSize())
-		}
+	r := doImport(t, l, in, options{valid: true, dryRun: true, keepGoing: true})
+	if r.err != nil || r.out.Changed != 20 || r.out.Refused != 1 || len(r.bad) != 1 || !strings.Contains(r.bad[0].Where, "certs.der, offset") || l.LogSize() != 0 {
+		t.Errorf("dry run: %v, %+v, bad %v, %d in the log", r.err, r.out, r.bad, l.LogSize())
 	}
 	var refused *caimport.Bad
 	if r := doImport(t, l, in, options{valid: true}); !errors.As(r.err, &refused) || !strings.Contains(refused.Field, "not_after") {
@@ -389,6 +384,28 @@ func TestAnUnreadableWordKeepsACertificateOut(t *testing.T) {
 	r := doImport(t, l, caimport.Inputs{Any: []string{ca.Dir, crl}}, options{keepGoing: true})
 	if r.err != nil || len(r.bad) != 1 || r.counts.Valid != 2 || l.Record("02") != nil {
 		t.Errorf("%v, bad %v, %+v, 02 is %+v", r.err, r.bad, *r.counts, l.Record("02"))
+	}
+}
+
+func TestAFaultyCertificateIsReportedOnceAndItsRevocationKept(t *testing.T) {
+	ca := importtest.NewOpenSSL(t)
+	ca.Issue(3)
+	ca.Revoke("02")
+	for _, serial := range []string{"01", "02"} { // the last octet of each is another
+		path := ca.Path("newcerts/" + serial + ".pem")
+		data, err := os.ReadFile(path)
+		check(t, err)
+		block, _ := pem.Decode(data)
+		block.Bytes[len(block.Bytes)-1] ^= 1
+		check(t, os.WriteFile(path, pem.EncodeToMemory(block), 0o600))
+	}
+	l := importtest.NewLedger(t, ca.Cert)
+	r := doImport(t, l, caimport.Inputs{Any: []string{ca.Dir}}, options{keepGoing: true})
+	if r.err != nil || len(r.bad) != 2 || r.counts.Bad != 2 || r.counts.Valid != 1 || r.counts.SerialOnlyRevoked != 1 || r.counts.LeftOut != 0 {
+		t.Fatalf("%v, bad %v, %+v", r.err, r.bad, *r.counts)
+	}
+	if rec := l.Record("02"); rec == nil || !rec.SerialOnly() || rec.State != wire.CertRevoked || l.Record("01") != nil {
+		t.Errorf("02 is %+v, 01 %+v", rec, l.Record("01"))
 	}
 }
 

@@ -177,6 +177,9 @@ func (p *Plan) takeCert(i int, e *event) {
 	p.digest.Write(c.digest[:])
 	switch {
 	case c.bad != nil:
+		if c.serial != nil {
+			p.table.of(c.serial, i, e.rec.Where).flags |= flagFault
+		}
 		p.bad(c.bad)
 		return
 	case c.skip != "":
@@ -270,6 +273,7 @@ func (p *Plan) count(r *row, now wire.Millis) bool {
 		c.SerialOnlyHeld++
 	case serialOnly && state == wire.CertRevoked:
 		c.SerialOnlyRevoked++
+	case serialOnly && r.flags&flagFault != 0: // reported already
 	case serialOnly && (state == 0 || r.flags&(flagExpired|flagPoison) != 0 || r.notAfter != 0 && r.notAfter < now):
 		c.LeftOut++
 	case serialOnly:

@@ -37,6 +37,7 @@ const (
 	flagSubmitted             // its certificate has been handed on in this reading
 	flagPoison                // there is a precertificate
 	flagDoubt                 // a source's word about it cannot be read: it is not imported
+	flagFault                 // a certificate with its number is there, and cannot be imported
 )
 
 func (r *row) status() Status {
