@@ -93,6 +93,11 @@ func (m *Mirror) apply(ctx context.Context, list, last *caimport.List) error {
 			m.state.Holds[hex.EncodeToString([]byte(serial))] = hold{Asserted: st.Revoked}
 		}
 	}
+	for s := range m.state.Retry {
+		if serial, err := wire.ParseSerial(s); err != nil || now[string(serial)].State == 0 {
+			delete(m.state.Retry, s) // the CA does not say so any more
+		}
+	}
 	// Before the ledger knows of a hold, this must know that it is the one to release it.
 	if err := m.state.save(); err != nil {
 		return err

@@ -334,7 +334,27 @@ func TestAMirrorThatDiesAnywhereEndsTheSame(t *testing.T) {
 	}
 }
 
-func TestWhatTheLedgerRefusesIsTriedAgain(t *testing.T) {
+func TestAnEntryThatTheLedgerRefusesKeepsNoOtherOut(t *testing.T) {
+	w := newWorld(t)
+	early := func(l *x509.RevocationList) {
+		l.RevokedCertificateEntries = append(l.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(2), RevocationTime: w.now.Add(time.Hour)})
+	}
+	w.web.set(w.crl(1, map[int64]int{1: 1, 3: 6}, early))
+	w.mustOnce()
+	w.expect(map[string]wire.CertState{"01": wire.CertRevoked, "02": 0, "03": wire.CertHeld})
+	w.reopen()
+	w.mustOnce() // the same CRL
+	if r := w.m.Report(); r.Retry != 1 {
+		t.Errorf("%+v", r)
+	}
+	w.web.set(w.crl(2, map[int64]int{1: 1}))
+	w.mustOnce()
+	if r := w.m.Report(); r.Retry != 0 || r.Released != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestWhatASuspendedCAMayNotDoIsDoneLater(t *testing.T) {
 	w := newWorld(t)
 	resume := w.suspend()
 	w.web.set(w.crl(1, map[int64]int{1: 1, 2: 6}))
