@@ -22,8 +22,9 @@ func newCACommand() *cobra.Command {
 		Use: "ca", Short: "make, register and run a certificate authority",
 		Example: `  certanchor ca init --dir pki/ca --subject "CN=Example CA,O=Example"`,
 	}
-	cmd.AddCommand(newCAInitCommand(), newCAClientCommand(), newCARegisterCommand(), newCAServeCommand(), newCAImportCommand(), newCAMirrorCommand(), withConfig(newCACRLCommand(), caDefaults))
+	cmd.AddCommand(newCAInitCommand(), newCAClientCommand(), newCARegisterCommand(), newCAServeCommand(), withConfig(newCACRLCommand(), caDefaults))
 	cmd.AddCommand(newCADecideCommands()...)
+	cmd.AddCommand(newCAImportCommand(), newCAMirrorCommand())
 	return cmd
 }
 
