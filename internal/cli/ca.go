@@ -27,6 +27,7 @@ func newCACommand() *cobra.Command {
 	cmd.AddCommand(newCABackupCommand(), newCARestoreCommand(), newCARestoredCommand())
 	cmd.AddCommand(newCADualCommands()...)
 	cmd.AddCommand(newCAKeyCommand(), newCARootCommand(), newCARotateCommand())
+	cmd.AddCommand(newCAImportCommand(), newCAMirrorCommand())
 	return cmd
 }
 
