@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unique"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 )
@@ -31,6 +32,8 @@ type entry struct {
 	pos     position // of the signed record
 	request digest
 	key     digest // zero: the request had no idempotency key
+
+	client, profile unique.Handle[string] // few different ones, of many certificates
 
 	// The rest changes once, from stateSigned to another state, under book.mu; resolved is closed then. Whoever has seen it
 	// closed may read without the lock.
@@ -102,7 +105,7 @@ func (b *book) apply(r *record, pos position) error {
 
 // add requires mu.
 func (b *book) add(r *record, pos position) error {
-	e := &entry{serial: r.Serial, pos: pos, state: stateSigned, resolved: make(chan struct{})}
+	e := &entry{serial: r.Serial, pos: pos, state: stateSigned, resolved: make(chan struct{}), client: unique.Make(r.Client), profile: unique.Make(r.Profile)}
 	if len(r.Request) != len(e.request) || len(r.Key) != 0 && len(r.Key) != len(e.key) || len(r.Cert) == 0 {
 		return fmt.Errorf("serial %x: incomplete", r.Serial)
 	}

@@ -33,6 +33,9 @@ func (s *Server) Handler() http.Handler {
 	route(caapi.PathCertificates, map[string]http.HandlerFunc{"POST": s.guard(actIssue, s.postCertificate)})
 	route(caapi.PathCertificates+"/{serial}", map[string]http.HandlerFunc{"GET": s.guard(actRead, s.getCertificate)})
 	route(caapi.PathRevocations, map[string]http.HandlerFunc{"POST": s.guard(actRevoke, s.postRevocation)})
+	route(caapi.PathBulk, map[string]http.HandlerFunc{"GET": s.guard(actRead, s.getBulks), "POST": s.guard(actRevoke, s.postBulk)})
+	route(caapi.PathBulk+"/{id}", map[string]http.HandlerFunc{"GET": s.guard(actRead, s.getBulk), "POST": s.guard(actRevoke, s.postBulkStart)})
+	route(caapi.PathBulk+"/{id}"+caapi.PathResults, map[string]http.HandlerFunc{"GET": s.guard(actRead, s.getBulkResults)})
 	route(caapi.PathReleases, map[string]http.HandlerFunc{"POST": s.guard(actRevoke, s.postRelease)})
 	route(caapi.PathResponders, map[string]http.HandlerFunc{"POST": s.guard(actEnrol, s.postResponder)})
 	route(caapi.PathCA, map[string]http.HandlerFunc{"GET": s.guard(actDescribe, s.getCA)})
@@ -71,7 +74,7 @@ func (s *Server) guard(act action, h handler) http.HandlerFunc {
 
 func (s *Server) postCertificate(w http.ResponseWriter, r *http.Request, c *client) error {
 	var req caapi.IssueRequest
-	if err := readFields(w, r, map[string]*string{"csr": &req.CSR, "profile": &req.Profile}); err != nil {
+	if err := readFields(w, r, map[string]*string{"csr": &req.CSR, "profile": &req.Profile, "supersedes?": &req.Supersedes, "overlap?": &req.Overlap}); err != nil {
 		return err
 	}
 	if req.Profile == ResponderProfile {
@@ -93,13 +96,18 @@ func (s *Server) issue(w http.ResponseWriter, r *http.Request, c *client, req ca
 	if err != nil {
 		return err
 	}
+	old, overlap, err := s.superseding(c, req)
+	if err != nil {
+		return err
+	}
 	// A requester that hangs up must not leave the question open when it can be answered.
-	got, err := s.Issue(context.WithoutCancel(r.Context()), Request{CSR: req.CSR, Profile: req.Profile, Client: c.name, IdempotencyKey: key})
+	got, err := s.Issue(context.WithoutCancel(r.Context()), Request{CSR: req.CSR, Profile: req.Profile, Client: c.name, IdempotencyKey: key, Supersedes: old, Overlap: overlap})
 	if err != nil {
 		return err
 	}
 	s.log.Info("issued", "client", c.name, "profile", req.Profile, "serial", got.Serial.String(), "log_index", got.Log.Index, "block", got.Block)
 	answer := s.describe(got)
+	answer.Supersedes = s.superseded.of(got)
 	w.Header().Set("Location", caapi.PathCertificates+"/"+answer.Serial)
 	s.step(stepReleasing)
 	return s.answer(w, http.StatusCreated, answer)

@@ -17,7 +17,7 @@ func (s *Server) postRevocation(w http.ResponseWriter, r *http.Request, c *clien
 	if err := readFields(w, r, map[string]*string{"serial": &req.Serial, "reason": &req.Reason, "invalidity_date?": &req.InvalidityDate}); err != nil {
 		return err
 	}
-	change, acknowledged, err := s.Revoke(context.WithoutCancel(r.Context()), req)
+	change, acknowledged, err := s.revoke(context.WithoutCancel(r.Context()), c.name, req)
 	return s.changed(w, c, change, acknowledged, err)
 }
 

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/anchor"
 	"github.com/certanchor/certanchor/internal/caapi"
+	"github.com/certanchor/certanchor/internal/catalogue"
 	"github.com/certanchor/certanchor/internal/problem"
 	"github.com/certanchor/certanchor/network"
 )
@@ -21,6 +23,9 @@ type Request struct {
 	Profile        string
 	Client         string // who asks
 	IdempotencyKey string // may be empty
+
+	Supersedes wire.Serial   // a certificate that is revoked when this one is there; nil: none
+	Overlap    time.Duration // and how long after
 }
 
 // Issued is a certificate that the ledger has.
@@ -48,7 +53,7 @@ const (
 func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.settings.IssueTimeout)
 	defer cancel()
-	request := sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(r.Profile), r.Profile, r.CSR))
+	request := sha256.Sum256(fmt.Appendf(nil, "%d:%s%s%s", len(r.Profile), r.Profile, r.CSR, r.superseding()))
 	var key digest
 	if r.IdempotencyKey != "" {
 		key = sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(r.Client), r.Client, r.IdempotencyKey))
@@ -63,6 +68,14 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 	}
 	csr, err := s.checked(r)
 	if err != nil {
+		return nil, err
+	}
+	leave, err := s.blocked.enter(catalogue.KeyOf(csr.RawSubjectPublicKeyInfo))
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	if err := errors.Join(s.clockSound(), s.checkSuperseded(ctx, r)); err != nil {
 		return nil, err
 	}
 	// Nothing is signed with a key out of use, that could not be journalled, or that the ledger could not take.
@@ -90,7 +103,13 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 	if rec.Serial, err = wire.SerialOf(cert.SerialNumber); err != nil {
 		return nil, err
 	}
-	if err := s.note(rec); err != nil {
+	if err := s.superseded.begin(r, rec.Serial); err != nil {
+		return nil, err
+	}
+	err = s.note(rec)
+	defer s.superseded.journalled(r, rec.Serial) // and once more when the outcome is known
+	s.superseded.journalled(r, rec.Serial)
+	if err != nil {
 		return nil, fmt.Errorf("couldn't journal the certificate, which is dropped: %w", err)
 	}
 	s.step(stepJournalled)

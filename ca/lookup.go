@@ -39,6 +39,7 @@ func (s *Server) Certificate(ctx context.Context, serial wire.Serial) (*caapi.Ce
 		answer.LogIndex, answer.Timestamp = place.Index, place.Time.Time().Format(caapi.TimeFormat)
 	}
 	answer.Status = describeStatus(st)
+	answer.Status.StatusLog = s.logged(serial, rec.Change)
 	return answer, nil
 }
 

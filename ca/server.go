@@ -54,6 +54,7 @@ type Server struct {
 	now        func() time.Time
 	step       func(string)
 	keyUsable  func() error
+	revoking
 
 	registered atomic.Bool  // seen on the trust list with this organisation as its operator; never unset
 	reached    atomic.Int64 // when the ledger last answered, Unix milliseconds
@@ -95,7 +96,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.journal.close())
+			err = errors.Join(err, s.closeRevoking(), s.journal.close())
 		}
 	}()
 	opts := s.settings.anchorOptions()
@@ -115,12 +116,17 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 		return nil, err
 	}
 
+	if err := s.openRevoking(cfg.Dir); err != nil {
+		return nil, fmt.Errorf("CA in %s: %w", cfg.Dir, err)
+	}
+
 	s.metrics.Gauge("ca_unresolved_certificates", "Certificates signed and left by their requester, whose outcome on the ledger is not known yet.",
 		func() float64 { return float64(s.book.unresolved()) })
 
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	s.background.Go(func() { s.resolve(ctx) })
+	s.startRevoking(ctx)
 	if s.crls != nil {
 		s.background.Go(func() { s.crls.run(ctx) })
 	}
@@ -164,7 +170,7 @@ func (s *Server) Close() error {
 		s.stop()
 		s.anchor.Close()
 		s.background.Wait()
-		s.closeErr = s.journal.close()
+		s.closeErr = errors.Join(s.closeRevoking(), s.journal.close())
 	})
 	return s.closeErr
 }
