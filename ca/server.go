@@ -40,7 +40,7 @@ type Config struct {
 type Server struct {
 	settings   Settings
 	issuer     *issuer
-	clients    clients
+	clients    *access
 	responders []Responder
 	ledger     network.Ledger
 	metrics    *metrics.Registry
@@ -60,6 +60,7 @@ type Server struct {
 	reached    atomic.Int64 // when the ledger last answered, Unix milliseconds
 
 	resolveKick chan struct{} // capacity 1
+	reloadKick  chan struct{} // capacity 1
 	stop        context.CancelFunc
 	background  sync.WaitGroup
 	closing     sync.Once
@@ -75,7 +76,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	if err := cfg.Settings.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{settings: cfg.Settings.withDefaults(), ledger: ledger, metrics: cfg.Metrics, book: newBook(), log: cfg.Log, now: cfg.Now, step: cfg.step, keyUsable: cfg.KeyUsable, resolveKick: make(chan struct{}, 1)}
+	s := &Server{settings: cfg.Settings.withDefaults(), ledger: ledger, metrics: cfg.Metrics, book: newBook(), log: cfg.Log, now: cfg.Now, step: cfg.step, keyUsable: cfg.KeyUsable, resolveKick: make(chan struct{}, 1), reloadKick: make(chan struct{}, 1)}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -127,6 +128,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	s.stop = cancel
 	s.background.Go(func() { s.resolve(ctx) })
 	s.startRevoking(ctx)
+	s.background.Go(func() { s.watchFiles(ctx) })
 	if s.crls != nil {
 		s.background.Go(func() { s.crls.run(ctx) })
 	}
@@ -154,7 +156,7 @@ func (s *Server) load(cfg Config) error {
 			s.log.Warn("a profile cannot be used", "profile", name, "error", err)
 		}
 	}
-	if s.clients, err = loadClients(filepath.Join(cfg.Dir, clientsFile)); err != nil {
+	if s.clients, err = openAccess(cfg.Dir, s.settings, s.now, s.metrics.Auth(), s.log); err != nil {
 		return err
 	}
 	if s.journal, err = openJournal(filepath.Join(cfg.Dir, journalFile), s.issuer.id, s.log, s.book.apply); err != nil {

@@ -23,6 +23,9 @@ type Settings struct {
 	MaxBatchBytes int           `yaml:"max_batch_bytes,omitempty"` // and their size; default 2097152
 	QuietTime     time.Duration `yaml:"quiet_time,omitempty"`      // a gap between requests that ends waiting for more of them; default 2ms, negative: no waiting
 
+	Operators *OperatorSettings `yaml:"operators,omitempty"` // nil: certificates are no credentials
+	Rate      RateSettings      `yaml:"rate,omitempty"`
+
 	CRL *CRLSettings `yaml:"crl,omitempty"` // nil: no CRLs are made
 }
 
@@ -66,6 +69,12 @@ func (s Settings) Validate() error {
 	}
 	if s.SubmitTimeout >= s.StatusTimeout || s.SubmitTimeout >= s.IssueTimeout {
 		return invalid("submit_timeout", s.SubmitTimeout.String(), "must be less than issue_timeout and status_timeout: an attempt that got lost is to be followed by another")
+	}
+	if err := s.Operators.validate(); err != nil {
+		return err
+	}
+	if err := s.Rate.validate(); err != nil {
+		return err
 	}
 	for i, raw := range s.Responders {
 		if err := checkBase(fmt.Sprintf("responders[%d]", i), raw); err != nil {

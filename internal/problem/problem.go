@@ -22,7 +22,7 @@ type Problem struct {
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail"`
-	Code   string `json:"code"` // wire.Code, or unauthenticated, unavailable, unknown_outcome, conflict
+	Code   string `json:"code"` // wire.Code, or one of the codes below
 
 	// Instance is where to ask later how a request of unknown outcome ended (RFC 9457 section 3.1.5).
 	Instance string `json:"instance,omitempty"`
@@ -43,6 +43,7 @@ const (
 	CodeUnavailable     = "unavailable"
 	CodeUnknownOutcome  = "unknown_outcome"
 	CodeConflict        = "conflict"
+	CodeTooMany         = "too_many_requests"
 )
 
 var statusOf = map[wire.Code]int{
@@ -104,6 +105,20 @@ func New(status int, code, field, value, rule string) *Problem {
 	return build(status, code, e.Error(), e)
 }
 
+// TooMany makes a 429 that says when to come again (RFC 6585 section 4).
+func TooMany(field, value, rule string, retry time.Duration) *Problem {
+	p := New(http.StatusTooManyRequests, CodeTooMany, field, value, rule)
+	p.retry = max(retry, time.Second)
+	return p
+}
+
+// Later makes a 503 that says when to come again: nothing was done.
+func Later(field, value, rule string, retry time.Duration) *Problem {
+	p := New(http.StatusServiceUnavailable, CodeUnavailable, field, value, rule)
+	p.retry = max(retry, time.Second)
+	return p
+}
+
 func build(status int, code, detail string, e *wire.Error) *Problem {
 	p := &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail, Code: code}
 	if e != nil {
@@ -129,7 +144,7 @@ func Write(w http.ResponseWriter, log *slog.Logger, err error) {
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
-	if p.Status == http.StatusServiceUnavailable {
+	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {
 		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(p.retry.Seconds()))))) // RFC 9110 section 10.2.3: whole seconds
 	}
 	w.WriteHeader(p.Status)
