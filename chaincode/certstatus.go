@@ -21,11 +21,11 @@ func apply(field string, rec *wire.CertRecord, c *wire.StatusChange, ca wire.CAS
 	effective := max(now, rec.StatusTime)
 	switch c.Op {
 	case wire.OpHold:
-		return hold(field, rec, effective)
+		return hold(field+".op", rec, effective)
 	case wire.OpRevoke:
 		return revoke(rec, c, effective), nil
 	default:
-		return release(field, rec, ca, effective)
+		return release(field+".op", rec, ca, effective)
 	}
 }
 
@@ -34,12 +34,12 @@ func hold(field string, rec *wire.CertRecord, effective wire.Millis) (bool, erro
 	case wire.CertHeld:
 		return false, nil
 	case wire.CertRevoked:
-		return false, wire.Errorf(wire.FailedPrecondition, field+".op", "hold", "the certificate is revoked (%s), which is final", rec.Reason)
+		return false, wire.Errorf(wire.FailedPrecondition, field, "hold", "the certificate is revoked (%s), which is final", rec.Reason)
 	}
 	if err := flap(field, "hold", rec, effective); err != nil {
 		return false, err
 	}
-	rec.State, rec.Reason, rec.StatusTime = wire.CertHeld, wire.CertificateHold, effective
+	rec.State, rec.Reason, rec.StatusTime, rec.Asserted = wire.CertHeld, wire.CertificateHold, effective, 0
 	rec.Change++
 	return true, nil
 }
@@ -48,19 +48,19 @@ func hold(field string, rec *wire.CertRecord, effective wire.Millis) (bool, erro
 func release(field string, rec *wire.CertRecord, ca wire.CAState, effective wire.Millis) (bool, error) {
 	switch {
 	case rec.State == wire.CertRevoked:
-		return false, wire.Errorf(wire.FailedPrecondition, field+".op", "release", "the certificate is revoked (%s), which is final", rec.Reason)
+		return false, wire.Errorf(wire.FailedPrecondition, field, "release", "the certificate is revoked (%s), which is final", rec.Reason)
 	// The last change of a certificate that has some and is valid was a release.
 	case rec.State == wire.CertValid && rec.Change > 0:
 		return false, nil
 	case rec.State == wire.CertValid:
-		return false, wire.Errorf(wire.FailedPrecondition, field+".op", "release", "the certificate is not on hold and never was")
+		return false, wire.Errorf(wire.FailedPrecondition, field, "release", "the certificate is not on hold and never was")
 	case ca != wire.CAActive:
 		return false, wire.Errorf(wire.FailedPrecondition, "ca.state", fmt.Sprint(ca), "must be active (%d) to release a hold", wire.CAActive)
 	}
 	if err := flap(field, "release", rec, effective); err != nil {
 		return false, err
 	}
-	rec.State, rec.Reason, rec.StatusTime = wire.CertValid, wire.Unspecified, effective
+	rec.State, rec.Reason, rec.StatusTime = wire.CertValid, wire.Unspecified, effective // Asserted stays: see importing.hold
 	rec.Change++
 	return true, nil
 }
@@ -75,7 +75,7 @@ func flap(field, op string, rec *wire.CertRecord, effective wire.Millis) error {
 		rec.Window, rec.Flaps = effective, 0
 	}
 	if rec.Flaps >= wire.MaxFlaps {
-		return wire.Errorf(wire.FailedPrecondition, field+".op", op, "the certificate has gone on hold or been released %d times since %s, the limit for a minute",
+		return wire.Errorf(wire.FailedPrecondition, field, op, "the certificate has gone on hold or been released %d times since %s, the limit for a minute",
 			rec.Flaps, timeText(rec.Window.Time()))
 	}
 	rec.Flaps++
@@ -97,9 +97,9 @@ func revoke(rec *wire.CertRecord, c *wire.StatusChange, effective wire.Millis) b
 		return true
 	}
 	// X.509 reasonCode: a hold that becomes a revocation keeps the date of the hold. Nothing that was signed under the
-	// hold may become acceptable again by it.
+	// hold may become acceptable again by it. So does the date that the CA asserted, if it did.
 	if rec.State == wire.CertValid {
-		rec.StatusTime = effective
+		rec.StatusTime, rec.Asserted = effective, 0
 	}
 	rec.State, rec.Reason, rec.Invalidity = wire.CertRevoked, c.Reason, c.Invalidity
 	rec.Change++

@@ -132,6 +132,8 @@ func (c *Contract) execute(t *transaction, function string, arg []byte) ([]byte,
 		return registerCA(t, arg)
 	case wire.FnIssue:
 		return issue(t, arg)
+	case wire.FnImport:
+		return importCerts(t, arg)
 	case wire.FnSetStatus:
 		return setStatus(t, arg)
 	case wire.FnRevoke:
@@ -145,7 +147,7 @@ func (c *Contract) execute(t *transaction, function string, arg []byte) ([]byte,
 	case wire.FnRead:
 		return c.read(t, arg)
 	}
-	return nil, wire.Errorf(wire.InvalidArgument, "function", function, "must be Init, RegisterCA, Issue, SetStatus, Revoke, Decide, Integrate, Tick or Read")
+	return nil, wire.Errorf(wire.InvalidArgument, "function", function, "must be Init, RegisterCA, Issue, Import, SetStatus, Revoke, Decide, Integrate, Tick or Read")
 }
 
 // wireError keeps the promise that every error of Invoke is a *wire.Error.

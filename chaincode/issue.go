@@ -48,7 +48,7 @@ func issue(t *transaction, arg []byte) ([]byte, error) {
 	for i, s := range batch {
 		var entry *wire.LogEntry
 		if records[i] != nil {
-			entry, err = t.recordAgain(s, records[i], issuers, log)
+			entry, err = t.recordAgain(s, records[i], ca.State, issuers, log)
 		} else if err = checkNew(s, ca.State, issuers, log.time); err == nil {
 			entry, err = t.recordNew(s, log)
 		}
@@ -80,62 +80,90 @@ func (t *transaction) operatedCA(id wire.CAID, entry []byte) (*wire.CARecord, er
 
 // recordNew appends the first of its serial and writes its record.
 func (t *transaction) recordNew(s *submission, log *issuanceLog) (*wire.LogEntry, error) {
-	entry, err := log.append(s)
+	rec := &wire.CertRecord{V: wire.Version, State: wire.CertValid, StatusTime: log.time}
+	entry, err := log.attach(s, rec)
 	if err != nil {
 		return nil, err
-	}
-	spki := sha256.Sum256(s.cert.RawSubjectPublicKeyInfo)
-	rec := &wire.CertRecord{
-		V: wire.Version, State: wire.CertValid, StatusTime: entry.Time,
-		SPKIHash: spki[:], NotAfter: wire.MillisOf(s.cert.NotAfter),
-	}
-	if s.pre {
-		rec.Pre = entry
-	} else {
-		rec.Final = entry
 	}
 	t.put(s.key, wire.Encode(rec))
 	return entry, nil
 }
 
+// attach appends a certificate or precertificate and makes rec, which has none, its record. The status stays.
+func (l *issuanceLog) attach(s *submission, rec *wire.CertRecord) (*wire.LogEntry, error) {
+	entry, err := l.append(s)
+	if err != nil {
+		return nil, err
+	}
+	spki := sha256.Sum256(s.cert.RawSubjectPublicKeyInfo)
+	rec.SPKIHash, rec.NotAfter = spki[:], wire.MillisOf(s.cert.NotAfter)
+	if s.pre {
+		rec.Pre = entry
+	} else {
+		rec.Final = entry
+	}
+	return entry, nil
+}
+
 // recordAgain answers what has a serial with a record: its place if it is recorded already, a new one if it is the certificate
-// of a recorded precertificate.
+// of a recorded precertificate. What was imported as a serial number only is recorded as if it were new, and keeps its status.
 //
 //	           neither     precertificate        certificate             both
 //	pre        recordNew   its place, if it is   refused                 its place, if it is
 //	final      recordNew   added, if it is the   its place, if it is     its place, if it is
 //	                       precertificate's
-func (t *transaction) recordAgain(s *submission, value []byte, issuers []*x509.Certificate, log *issuanceLog) (*wire.LogEntry, error) {
+func (t *transaction) recordAgain(s *submission, value []byte, state wire.CAState, issuers []*x509.Certificate, log *issuanceLog) (*wire.LogEntry, error) {
 	var rec wire.CertRecord
 	if err := wire.Decode(value, &rec); err != nil {
 		return nil, corrupt(s.key, err)
 	}
+	if rec.SerialOnly() && rec.Imported {
+		if err := checkNew(s, state, issuers, log.time); err != nil {
+			return nil, err
+		}
+		entry, err := log.attach(s, &rec)
+		if err == nil {
+			t.put(s.key, wire.Encode(&rec))
+		}
+		return entry, err
+	}
+	entry, added, err := placeOf(s, &rec, issuers, log)
+	if added {
+		t.put(s.key, wire.Encode(&rec))
+	}
+	return entry, err
+}
+
+// placeOf returns where a certificate or precertificate stands whose record names at least one entry. added: it was not there, is the
+// certificate of the precertificate that was, and rec names it now.
+func placeOf(s *submission, rec *wire.CertRecord, issuers []*x509.Certificate, log *issuanceLog) (entry *wire.LogEntry, added bool, err error) {
 	serial := s.cert.SerialNumber.Text(16)
-	entry := rec.Final
+	entry = rec.Final
 	if s.pre {
 		entry = rec.Pre
 	}
 	if entry == nil && s.pre {
-		return nil, wire.Errorf(wire.AlreadyExists, s.field+".serial", serial, "a precertificate comes before its certificate: that one is recorded already")
+		return nil, false, wire.Errorf(wire.AlreadyExists, s.field+".serial", serial, "a precertificate comes before its certificate: that one is recorded already")
 	}
 	if entry == nil && rec.Pre != nil {
-		return t.complete(s, &rec, issuers, log)
+		entry, err = complete(s, rec, issuers, log)
+		return entry, err == nil, err
 	}
 	if entry == nil {
-		return nil, corrupt(s.key, errors.New("it has no log entry"))
+		return nil, false, corrupt(s.key, errors.New("it has no log entry"))
 	}
 	same, err := s.isAt(log.id, entry)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if !same {
-		return nil, wire.Errorf(wire.AlreadyExists, s.field+".serial", serial, "another certificate of this CA has this serial number")
+		return nil, false, wire.Errorf(wire.AlreadyExists, s.field+".serial", serial, "another certificate of this CA has this serial number")
 	}
 	// A precertificate's leaf has no signature.
 	if s.pre {
 		err = s.issued(issuers)
 	}
-	return entry, err
+	return entry, false, err
 }
 
 // complete records the certificate of a recorded precertificate. The CA has promised it when the precertificate was logged (RFC 6962
@@ -145,7 +173,7 @@ func (t *transaction) recordAgain(s *submission, value []byte, issuers []*x509.C
 //
 // It must have an SCT list, of whichever logs. That tells those who are shown its own entry alone that there may be another,
 // which a rule may cover (docs/decisions/0008-sct-list-tells-of-precertificate.md).
-func (t *transaction) complete(s *submission, rec *wire.CertRecord, issuers []*x509.Certificate, log *issuanceLog) (*wire.LogEntry, error) {
+func complete(s *submission, rec *wire.CertRecord, issuers []*x509.Certificate, log *issuanceLog) (*wire.LogEntry, error) {
 	tbs, err := ctleaf.FinalTBS(s.cert.Raw)
 	if err != nil {
 		return nil, invalid(s.field+".extensions", ctleaf.OIDSCTList.String(), "%v", err)
@@ -166,9 +194,6 @@ func (t *transaction) complete(s *submission, rec *wire.CertRecord, issuers []*x
 	if err := s.issued(issuers); err != nil {
 		return nil, err
 	}
-	if rec.Final, err = log.append(s); err != nil {
-		return nil, err
-	}
-	t.put(s.key, wire.Encode(rec))
-	return rec.Final, nil
+	rec.Final, err = log.append(s)
+	return rec.Final, err
 }

@@ -9,62 +9,94 @@ import (
 	"github.com/certanchor/certanchor/internal/status"
 )
 
-// heedOthers looks at what others have done to certificates that a would take off hold.
+// ending is a change that would take a certificate off hold: a release, or a revocation for another reason than keyCompromise.
+type ending struct {
+	field string // the operation, in errors
+	rec   *wire.CertRecord
+	c     *wire.StatusChange
+}
+
+// endings returns the changes of a that would take certificates off hold.
+func endings(a *wire.SetStatusArg, records []wire.CertRecord) []ending {
+	var all []ending
+	for i := range a.Changes {
+		if e := (ending{fmt.Sprintf("changes[%d].op", i), &records[i], &a.Changes[i]}); e.ends() {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+func (e *ending) ends() bool {
+	return e.rec.State == wire.CertHeld && e.c.Op != wire.OpHold && e.c.Reason != wire.KeyCompromise
+}
+
+// heedOthers looks at what others have done to certificates that would come off hold.
 //
 // A hold under which others have revoked is not released: status.Evaluate dates their revocation back to the hold, and a date
 // that was told stays. If the operator revokes there, too, its revocation has the hold's date, which is before theirs, so it takes
 // over their reason; only keyCompromise may replace it (invariant 4, docs/invariants.md).
 //
 // What this reads lets the operator's change lose against a revocation by others in the same block, never the other way round.
-func (t *transaction) heedOthers(a *wire.SetStatusArg, ca *wire.CARecord, records []wire.CertRecord) error {
-	var ending []int
-	var keys []string
-	for i := range a.Changes {
-		c := &a.Changes[i]
-		if records[i].State != wire.CertHeld || c.Op == wire.OpHold || c.Reason == wire.KeyCompromise {
-			continue
-		}
-		if len(records[i].SPKIHash) != sha256.Size {
-			return corrupt(wire.CertKey(a.CAID, c.Serial), errors.New("its SPKI hash has another length"))
-		}
-		ending = append(ending, i)
-		keys = append(keys,
-			wire.RevokeKey(a.CAID, c.Serial, wire.HolderSource([sha256.Size]byte(records[i].SPKIHash))),
-			wire.RevokeKey(a.CAID, c.Serial, wire.QuorumSource()))
-	}
-	if len(ending) == 0 {
+func (t *transaction) heedOthers(id wire.CAID, ca *wire.CARecord, all []ending) error {
+	if len(all) == 0 {
 		return nil
 	}
+	var keys []string
+	upTo := make([]int, len(all)) // where the keys about each end
+	for i, e := range all {
+		sources, err := sourcesOf(id, e)
+		if err != nil {
+			return err
+		}
+		keys = append(keys, sources...)
+		upTo[i] = len(keys)
+	}
+	of := len(keys)
 	for n := uint64(1); n <= ca.Rules; n++ {
-		keys = append(keys, wire.RuleKey(a.CAID, n))
+		keys = append(keys, wire.RuleKey(id, n))
 	}
 	values, err := t.getMany(keys)
 	if err != nil {
 		return err
 	}
-	rules, err := decodeRules(keys[2*len(ending):], values[2*len(ending):])
+	rules, err := decodeRules(keys[of:], values[of:])
 	if err != nil {
 		return err
 	}
-	for n, i := range ending {
-		revocations, err := decodeRevocations(keys[2*n:2*n+2], values[2*n:2*n+2])
+	from := 0
+	for i, e := range all {
+		revocations, err := decodeRevocations(keys[from:upTo[i]], values[from:upTo[i]])
 		if err != nil {
 			return err
 		}
-		others := status.Evaluate(&records[i], revocations, rules)
+		from = upTo[i]
+		others := status.Evaluate(e.rec, revocations, rules)
 		if others.State != wire.CertRevoked {
 			continue
 		}
-		c := &a.Changes[i]
-		if c.Op == wire.OpRelease {
-			return wire.Errorf(wire.FailedPrecondition, fmt.Sprintf("changes[%d].op", i), "release",
+		if e.c.Op == wire.OpRelease {
+			return wire.Errorf(wire.FailedPrecondition, e.field, "release",
 				"the key's holder or a majority of the organisations has revoked the certificate, which is final")
 		}
-		if c.Reason != others.Reason {
-			c.Reason, c.Invalidity = others.Reason, 0 // the date belongs to the reason (RFC 5280 5.3.2)
+		if e.c.Reason != others.Reason {
+			e.c.Reason, e.c.Invalidity = others.Reason, 0 // the date belongs to the reason (RFC 5280 5.3.2)
 		}
 	}
 	return nil
+}
+
+// sourcesOf returns the keys of the revocations by others that count for a certificate: of a serial number whose certificate nobody has
+// shown, only the majority's does.
+func sourcesOf(id wire.CAID, e ending) ([]string, error) {
+	quorum := wire.RevokeKey(id, e.c.Serial, wire.QuorumSource())
+	if e.rec.SerialOnly() {
+		return []string{quorum}, nil
+	}
+	if len(e.rec.SPKIHash) != sha256.Size {
+		return nil, corrupt(wire.CertKey(id, e.c.Serial), errors.New("its SPKI hash has another length"))
+	}
+	return []string{wire.RevokeKey(id, e.c.Serial, wire.HolderSource([sha256.Size]byte(e.rec.SPKIHash))), quorum}, nil
 }
 
 // decodeRevocations skips the keys that are not there.

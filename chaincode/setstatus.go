@@ -37,7 +37,7 @@ func setStatus(t *transaction, arg []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := t.heedOthers(&a, ca, records); err != nil {
+	if err := t.heedOthers(a.CAID, ca, endings(&a, records)); err != nil {
 		return nil, err
 	}
 	result := &wire.SetStatusResult{V: wire.Version, Results: make([]wire.StatusResult, len(keys))}
@@ -134,10 +134,7 @@ func (t *transaction) changeStatus(field, key string, rec *wire.CertRecord, ca *
 	}
 	if changed {
 		t.put(key, wire.Encode(rec))
-		t.putLeaf(&wire.StatusLeaf{
-			V: wire.Version, Kind: wire.LeafCert, CAID: a.CAID, Serial: c.Serial, Change: rec.Change,
-			State: uint(rec.State), Reason: rec.Reason, Time: rec.StatusTime, Invalidity: rec.Invalidity,
-		})
+		t.putLeaf(rec.Leaf(a.CAID, c.Serial))
 	}
 	return &wire.StatusResult{State: rec.State, Reason: rec.Reason, Time: rec.StatusTime, Change: rec.Change, Changed: changed}, nil
 }

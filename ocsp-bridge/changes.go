@@ -48,7 +48,7 @@ func (b *Bridge) published(height uint64, changes []index.Change) {
 		return
 	}
 	for i := range changes {
-		if c := &changes[i]; c.Serial != nil && c.After.State != wire.CertValid {
+		if c := &changes[i]; c.Serial != nil && c.After.Bad() {
 			b.meters.ocsp.Visible(max(b.cfg.Now().Sub(c.At.Time()), 0))
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/certanchor/certanchor/internal/hsm"
 	"github.com/certanchor/certanchor/internal/ocspwire"
 	"github.com/certanchor/certanchor/internal/pemcert"
+	"github.com/certanchor/certanchor/internal/status"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/crls"
 )
 
@@ -157,9 +158,9 @@ func (b *Bridge) decideForCRL(id wire.CAID, serial wire.Serial) (crls.Decision, 
 	if err != nil {
 		return crls.Decision{}, err
 	}
-	if !v.issued { // either there is no record, or it has expired for longer than OCSP tells of
-		rec, err := b.index.Record(id, serial)
-		return crls.Decision{Silent: rec != nil}, err
+	if !v.issued { // there is no record, or nothing but a serial number that is in order, or it has expired for longer than OCSP tells of
+		st, rec, err := b.index.Status(id, serial)
+		return crls.Decision{Silent: rec != nil && st.State != status.Unknown}, err
 	}
 	d := crls.Decision{Revoked: v.status == ocspwire.Revoked, Time: v.revokedAt, Invalidity: v.invalidity}
 	if v.reason != ocspwire.NoReason {

@@ -95,12 +95,16 @@ func (b *Bridge) evaluate(q *question, ca *index.CA, id ocspwire.CertID) (verdic
 	if err != nil {
 		return verdict{}, err
 	}
-	if rec == nil {
+	// Of a serial number that was imported alone nobody knows which certificate it is of, nor that there is one.
+	if rec == nil || st.State == status.Unknown {
 		return none, nil
 	}
 	v := verdict{issued: true}
 	if err := v.read(st); err != nil {
 		return verdict{}, fmt.Errorf("certificate %s of CA %s: %w", serial, ca.ID, err)
+	}
+	if rec.SerialOnly() && rec.NotAfter == 0 {
+		return v, nil // nobody knows when it expires
 	}
 	if kept := v.expire(rec.NotAfter.Time(), b.cfg.Settings.ArchiveCutoff, ca, q.now); !kept {
 		return verdict{status: ocspwire.Unknown}, nil // not "never issued", which would not be true
@@ -113,7 +117,7 @@ func (v *verdict) read(st status.Status) error {
 	case wire.CertValid:
 		v.status = ocspwire.Good
 	case wire.CertHeld, wire.CertRevoked:
-		v.status, v.revokedAt, v.invalidity = ocspwire.Revoked, st.Time, st.Invalidity
+		v.status, v.revokedAt, v.invalidity = ocspwire.Revoked, st.Since(), st.Invalidity
 		v.reason = int(st.Reason)
 		// RFC 5280 section 5.3.1: unspecified should be left out.
 		if st.Reason == wire.Unspecified {

@@ -98,6 +98,11 @@ func signAs(key crypto.Signer, message []byte) ([]byte, error) {
 	return key.Sign(rand.Reader, h.Sum(nil), hash)
 }
 
+// ImportArg is the encoded argument of Import with certs, the certificates of the items that have one.
+func (ca *CA) ImportArg(items []wire.ImportItem, certs ...[]byte) []byte {
+	return wire.Encode(wire.NewImportArg(ca.ID, items, certs))
+}
+
 // SuspendArg and ResumeArg are encoded arguments of Decide. change is the CA record's change number.
 func (ca *CA) SuspendArg(change uint64) []byte {
 	return DecideArg(wire.DecideArg{Kind: wire.DecideSuspend, CAID: ca.ID, Change: change})

@@ -118,16 +118,33 @@ type LogEntry struct {
 type CertRecord struct {
 	V          uint      `cbor:"0,keyasint"`
 	State      CertState `cbor:"1,keyasint"`
-	Reason     Reason    `cbor:"2,keyasint"`           // of the hold or revocation; Unspecified while valid
-	StatusTime Millis    `cbor:"3,keyasint"`           // when State took effect; for CertRevoked the revocation date, never moved (of a hold that became one, the hold's)
-	Invalidity Millis    `cbor:"4,keyasint,omitempty"` // RFC 5280 section 5.3.2 invalidityDate; 0: none given
-	Change     uint64    `cbor:"5,keyasint"`           // number of status changes; 0 since issuance
-	Final      *LogEntry `cbor:"6,keyasint,omitempty"` // the certificate
-	Pre        *LogEntry `cbor:"7,keyasint,omitempty"` // its precertificate
-	SPKIHash   []byte    `cbor:"8,keyasint"`           // SHA-256 of the subject's SubjectPublicKeyInfo
-	NotAfter   Millis    `cbor:"9,keyasint"`
+	Reason     Reason    `cbor:"2,keyasint"`            // of the hold or revocation; Unspecified while valid
+	StatusTime Millis    `cbor:"3,keyasint"`            // when State took effect; for CertRevoked the revocation date, never moved (of a hold that became one, the hold's)
+	Invalidity Millis    `cbor:"4,keyasint,omitempty"`  // RFC 5280 section 5.3.2 invalidityDate; 0: none given
+	Change     uint64    `cbor:"5,keyasint"`            // number of status changes; 0 since issuance
+	Final      *LogEntry `cbor:"6,keyasint,omitempty"`  // the certificate
+	Pre        *LogEntry `cbor:"7,keyasint,omitempty"`  // its precertificate
+	SPKIHash   []byte    `cbor:"8,keyasint,omitempty"`  // SHA-256 of the subject's SubjectPublicKeyInfo; empty while SerialOnly
+	NotAfter   Millis    `cbor:"9,keyasint,omitempty"`  // 0: not known, while SerialOnly
 	Window     Millis    `cbor:"10,keyasint,omitempty"` // when the minute began in which Flaps are counted
 	Flaps      uint      `cbor:"11,keyasint,omitempty"` // holds and releases in that minute, at most MaxFlaps
+	Imported   bool      `cbor:"12,keyasint,omitempty"` // an Import made the record
+	Asserted   Millis    `cbor:"13,keyasint,omitempty"` // when the CA says that the hold or revocation began, which an Import brought; of a hold that was released, when it had begun
+}
+
+// SerialOnly reports whether the ledger knows no more of the certificate than its serial number: nobody has shown it.
+func (c *CertRecord) SerialOnly() bool { return c.Final == nil && c.Pre == nil }
+
+// Leaf is the status leaf of the record's newest change.
+func (c *CertRecord) Leaf(id CAID, s Serial) *StatusLeaf {
+	l := &StatusLeaf{
+		V: Version, Kind: LeafCert, CAID: id, Serial: s, Change: c.Change, State: uint(c.State), Reason: c.Reason,
+		Time: c.StatusTime, Invalidity: c.Invalidity, Imported: c.Imported,
+	}
+	if c.State != CertValid {
+		l.Asserted = c.Asserted
+	}
+	return l
 }
 
 // MaxFlaps is how often one certificate may go on hold or be released within a minute.
@@ -238,6 +255,8 @@ type StatusLeaf struct {
 	SPKIHash   []byte   `cbor:"10,keyasint,omitempty"` // of LeafRevocation by the holder
 	From       Millis   `cbor:"11,keyasint,omitempty"` // of LeafRule
 	To         Millis   `cbor:"12,keyasint,omitempty"` // of LeafRule
+	Imported   bool     `cbor:"13,keyasint,omitempty"` // of LeafCert: an Import made the record
+	Asserted   Millis   `cbor:"14,keyasint,omitempty"` // of LeafCert: when the CA says that the state began; 0: since Time
 }
 
 // Hash is the leaf's RFC 6962 hash.
@@ -255,6 +274,8 @@ type MapCert struct {
 	Time       Millis     `cbor:"4,keyasint"` // 0 while Change is 0
 	Invalidity Millis     `cbor:"5,keyasint,omitempty"`
 	Quorum     *MapQuorum `cbor:"6,keyasint,omitempty"` // nil: no majority has revoked it
+	Imported   bool       `cbor:"7,keyasint,omitempty"` // as in the record's newest leaf
+	Asserted   Millis     `cbor:"8,keyasint,omitempty"` // as in the record's newest leaf
 }
 
 // MapQuorum is a majority's Revocation within a MapCert.

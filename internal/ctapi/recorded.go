@@ -17,7 +17,7 @@ import (
 // certificate than the recorded one. Anybody may submit those, again and again; a refusal here costs no transaction, and nobody
 // who shares one a second attempt.
 func Recorded(id wire.CAID, rec *wire.CertRecord, cert *x509.Certificate, now time.Time) (at wire.LogEntry, found bool, err error) {
-	if rec == nil {
+	if rec == nil || rec.Imported && rec.SerialOnly() { // the certificate of an imported serial number is recorded like a new one
 		if cert.NotAfter.Before(now) {
 			return at, false, invalid(field(0)+".not_after", cert.NotAfter.UTC().Format(time.RFC3339), "must not have passed when the certificate is recorded, unless its precertificate is in the log")
 		}

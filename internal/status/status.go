@@ -8,13 +8,30 @@ import (
 	"github.com/certanchor/certanchor/chaincode/wire"
 )
 
+// Unknown is the state of what the ledger has no certificate of and nobody has put on hold or revoked: a serial number that was imported
+// alone. Nobody is told that it is good; it is answered as if it had never been issued.
+const Unknown wire.CertState = 0
+
 // Status is what a relying party is told.
 type Status struct {
 	State      wire.CertState
 	Reason     wire.Reason // of a hold or revocation
-	Time       wire.Millis // when State took effect
+	Time       wire.Millis // when State took effect on the ledger
+	Asserted   wire.Millis // of a hold or revocation that was imported: since when it counts, as the CA says; 0: nothing else than Time
 	Invalidity wire.Millis // RFC 5280 invalidityDate; 0: none given
 	Change     uint64      // number of status changes so far, by whomever
+}
+
+// Bad reports whether the certificate is on hold or revoked, which is what CRLs list.
+func (s Status) Bad() bool { return s.State == wire.CertHeld || s.State == wire.CertRevoked }
+
+// Since is the date that OCSP and CRLs tell of a hold or revocation (RFC 6960 section 4.2.1 revocationTime, RFC 5280 section 5.1.2.6
+// revocationDate): Time, or the date that the CA asserted if that is earlier.
+func (s Status) Since() wire.Millis {
+	if s.Asserted != 0 {
+		return min(s.Time, s.Asserted)
+	}
+	return s.Time
 }
 
 // Evaluate returns the status that the ledger gives a certificate: rec is its record, revs are the revocations of its serial by
@@ -26,8 +43,14 @@ type Status struct {
 // earliest of all revocations, or the hold's if the record is on hold: the contract releases no hold of a certificate that others
 // have revoked. The reason is the earliest one's, unless any of them says keyCompromise; the invalidity date, the earliest that was
 // given with that reason.
+//
+// The date that the CA asserted when it imported a hold or revocation counts only for what has been on the ledger by import from the
+// beginning: of a certificate that was issued on the ledger, nobody tells that it was revoked before the ledger said so.
 func Evaluate(rec *wire.CertRecord, revs []wire.Revocation, rules []wire.Rule) Status {
 	own := Status{State: rec.State, Reason: rec.Reason, Time: rec.StatusTime, Invalidity: rec.Invalidity, Change: rec.Change}
+	if rec.Imported && own.Bad() {
+		own.Asserted = rec.Asserted
+	}
 	var few [4]revocation
 	all := few[:0]
 	if own.State == wire.CertRevoked {
@@ -46,13 +69,16 @@ func Evaluate(rec *wire.CertRecord, revs []wire.Revocation, rules []wire.Rule) S
 		}
 	}
 	if len(all) == 0 {
+		if rec.SerialOnly() && !own.Bad() {
+			own.State = Unknown
+		}
 		return own
 	}
 	joined := join(all)
 	if own.State == wire.CertHeld {
 		joined.time = min(joined.time, own.Time)
 	}
-	return Status{State: wire.CertRevoked, Reason: joined.reason, Time: joined.time, Invalidity: joined.invalidity, Change: own.Change}
+	return Status{State: wire.CertRevoked, Reason: joined.reason, Time: joined.time, Asserted: own.Asserted, Invalidity: joined.invalidity, Change: own.Change}
 }
 
 // Applies reports whether r counts for a certificate whose SubjectPublicKeyInfo has the given SHA-256.

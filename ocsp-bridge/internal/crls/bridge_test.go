@@ -95,9 +95,9 @@ func (b *bridge) decide(id wire.CAID, serial wire.Serial) (Decision, error) {
 	if err != nil || rec == nil {
 		return Decision{}, err
 	}
-	d := Decision{Revoked: st.State != wire.CertValid}
+	d := Decision{Revoked: st.Bad()}
 	if d.Revoked {
-		d.Time, d.Reason, d.Invalidity = st.Time, st.Reason, st.Invalidity
+		d.Time, d.Reason, d.Invalidity = st.Since(), st.Reason, st.Invalidity
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

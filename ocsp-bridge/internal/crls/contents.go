@@ -108,7 +108,8 @@ func (m *Maker) complete(c *crl.Contents, fresh bool) error {
 
 // inCRL: a certificate is in the CRL's scope, and not expired for so long that CRLs have dropped it. at is its place in the CA's log.
 func (m *Maker) inCRL(c *crl.Contents, notAfter wire.Millis, at uint64) (bool, error) {
-	if !crl.Lists(notAfter, c.ThisUpdate) {
+	// An end that nobody knows may be still to come.
+	if notAfter != 0 && !crl.Lists(notAfter, c.ThisUpdate) {
 		return false, nil
 	}
 	return m.scopes.has(c.CAID, at, c.Scope)
@@ -116,7 +117,7 @@ func (m *Maker) inCRL(c *crl.Contents, notAfter wire.Millis, at uint64) (bool, e
 
 // entryOf is the entry of a certificate that is on hold or revoked.
 func entryOf(serial wire.Serial, st status.Status) crl.Entry {
-	e := crl.Entry{Serial: serial, Time: crl.SecondsOf(st.Time), Reason: st.Reason, Invalidity: max(crl.SecondsOf(st.Invalidity), 0)}
+	e := crl.Entry{Serial: serial, Time: crl.SecondsOf(st.Since()), Reason: st.Reason, Invalidity: max(crl.SecondsOf(st.Invalidity), 0)}
 	if st.State == wire.CertHeld {
 		e.Reason, e.Invalidity = wire.CertificateHold, 0
 	}
@@ -139,18 +140,14 @@ func (m *Maker) delta(c *crl.Contents, fresh bool) error {
 	if err != nil {
 		return err
 	}
-	add := func(serial wire.Serial, st status.Status, held bool, rec *wire.CertRecord) error {
-		if st.State == wire.CertValid && !held {
+	add := func(serial wire.Serial, st status.Status, held bool, notAfter wire.Millis, at uint64) error {
+		if !st.Bad() && !held {
 			return nil
 		}
-		at, err := logIndex(rec)
-		if err != nil {
-			return err
-		}
-		in, err := m.inCRL(c, rec.NotAfter, at)
+		in, err := m.inCRL(c, notAfter, at)
 		switch {
 		case err != nil || !in:
-		case st.State == wire.CertValid:
+		case !st.Bad():
 			c.Entries = append(c.Entries, crl.Entry{Serial: serial, Time: crl.SecondsOf(st.Time), Remove: true})
 		default:
 			c.Entries = append(c.Entries, entryOf(serial, st))
@@ -165,7 +162,7 @@ func (m *Maker) delta(c *crl.Contents, fresh bool) error {
 				return nil
 			}
 			revoked[string(serial)] = true
-			return add(serial, st, false, rec)
+			return add(serial, st, false, rec.NotAfter, logIndex(rec))
 		}); err != nil {
 			return err
 		}
@@ -174,7 +171,7 @@ func (m *Maker) delta(c *crl.Contents, fresh bool) error {
 		if revoked[serial] { // a rule since its newest change may have changed it again
 			continue
 		}
-		if err := add(wire.Serial(serial), t.now, t.held, t.rec); err != nil {
+		if err := add(wire.Serial(serial), t.now, t.held, t.notAfter, t.at); err != nil {
 			return err
 		}
 	}
@@ -200,7 +197,10 @@ type touched struct {
 	now   status.Status // by its newest change
 	block uint64        // of that
 	held  bool          // was on hold at the base, or after some block since
-	rec   *wire.CertRecord
+
+	notAfter wire.Millis      // as its newest change knows it
+	at       uint64           // in the CA's log, likewise
+	rec      *wire.CertRecord // nil: it was not needed yet
 }
 
 // How much is remembered.
@@ -280,15 +280,21 @@ func (f *fold) add(l Ledger, c *index.Change) error {
 	}
 	t := f.certs[string(c.Serial)]
 	if t == nil {
-		rec, err := l.Record(c.CAID, c.Serial)
-		if err != nil {
-			return err
-		}
-		if rec == nil {
-			return fmt.Errorf("certificate %s has changed and has no record: the stored index is damaged", c.Serial)
-		}
-		t = &touched{rec: rec, block: math.MaxUint64}
+		t = &touched{block: math.MaxUint64}
 		f.certs[string(c.Serial)] = t
+	}
+	t.notAfter, t.at = c.NotAfter, noIndex
+	if !c.SerialOnly {
+		if t.rec == nil {
+			var err error
+			if t.rec, err = l.Record(c.CAID, c.Serial); err != nil {
+				return err
+			}
+			if t.rec == nil || t.rec.SerialOnly() {
+				return fmt.Errorf("certificate %s has changed and has no record: the stored index is damaged", c.Serial)
+			}
+		}
+		t.notAfter, t.at = t.rec.NotAfter, logIndex(t.rec)
 	}
 	// A hold that begins and ends within a block was at no height.
 	if c.Before.State == wire.CertHeld && t.block != c.Pos.Block {

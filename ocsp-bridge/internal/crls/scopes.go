@@ -1,8 +1,8 @@
 package crls
 
 import (
-	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -27,20 +27,24 @@ type scopes struct {
 const keptScopes = 8 << 20
 
 // logIndex is where a certificate stands in its CA's log; of one with only a precertificate, which has the same extensions, where that does.
-func logIndex(rec *wire.CertRecord) (uint64, error) {
+func logIndex(rec *wire.CertRecord) uint64 {
 	switch {
 	case rec.Final != nil:
-		return rec.Final.Index, nil
+		return rec.Final.Index
 	case rec.Pre != nil:
-		return rec.Pre.Index, nil
+		return rec.Pre.Index
 	}
-	return 0, errors.New("a record without a log entry: the stored index is damaged")
+	return noIndex
 }
+
+// noIndex is where a serial number stands whose certificate the ledger does not have. No shard lists it: what URLs are stamped into the
+// certificate is not known.
+const noIndex = math.MaxUint64
 
 // has reports whether the certificate that stands there in the CA's log belongs to scope.
 func (s *scopes) has(id wire.CAID, index uint64, scope string) (bool, error) {
-	if scope == "" {
-		return true, nil
+	if scope == "" || index == noIndex {
+		return scope == "", nil
 	}
 	s.mu.Lock()
 	at, found := s.known[id][index]

@@ -19,13 +19,8 @@ type whole struct {
 // listed is an entry, with what decides which CRLs list it.
 type listed struct {
 	crl.Entry
-	notAfter wire.Millis
-	at       uint64 // in the CA's log
-}
-
-func listedOf(serial wire.Serial, st status.Status, rec *wire.CertRecord) (listed, error) {
-	at, err := logIndex(rec)
-	return listed{entryOf(serial, st), rec.NotAfter, at}, err
+	notAfter wire.Millis // 0: not known
+	at       uint64      // in the CA's log, or noIndex
 }
 
 // wholeAt returns what was on hold or revoked at a height. One below that of the newest kept, and any if fresh, is read from the ledger from the
@@ -48,9 +43,8 @@ func (m *Maker) wholeAt(id wire.CAID, height uint64, fresh bool) (all []listed, 
 
 func (m *Maker) readWhole(id wire.CAID, height uint64) (all []listed, err error) {
 	err = m.ledger.EachChangedAt(id, height, func(serial wire.Serial, st status.Status, rec *wire.CertRecord) error {
-		l, err := listedOf(serial, st, rec)
-		all = append(all, l)
-		return err
+		all = append(all, listed{entryOf(serial, st), rec.NotAfter, logIndex(rec)})
+		return nil
 	})
 	return all, err
 }
@@ -72,11 +66,7 @@ func (m *Maker) extended(id wire.CAID, w *whole, height uint64) ([]listed, error
 	}
 	changed := make([]listed, 0, len(f.certs))
 	for serial, t := range f.certs {
-		l, err := listedOf(wire.Serial(serial), t.now, t.rec)
-		if err != nil {
-			return nil, err
-		}
-		changed = append(changed, l)
+		changed = append(changed, listed{entryOf(wire.Serial(serial), t.now), t.notAfter, t.at})
 	}
 	slices.SortFunc(changed, func(a, b listed) int { return bytes.Compare(a.Serial, b.Serial) })
 	all := make([]listed, 0, len(w.listed)+len(changed))
@@ -88,7 +78,7 @@ func (m *Maker) extended(id wire.CAID, w *whole, height uint64) ([]listed, error
 			n++
 		}
 		rest = rest[n:]
-		if f.certs[string(l.Serial)].now.State != wire.CertValid {
+		if f.certs[string(l.Serial)].now.Bad() {
 			all = append(all, l)
 		}
 	}

@@ -123,7 +123,7 @@ func (w *world) step(r *rapid.T) {
 	}
 	c := &w.certs[pick(len(w.certs), "cert")]
 	now := wire.MillisOf(w.ledger.Now)
-	switch rapid.SampledFrom([]string{"issue", "status", "status", "status", "status", "holder", "quorum", "rule", "tick", "commit", "commit", "commit"}).Draw(r, "step") {
+	switch rapid.SampledFrom([]string{"issue", "status", "status", "status", "status", "holder", "quorum", "rule", "import", "import", "tick", "commit", "commit", "commit"}).Draw(r, "step") {
 	case "issue":
 		w.issue(ca, shards[pick(len(shards), "shard")])
 	case "status":
@@ -144,11 +144,38 @@ func (w *world) step(r *rapid.T) {
 		cctest.Decode(w.t, w.ledger.Store.Value(wire.CAKey(ca.ID)), &rec)
 		from := now - wire.Millis(500*(1+pick(20, "from")))
 		w.submit(cctest.Admin(org), wire.FnDecide, ca.RuleArg(rec.Change, from, from+wire.Millis(500*(1+pick(6, "length"))), wire.CACompromise))
+	case "import":
+		w.importOne(r, ca, c)
 	case "tick":
 		w.tick()
 	case "commit":
 		w.commit()
 	}
+}
+
+// importOne imports c or a new certificate, or its serial number.
+func (w *world) importOne(r *rapid.T, ca *cctest.CA, c *cert) {
+	pick := func(n int, what string) int { return rapid.IntRange(0, n-1).Draw(r, what) }
+	if pick(2, "new") == 0 {
+		urls := shards[pick(len(shards), "shard")]
+		der, parsed := ca.Issue(w.t, func(c *x509.Certificate) {
+			c.CRLDistributionPoints = urls
+			c.NotAfter = w.ledger.Now.Add(time.Duration(pick(2, "expired")-1) * 100 * time.Hour) // or about now
+		})
+		w.certs = append(w.certs, cert{ca: ca, serial: cctest.Serial(w.t, parsed), der: der, urls: urls})
+		c = &w.certs[len(w.certs)-1]
+	}
+	now := wire.MillisOf(w.ledger.Now)
+	item := []wire.ImportItem{
+		{State: wire.CertValid}, {State: wire.CertHeld, Reason: wire.CertificateHold, Revoked: now - 5000}, {State: wire.CertRevoked, Reason: wire.Superseded, Revoked: now - 3_600_123},
+	}[pick(3, "state")]
+	if pick(2, "with certificate") == 1 {
+		item.HasCert = true
+		w.submit(cctest.Operator(org), wire.FnImport, c.ca.ImportArg([]wire.ImportItem{item}, c.der))
+		return
+	}
+	item.Serial, item.NotAfter = c.serial, wire.Millis(pick(2, "not after"))*(now-wire.Millis(100*time.Hour/time.Millisecond))
+	w.submit(cctest.Operator(org), wire.FnImport, c.ca.ImportArg([]wire.ImportItem{item}))
 }
 
 // index returns an index of the first blocks.
@@ -185,12 +212,13 @@ type reference struct {
 	recs  map[string]*wire.CertRecord
 	revs  map[string][]wire.Revocation
 	rules map[wire.CAID][]wire.Rule
-	at    []map[string]status.Status // by height, then wire.CertKey
+	at    []map[string]status.Status   // by height, then wire.CertKey
+	bare  []map[string]wire.CertRecord // likewise, of serial numbers without certificates
 }
 
 func (w *world) reference() *reference {
 	ref := &reference{t: w.t, recs: map[string]*wire.CertRecord{}, revs: map[string][]wire.Revocation{}, rules: map[wire.CAID][]wire.Rule{}}
-	ref.at = append(ref.at, nil)
+	ref.at, ref.bare = append(ref.at, nil), append(ref.bare, nil)
 	for _, b := range w.blocks {
 		for i := range b.Txs {
 			if b.Txs[i].Valid {
@@ -201,15 +229,18 @@ func (w *world) reference() *reference {
 				}
 			}
 		}
-		now := map[string]status.Status{}
+		now, bare := map[string]status.Status{}, map[string]wire.CertRecord{}
 		for k, rec := range ref.recs {
 			id, _, err := wire.ParseCertKey(k)
 			if err != nil {
 				w.t.Fatal(err)
 			}
 			now[k] = status.Evaluate(rec, ref.revs[k], ref.rules[id])
+			if rec.SerialOnly() {
+				bare[k] = *rec
+			}
 		}
-		ref.at = append(ref.at, now)
+		ref.at, ref.bare = append(ref.at, now), append(ref.bare, bare)
 	}
 	return ref
 }
@@ -256,15 +287,23 @@ func (ref *reference) contents(w *world, r Request) *crl.Contents {
 	for _, cert := range w.certs {
 		k := wire.CertKey(r.CAID, cert.serial)
 		st, issued := ref.at[r.Number][k]
-		if cert.ca.ID != r.CAID || !issued || r.Scope != "" && !slices.Contains(cert.urls, r.Scope) || !crl.Lists(ref.recs[k].NotAfter, r.ThisUpdate) {
+		if cert.ca.ID != r.CAID || !issued || r.Scope != "" && !slices.Contains(cert.urls, r.Scope) {
+			continue
+		}
+		bare, isBare := ref.bare[r.Number][k]
+		notAfter := ref.recs[k].NotAfter
+		if isBare {
+			notAfter = bare.NotAfter
+		}
+		if isBare && r.Scope != "" || notAfter != 0 && !crl.Lists(notAfter, r.ThisUpdate) {
 			continue
 		}
 		e := crl.Entry{Serial: cert.serial, Time: crl.Seconds(st.Time / 1000)}
-		if st.State != wire.CertValid {
-			e.Reason, e.Invalidity = st.Reason, crl.Seconds(st.Invalidity/1000)
+		if st.Bad() {
+			e.Time, e.Reason, e.Invalidity = crl.Seconds(st.Since()/1000), st.Reason, crl.Seconds(st.Invalidity/1000)
 		}
 		if r.Base == 0 {
-			if st.State != wire.CertValid {
+			if st.Bad() {
 				c.Entries = append(c.Entries, e)
 			}
 			continue
@@ -272,10 +311,12 @@ func (ref *reference) contents(w *world, r Request) *crl.Contents {
 		changed, held := false, ref.at[r.Base][k].State == wire.CertHeld
 		for h := r.Base + 1; h <= r.Number; h++ {
 			was, is := ref.at[h-1][k], ref.at[h][k]
-			changed = changed || was != is
+			wasBare, before := ref.bare[h-1][k]
+			isBare, after := ref.bare[h][k]
+			changed = changed || was != is || is.Bad() && (before != after || wasBare.NotAfter != isBare.NotAfter)
 			held = held || is.State == wire.CertHeld
 		}
-		if e.Remove = st.State == wire.CertValid; changed && (!e.Remove || held) {
+		if e.Remove = !st.Bad(); changed && (!e.Remove || held) {
 			c.Entries = append(c.Entries, e)
 		}
 	}

@@ -157,9 +157,9 @@ func (a *applier) set(key, val []byte) error { return a.batch.Set(key, val, nil)
 
 // applyTx takes what the argument says first, then the writes, then compares one with the other.
 func (a *applier) applyTx(tx *network.Tx) error {
-	// A transaction without writes changes nothing, whatever it says it called. That of an Issue is looked at nevertheless: a repeated
-	// one has none, and it must not promise a leaf that is not there.
-	if !tx.Valid || len(tx.Writes) == 0 && tx.Function != wire.FnIssue {
+	// A transaction without writes changes nothing, whatever it says it called. That of an Issue or Import is looked at nevertheless: a
+	// repeated one has none, and it must not promise a leaf that is not there.
+	if !tx.Valid || len(tx.Writes) == 0 && tx.Function != wire.FnIssue && tx.Function != wire.FnImport {
 		return nil
 	}
 	a.tx, a.tick, a.pendingTx = tx, nil, pendingTx{}
@@ -169,6 +169,8 @@ func (a *applier) applyTx(tx *network.Tx) error {
 	switch tx.Function {
 	case wire.FnIssue:
 		err = a.applyIssue()
+	case wire.FnImport:
+		err = a.applyImport()
 	case wire.FnIntegrate:
 		err = a.applyIntegrate()
 	}

@@ -43,7 +43,7 @@ func (a *applier) touchCert(id wire.CAID, serial wire.Serial, old, rec *wire.Cer
 		}
 		t.was = &changedCert{Rec: *old, Revs: revs}
 		t.before = status.Evaluate(old, revs, a.view.cas[id].Rules)
-		t.stored = status.Evaluate(old, revs, nil).State != wire.CertValid
+		t.stored = status.Evaluate(old, revs, nil).Bad()
 	}
 	if a.touchedCerts == nil {
 		a.touchedCerts = map[certName]*touch{}
@@ -77,11 +77,14 @@ func (a *applier) settle() error {
 			if c.After, err = a.settleCert(t); err != nil {
 				return err
 			}
-			if c.After == c.Before || t.was == nil && c.After.State == wire.CertValid {
+			if !t.tells(&c) {
 				continue
 			}
-			if len(a.view.cas[t.id].Rules) > 0 {
+			if len(a.view.cas[t.id].Rules) > 0 || t.was != nil && t.was.Rec.SerialOnly() {
 				c.was = t.was
+			}
+			if t.rec.SerialOnly() {
+				c.SerialOnly, c.NotAfter = true, t.rec.NotAfter
 			}
 		}
 		if err := a.addChange(&c); err != nil {
@@ -91,6 +94,19 @@ func (a *applier) settle() error {
 	return nil
 }
 
+// tells reports whether c is a change. That a certificate is issued which nobody has put on hold or revoked is none, be it that its serial
+// number had been imported. That the certificate of one becomes known which is on hold or revoked is one, though its status is the same:
+// which CRLs list it depends on it.
+func (t *touch) tells(c *Change) bool {
+	switch {
+	case !c.Before.Bad() && !c.After.Bad():
+		return false
+	case c.Before != c.After || t.was == nil:
+		return true
+	}
+	return t.was.Rec.SerialOnly() && (!t.rec.SerialOnly() || t.rec.NotAfter != t.was.Rec.NotAfter)
+}
+
 // settleCert keeps the changed certificates, and returns the status.
 func (a *applier) settleCert(t *touch) (status.Status, error) {
 	revs, err := a.revokedByOthers(t.id, t.serial, t.rec)
@@ -98,7 +114,7 @@ func (a *applier) settleCert(t *touch) (status.Status, error) {
 		return status.Status{}, err
 	}
 	key := certKey(changedTag, t.id, t.serial)
-	if status.Evaluate(t.rec, revs, nil).State != wire.CertValid {
+	if status.Evaluate(t.rec, revs, nil).Bad() {
 		c := changedCert{Rec: *t.rec, Revs: revs}
 		if err := a.set(key, seal(key, c.encode())); err != nil {
 			return status.Status{}, err

@@ -81,8 +81,12 @@ func (a *applier) applyCert(w network.Write) error {
 	if err := a.touchCert(id, serial, old, &rec); err != nil {
 		return err
 	}
-	if old == nil {
+	isNew := old == nil
+	if isNew {
 		old = &wire.CertRecord{V: wire.Version, State: wire.CertValid, StatusTime: rec.StatusTime, SPKIHash: rec.SPKIHash, NotAfter: rec.NotAfter}
+	}
+	if err := a.checkImported(w.Key, &rec, old, isNew); err != nil {
+		return err
 	}
 	if err := a.checkEntries(w.Key, id, serial, &rec, old); err != nil {
 		return err
@@ -91,20 +95,18 @@ func (a *applier) applyCert(w network.Write) error {
 		return err
 	}
 	if rec.Change != old.Change {
-		a.expect(w.Key, &wire.StatusLeaf{
-			V: wire.Version, Kind: wire.LeafCert, CAID: id, Serial: serial, Change: rec.Change,
-			State: uint(rec.State), Reason: rec.Reason, Time: rec.StatusTime, Invalidity: rec.Invalidity,
-		})
+		a.expect(w.Key, rec.Leaf(id, serial))
 	}
 	return a.set(certKey(certTag, id, serial), w.Value)
 }
 
 // checkEntries: a record names leaves of its own certificate, and never another than it has named.
 func (a *applier) checkEntries(name string, id wire.CAID, serial wire.Serial, rec, old *wire.CertRecord) error {
-	if rec.Final == nil && rec.Pre == nil {
-		return a.diverges(name, "without a log entry", "every record must name its leaf")
+	if rec.SerialOnly() {
+		return a.checkBare(name, rec, old)
 	}
-	if !bytes.Equal(rec.SPKIHash, old.SPKIHash) || rec.NotAfter != old.NotAfter {
+	// What was known by its serial number only has its certificate now, which is compared below.
+	if !old.SerialOnly() && (!bytes.Equal(rec.SPKIHash, old.SPKIHash) || rec.NotAfter != old.NotAfter) {
 		return a.diverges(name, fmt.Sprintf("key %x, notAfter %d", rec.SPKIHash, rec.NotAfter), "it had key %x, notAfter %d", old.SPKIHash, old.NotAfter)
 	}
 	for _, e := range []struct {
@@ -132,7 +134,7 @@ func (a *applier) checkEntries(name string, id wire.CAID, serial wire.Serial, re
 // checkSuccession: changes are counted one by one, none is dated before the one before it, and a final revocation is never
 // undone, keeps its date, and changes its reason to keyCompromise at most.
 func (a *applier) checkSuccession(name string, rec, old *wire.CertRecord) error {
-	same := rec.State == old.State && rec.Reason == old.Reason && rec.StatusTime == old.StatusTime && rec.Invalidity == old.Invalidity
+	same := rec.State == old.State && rec.Reason == old.Reason && rec.StatusTime == old.StatusTime && rec.Invalidity == old.Invalidity && rec.Asserted == old.Asserted
 	switch {
 	case rec.Change == old.Change && same:
 		return nil
@@ -147,8 +149,9 @@ func (a *applier) checkSuccession(name string, rec, old *wire.CertRecord) error 
 	if old.State != wire.CertRevoked {
 		return nil
 	}
-	if rec.State != wire.CertRevoked || rec.StatusTime != old.StatusTime {
-		return a.diverges(name, fmt.Sprintf("state %d since %d", rec.State, rec.StatusTime), "it was revoked at %d, which is final", old.StatusTime)
+	if rec.State != wire.CertRevoked || rec.StatusTime != old.StatusTime || rec.Asserted != old.Asserted {
+		return a.diverges(name, fmt.Sprintf("state %d since %d (asserted %d)", rec.State, rec.StatusTime, rec.Asserted),
+			"it was revoked at %d (asserted %d), which is final", old.StatusTime, old.Asserted)
 	}
 	return a.checkReason(name, rec.Reason, old.Reason)
 }

@@ -30,7 +30,8 @@ func (p Pos) Compare(q Pos) int { return cmp.Or(cmp.Compare(p.Block, q.Block), c
 func Before(height uint64) Pos { return Pos{Block: height} }
 
 // Change is one change of a certificate's status, or of many (a rule), at the moment it takes effect: by a transaction of block Pos.Block.
-// That a certificate is issued is none, unless others, or a rule, had revoked it before.
+// That a certificate is issued is none, unless others, or a rule, had revoked it before. That one becomes known which was on hold or revoked
+// by its serial number only is a change, though Before and After are the same then.
 type Change struct {
 	Pos    Pos
 	CAID   wire.CAID
@@ -38,10 +39,12 @@ type Change struct {
 	Rule   uint64
 	// Before and After are the status of the certificate; zero for Serial == nil. Before is zero for a certificate that is issued revoked.
 	Before, After status.Status
+	SerialOnly    bool         // after it the ledger knows no more than the serial number
+	NotAfter      wire.Millis  // and this of its certificate; 0: not known, or not SerialOnly
 	CAState       wire.CAState // after a change of the trust list entry, else 0
 	At            wire.Millis  // of the transaction
 
-	was *changedCert // what Before was made of, kept while the CA has rules
+	was *changedCert // what Before was made of, kept while the CA has rules, and of what was known by its serial number only
 }
 
 // Changes returns up to limit changes after a position, of all CAs, the oldest first.
@@ -80,8 +83,8 @@ func (ix *Index) EachChanged(id wire.CAID, fn func(wire.Serial, status.Status, *
 }
 
 // EachChangedAt is EachChanged as of an earlier height, that is after so many blocks: statuses are what they were then. Records are today's
-// (of their
-// fields, NotAfter, SPKIHash and the log entries are not about status). Its memory grows with the changes since then. Errors: a height that is not reached yet.
+// (of their fields, NotAfter, SPKIHash and the log entries are not about status), but those of serial numbers are what they were until their
+// certificates became known. Its memory grows with the changes since then. Errors: a height that is not reached yet.
 func (ix *Index) EachChangedAt(id wire.CAID, height uint64, fn func(wire.Serial, status.Status, *wire.CertRecord) error) error {
 	return ix.read(func(v *View, r pebble.Reader) error {
 		if height > v.Height {
@@ -91,7 +94,7 @@ func (ix *Index) EachChangedAt(id wire.CAID, height uint64, fn func(wire.Serial,
 		if ca == nil {
 			return nil
 		}
-		u := undo{rules: ca.Rules, certs: map[string]status.Status{}}
+		u := undo{rules: ca.Rules, certs: map[string]past{}}
 		if err := u.collect(r, id, height); err != nil {
 			return err
 		}
@@ -101,8 +104,14 @@ func (ix *Index) EachChangedAt(id wire.CAID, height uint64, fn func(wire.Serial,
 
 // undo says what was otherwise at an earlier height.
 type undo struct {
-	rules []wire.Rule              // those there were
-	certs map[string]status.Status // by serial: certificates that have changed since; zero: not issued then
+	rules []wire.Rule     // those there were
+	certs map[string]past // by serial: certificates that have changed since
+}
+
+// past is what a certificate was at an earlier height.
+type past struct {
+	st  status.Status    // zero: not issued then
+	rec *wire.CertRecord // nil: as today, as far as it matters
 }
 
 func (u *undo) collect(r pebble.Reader, id wire.CAID, height uint64) error {
@@ -125,7 +134,7 @@ func (u *undo) collect(r pebble.Reader, id wire.CAID, height uint64) error {
 				u.rules = u.rules[:min(uint64(len(u.rules)), c.Rule-1)]
 			}
 			if _, seen := u.certs[string(c.Serial)]; c.Serial != nil && !seen {
-				u.certs[string(c.Serial)], first = status.Status{}, append(first, c)
+				u.certs[string(c.Serial)], first = past{}, append(first, c)
 			}
 		}
 	}
@@ -134,18 +143,21 @@ func (u *undo) collect(r pebble.Reader, id wire.CAID, height uint64) error {
 // evaluate: the status before a certificate's first change, without the rules that came between.
 func (u *undo) evaluate(first []Change) {
 	for _, c := range first {
-		st := c.Before
+		p := past{st: c.Before}
 		if c.was != nil {
-			st = status.Evaluate(&c.was.Rec, c.was.Revs, u.rules)
+			p.st = status.Evaluate(&c.was.Rec, c.was.Revs, u.rules)
+			if c.was.Rec.SerialOnly() {
+				p.rec = &c.was.Rec
+			}
 		}
-		u.certs[string(c.Serial)] = st
+		u.certs[string(c.Serial)] = p
 	}
 }
 
 // eachChanged: at overrides what certificates are.
-func eachChanged(r pebble.Reader, ca *CA, rules []wire.Rule, at map[string]status.Status, fn func(wire.Serial, status.Status, *wire.CertRecord) error) error {
+func eachChanged(r pebble.Reader, ca *CA, rules []wire.Rule, at map[string]past, fn func(wire.Serial, status.Status, *wire.CertRecord) error) error {
 	tell := func(serial wire.Serial, st status.Status, rec *wire.CertRecord) error {
-		if st.State == wire.CertValid || st.State == 0 {
+		if !st.Bad() {
 			return nil
 		}
 		return fn(serial, st, rec)
@@ -156,7 +168,8 @@ func eachChanged(r pebble.Reader, ca *CA, rules []wire.Rule, at map[string]statu
 		for ; len(rest) > 0 && (serial == nil || rest[0] < string(serial)); rest = rest[1:] {
 			rec, err := record(r, ca.ID, wire.Serial(rest[0]))
 			if err == nil && rec != nil {
-				err = tell(wire.Serial(rest[0]), at[rest[0]], rec)
+				p := at[rest[0]]
+				err = tell(wire.Serial(rest[0]), p.st, cmp.Or(p.rec, rec))
 			}
 			if err != nil {
 				return err
@@ -177,13 +190,13 @@ func eachChanged(r pebble.Reader, ca *CA, rules []wire.Rule, at map[string]statu
 		if err := upTo(serial); err != nil {
 			return err
 		}
-		st, changed := at[string(serial)]
+		p, changed := at[string(serial)]
 		if changed {
 			rest = rest[1:]
 		} else {
-			st = status.Evaluate(&c.Rec, c.Revs, rules)
+			p.st = status.Evaluate(&c.Rec, c.Revs, rules)
 		}
-		return tell(serial, st, &c.Rec)
+		return tell(serial, p.st, cmp.Or(p.rec, &c.Rec))
 	}); err != nil {
 		return err
 	}
@@ -253,6 +266,9 @@ type storedChange struct {
 	CAState wire.CAState `cbor:"5,keyasint,omitempty"`
 	At      wire.Millis  `cbor:"6,keyasint"`
 	Was     []byte       `cbor:"7,keyasint,omitempty"` // see changedCert
+
+	SerialOnly bool        `cbor:"8,keyasint,omitempty"`
+	NotAfter   wire.Millis `cbor:"9,keyasint,omitempty"`
 }
 
 type storedStatus struct {
@@ -260,16 +276,17 @@ type storedStatus struct {
 	State      wire.CertState
 	Reason     wire.Reason
 	Time       wire.Millis
+	Asserted   wire.Millis
 	Invalidity wire.Millis
 	Change     uint64
 }
 
 func pack(s status.Status) storedStatus {
-	return storedStatus{State: s.State, Reason: s.Reason, Time: s.Time, Invalidity: s.Invalidity, Change: s.Change}
+	return storedStatus{State: s.State, Reason: s.Reason, Time: s.Time, Asserted: s.Asserted, Invalidity: s.Invalidity, Change: s.Change}
 }
 
 func (s storedStatus) unpack() status.Status {
-	return status.Status{State: s.State, Reason: s.Reason, Time: s.Time, Invalidity: s.Invalidity, Change: s.Change}
+	return status.Status{State: s.State, Reason: s.Reason, Time: s.Time, Asserted: s.Asserted, Invalidity: s.Invalidity, Change: s.Change}
 }
 
 func changeFrom(key, val []byte) (c Change, err error) {
@@ -283,6 +300,7 @@ func changeFrom(key, val []byte) (c Change, err error) {
 	}
 	c = Change{
 		CAID: s.CAID, Serial: s.Serial, Rule: s.Rule, Before: s.Before.unpack(), After: s.After.unpack(), CAState: s.CAState, At: s.At,
+		SerialOnly: s.SerialOnly, NotAfter: s.NotAfter,
 	}
 	if s.Was != nil {
 		if c.was, err = decodeChanged(s.Was); err != nil {
@@ -296,6 +314,7 @@ func changeFrom(key, val []byte) (c Change, err error) {
 func (c *Change) encode() ([]byte, error) {
 	s := storedChange{
 		CAID: c.CAID, Serial: c.Serial, Rule: c.Rule, Before: pack(c.Before), After: pack(c.After), CAState: c.CAState, At: c.At,
+		SerialOnly: c.SerialOnly, NotAfter: c.NotAfter,
 	}
 	if c.was != nil {
 		s.Was = c.was.encode()

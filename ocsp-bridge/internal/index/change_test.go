@@ -3,6 +3,7 @@ package index
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -25,7 +26,8 @@ type feed struct {
 	rules   map[wire.CAID][]wire.Rule
 	cas     map[wire.CAID]wire.CARecord
 	changes []Change
-	at      []map[string]status.Status // by height
+	at      []map[string]status.Status    // by height
+	recsAt  []map[string]*wire.CertRecord // likewise
 }
 
 func feedOf(t testing.TB, blocks []*network.Block) *feed {
@@ -34,7 +36,7 @@ func feedOf(t testing.TB, blocks []*network.Block) *feed {
 		t: t, recs: map[string]*wire.CertRecord{}, revs: map[string]map[string]wire.Revocation{}, rules: map[wire.CAID][]wire.Rule{},
 		cas: map[wire.CAID]wire.CARecord{},
 	}
-	f.at = append(f.at, f.statuses())
+	f.at, f.recsAt = append(f.at, f.statuses()), append(f.recsAt, maps.Clone(f.recs))
 	for _, b := range blocks {
 		n := uint32(0)
 		for i := range b.Txs {
@@ -47,7 +49,7 @@ func feedOf(t testing.TB, blocks []*network.Block) *feed {
 				f.changes = append(f.changes, c)
 			}
 		}
-		f.at = append(f.at, f.statuses())
+		f.at, f.recsAt = append(f.at, f.statuses()), append(f.recsAt, maps.Clone(f.recs))
 	}
 	return f
 }
@@ -74,7 +76,7 @@ func (f *feed) statuses() map[string]status.Status {
 }
 
 func (f *feed) apply(tx *network.Tx) (changes []Change) {
-	before := f.statuses()
+	before, recs := f.statuses(), maps.Clone(f.recs)
 	var touched []string
 	for _, w := range tx.Writes {
 		switch {
@@ -115,14 +117,28 @@ func (f *feed) apply(tx *network.Tx) (changes []Change) {
 	after := f.statuses()
 	for _, key := range touched {
 		was, is := before[key], after[key]
-		if _, issued := after[key]; !issued || was == is || was == (status.Status{}) && is.State == wire.CertValid {
+		if _, issued := after[key]; !issued || !was.Bad() && !is.Bad() || was == is && bareOf(recs[key]) == bareOf(f.recs[key]) {
 			continue
 		}
 		id, serial, err := wire.ParseCertKey(key)
 		f.must(err)
-		changes = append(changes, Change{CAID: id, Serial: serial, Before: was, After: is})
+		b := bareOf(f.recs[key])
+		changes = append(changes, Change{CAID: id, Serial: serial, Before: was, After: is, SerialOnly: b.only, NotAfter: b.notAfter})
 	}
 	return changes
+}
+
+// bare is what is known of a certificate of which there is only the serial number.
+type bare struct {
+	only     bool
+	notAfter wire.Millis
+}
+
+func bareOf(rec *wire.CertRecord) bare {
+	if rec == nil || !rec.SerialOnly() {
+		return bare{}
+	}
+	return bare{true, rec.NotAfter}
 }
 
 // compare checks the feed, in pages too, and what was on hold or revoked at every height.
@@ -168,8 +184,9 @@ func (f *feed) compareChanged(ix *Index, id wire.CAID, height uint64) {
 	var got, want []string
 	line := func(serial wire.Serial, st status.Status) string { return fmt.Sprintf("%x %+v", []byte(serial), st) }
 	f.must(ix.EachChangedAt(id, height, func(serial wire.Serial, st status.Status, rec *wire.CertRecord) error {
-		if now := f.recs[wire.CertKey(id, serial)]; !reflect.DeepEqual(rec, now) {
-			f.t.Fatalf("record of %s is %+v, want %+v", serial, rec, now)
+		want := f.recs[wire.CertKey(id, serial)]
+		if then := f.recsAt[height][wire.CertKey(id, serial)]; bareOf(rec) != bareOf(then) || !then.SerialOnly() && !reflect.DeepEqual(rec, want) {
+			f.t.Fatalf("record of %s at height %d is %+v, it was %+v, and is %+v", serial, height, rec, then, want)
 		}
 		got = append(got, line(serial, st))
 		return nil
@@ -177,7 +194,7 @@ func (f *feed) compareChanged(ix *Index, id wire.CAID, height uint64) {
 	for key, st := range f.at[height] {
 		ca, serial, err := wire.ParseCertKey(key)
 		f.must(err)
-		if ca == id && st.State != wire.CertValid {
+		if ca == id && st.Bad() {
 			want = append(want, line(serial, st))
 		}
 	}

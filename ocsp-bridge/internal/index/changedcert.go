@@ -17,6 +17,7 @@ type changedCert struct {
 const (
 	hasFinal = 1 << iota
 	hasPre
+	imported
 )
 
 func (c *changedCert) encode() []byte {
@@ -28,8 +29,11 @@ func (c *changedCert) encode() []byte {
 	if r.Pre != nil {
 		flags |= hasPre
 	}
+	if r.Imported {
+		flags |= imported
+	}
 	b = appendNumbers(b, flags, uint64(r.V), uint64(r.State), uint64(r.Reason), uint64(r.StatusTime), uint64(r.Invalidity), r.Change,
-		uint64(r.NotAfter), uint64(r.Window), uint64(r.Flaps))
+		uint64(r.NotAfter), uint64(r.Window), uint64(r.Flaps), uint64(r.Asserted))
 	b = appendString(b, r.SPKIHash)
 	for _, e := range []*wire.LogEntry{r.Final, r.Pre} {
 		if e != nil {
@@ -58,6 +62,7 @@ func decodeChanged(b []byte) (*changedCert, error) {
 	r.V, r.State, r.Reason = uint(d.number()), wire.CertState(d.number()), wire.Reason(d.number())
 	r.StatusTime, r.Invalidity, r.Change = wire.Millis(d.number()), wire.Millis(d.number()), d.number()
 	r.NotAfter, r.Window, r.Flaps = wire.Millis(d.number()), wire.Millis(d.number()), uint(d.number())
+	r.Asserted, r.Imported = wire.Millis(d.number()), flags&imported != 0
 	r.SPKIHash = d.string()
 	if flags&hasFinal != 0 {
 		r.Final = &wire.LogEntry{Index: d.number(), Time: wire.Millis(d.number()), LeafHash: d.string()}

@@ -23,6 +23,8 @@ func fill(t *testing.T, v reflect.Value, next *uint64) {
 		for i := range v.Len() {
 			fill(t, v.Index(i), next)
 		}
+	case reflect.Bool:
+		v.SetBool(true)
 	case reflect.Uint8:
 		*next++
 		v.SetUint(*next & 0xff)

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -104,7 +105,7 @@ func (l *live) step() {
 	cert := &l.certs[l.pick(len(l.certs), "cert")]
 	change := l.change(ca)
 	switch rapid.SampledFrom([]string{
-		"issue", "final", "status", "status", "status", "holder", "quorum", "rule", "suspend", "resume", "integrate", "integrate", "tick", "tick", "commit", "commit",
+		"issue", "final", "import", "import", "status", "status", "status", "holder", "quorum", "rule", "suspend", "resume", "integrate", "integrate", "tick", "tick", "commit", "commit",
 	}).Draw(l.r, "step") {
 	case "issue":
 		l.issue(ca)
@@ -113,6 +114,8 @@ func (l *live) step() {
 			der, _ := cert.final(cctest.SCTList())
 			l.submit(l.operator(cert.ca), wire.FnIssue, cert.ca.IssueArg(der))
 		}
+	case "import":
+		l.importSome(ca)
 	case "status":
 		ops := []wire.StatusChange{
 			{Op: wire.OpHold, Reason: wire.CertificateHold}, {Op: wire.OpRelease}, {Op: wire.OpRevoke, Reason: wire.Superseded, Invalidity: 1},
@@ -157,6 +160,38 @@ func (l *live) issue(ca *cctest.CA) {
 		l.certs, ders = append(l.certs, c), append(ders, c.der)
 	}
 	l.submit(l.operator(ca), wire.FnIssue, ca.IssueArg(ders...))
+}
+
+// importSome imports some certificates of a CA, known and new ones, with or without them.
+func (l *live) importSome(ca *cctest.CA) {
+	var items []wire.ImportItem
+	var ders [][]byte
+	now := wire.MillisOf(l.ledger.Now)
+	for range 1 + l.pick(3, "items") {
+		der, cert := ca.Issue(l.t)
+		c := liveCert{ca: ca, der: der, serial: cctest.Serial(l.t, cert)}
+		if known := l.certs[l.pick(len(l.certs), "known")]; known.ca == ca && l.pick(2, "again") == 1 &&
+			!slices.ContainsFunc(items, func(i wire.ImportItem) bool { return bytes.Equal(i.Serial, known.serial) }) &&
+			!slices.ContainsFunc(ders, func(der []byte) bool { return bytes.Equal(der, known.der) }) {
+			c = known
+		} else {
+			l.certs = append(l.certs, c)
+		}
+		item := wire.ImportItem{State: wire.CertState(1 + l.pick(3, "state"))}
+		switch item.State {
+		case wire.CertHeld:
+			item.Reason, item.Revoked = wire.CertificateHold, now-wire.Millis(l.pick(30, "held"))*1000
+		case wire.CertRevoked:
+			item.Reason, item.Revoked = wire.Superseded, now-wire.Millis(l.pick(30, "revoked"))*1000
+		}
+		if item.HasCert = c.final == nil && l.pick(2, "with certificate") == 1; item.HasCert {
+			ders = append(ders, c.der)
+		} else {
+			item.Serial, item.NotAfter = c.serial, wire.Millis(l.pick(2, "not after"))*wire.MillisOf(cctest.LeafNotAfter)
+		}
+		items = append(items, item)
+	}
+	l.submit(l.operator(ca), wire.FnImport, ca.ImportArg(items, ders...))
 }
 
 func (l *live) change(ca *cctest.CA) uint64 {

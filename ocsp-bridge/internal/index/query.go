@@ -122,7 +122,7 @@ func (ix *Index) StatusEntries(id wire.CAID, s wire.Serial, limit int) (entries 
 			return err
 		}
 		rec, err := record(r, id, s)
-		if err != nil || rec == nil {
+		if err != nil || rec == nil || len(rec.SPKIHash) == 0 {
 			return err
 		}
 		own, err := statusEntries(r, holderAtPrefix(id, s, rec.SPKIHash), limit)

@@ -55,7 +55,31 @@ func (r *reference) must(err error) {
 func (r *reference) apply(tx *network.Tx) {
 	switch tx.Function {
 	case wire.FnIssue:
-		r.issue(tx)
+		var (
+			arg wire.IssueArg
+			res wire.IssueResult
+		)
+		r.must(wire.Decode(tx.Arg, &arg))
+		r.must(wire.Decode(tx.Result, &res))
+		ders, err := arg.Certs()
+		r.must(err)
+		r.issue(arg.CAID, ders, res.Entries)
+	case wire.FnImport:
+		var (
+			arg wire.ImportArg
+			res wire.ImportResult
+		)
+		r.must(wire.Decode(tx.Arg, &arg))
+		r.must(wire.Decode(tx.Result, &res))
+		ders, err := arg.Certs()
+		r.must(err)
+		var entries []wire.LogEntry
+		for i, item := range arg.Items {
+			if item.HasCert {
+				entries = append(entries, *res.Entries[i].Log)
+			}
+		}
+		r.issue(arg.CAID, ders, entries)
 	case wire.FnIntegrate:
 		var arg wire.IntegrateArg
 		r.must(wire.Decode(tx.Arg, &arg))
@@ -84,23 +108,15 @@ func (r *reference) apply(tx *network.Tx) {
 	}
 }
 
-func (r *reference) issue(tx *network.Tx) {
-	var (
-		arg wire.IssueArg
-		res wire.IssueResult
-	)
-	r.must(wire.Decode(tx.Arg, &arg))
-	r.must(wire.Decode(tx.Result, &res))
-	ders, err := arg.Certs()
-	r.must(err)
-	log := r.logs[arg.CAID]
-	for i, e := range res.Entries {
+func (r *reference) issue(id wire.CAID, ders [][]byte, entries []wire.LogEntry) {
+	log := r.logs[id]
+	for i, e := range entries {
 		if e.Index < uint64(log.size()) {
 			continue
 		}
 		leaf, err := ctleaf.X509(e.Index, e.Time, ders[i])
 		if tbs, preErr := ctleaf.PrecertTBS(ders[i]); preErr == nil {
-			leaf, err = ctleaf.Precert(e.Index, e.Time, arg.CAID, tbs)
+			leaf, err = ctleaf.Precert(e.Index, e.Time, id, tbs)
 		}
 		r.must(err)
 		log.append(leaf)
@@ -152,6 +168,7 @@ func (r *reference) tick(c wire.Clock) {
 			if l.Kind == wire.LeafCert {
 				*certs[key] = wire.MapCert{
 					V: 1, Change: l.Change, State: wire.CertState(l.State), Reason: l.Reason, Time: l.Time, Invalidity: l.Invalidity, Quorum: certs[key].Quorum,
+					Imported: l.Imported, Asserted: l.Asserted,
 				}
 			} else {
 				certs[key].Quorum = &wire.MapQuorum{Reason: l.Reason, Time: l.Time, Invalidity: l.Invalidity, Change: l.Change}
