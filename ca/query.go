@@ -36,8 +36,8 @@ func (s *Server) parseQuery(q *caapi.Query) (*query, error) {
 	if q.Profile != "" && s.issuer.policy.Profiles[q.Profile] == nil && !s.book.usedProfile(q.Profile) {
 		return nil, invalid("query.profile", q.Profile, "must be a profile of this CA, or one that it has issued with")
 	}
-	if q.Client != "" && !clientName.MatchString(q.Client) {
-		return nil, invalid("query.client", q.Client, "must be a client's name: 1 to 64 letters, digits and . _ @ -")
+	if len(q.Client) > maxPattern || strings.ContainsFunc(q.Client, unicode.IsControl) {
+		return nil, invalid("query.client", q.Client, "must be a client's name, of at most %d bytes and without control characters", maxPattern)
 	}
 	for _, n := range []struct{ field, value string }{{"query.name", q.Name}, {"query.subject", q.Subject}} {
 		if err := checkPattern(n.field, n.value); err != nil {

@@ -167,7 +167,7 @@ func (s *Server) superseding(c *client, req caapi.IssueRequest) (old wire.Serial
 		}
 	}
 	e := s.book.findSerial(old)
-	if c.role != RoleOperator && (e == nil || e.client.Value() != c.name) {
+	if !allowed[c.role][actRevoke] && (e == nil || e.client.Value() != c.name) {
 		// To a requester, another one's certificate is like none.
 		return nil, 0, wire.Errorf(wire.PermissionDenied, "supersedes", old.String(), "must be a certificate that this CA bridge has issued to %s", c.name)
 	}

@@ -106,11 +106,13 @@ func (w *block) transaction(number uint64, tx *network.Tx) error {
 func certificates(tx *network.Tx) map[string]*x509.Certificate {
 	shown := map[string]*x509.Certificate{}
 	var ders [][]byte
-	if tx.Function == wire.FnIssue {
-		var arg wire.IssueArg
-		if wire.Decode(tx.Arg, &arg) == nil {
-			ders, _ = arg.Certs() // none after an error
-		}
+	var issue wire.IssueArg
+	var imported wire.ImportArg
+	switch {
+	case tx.Function == wire.FnIssue && wire.Decode(tx.Arg, &issue) == nil:
+		ders, _ = issue.Certs() // none after an error
+	case tx.Function == wire.FnImport && wire.Decode(tx.Arg, &imported) == nil:
+		ders, _ = imported.Certs()
 	}
 	for _, der := range ders {
 		cert, err := x509.ParseCertificate(der)
