@@ -39,12 +39,13 @@ type Issued struct {
 
 // Steps of an issuance, in order, as Config.step sees them.
 const (
-	stepChecked    = "checked"
-	stepSigned     = "signed"
-	stepJournalled = "journalled"
-	stepAnchored   = "anchored"
-	stepRecorded   = "recorded"
-	stepReleasing  = "releasing" // over HTTP: the answer is about to be written
+	stepChecked     = "checked"
+	stepSigned      = "signed"
+	stepSuperseding = "superseding" // it is durable which certificate the new one replaces, if it does
+	stepJournalled  = "journalled"
+	stepAnchored    = "anchored"
+	stepRecorded    = "recorded"
+	stepReleasing   = "releasing" // over HTTP: the answer is about to be written
 )
 
 // Issue carries a request through the steps in doc.go. It returns a certificate only when the ledger has it. Errors:
@@ -106,6 +107,7 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 	if err := s.superseded.begin(r, rec.Serial); err != nil {
 		return nil, err
 	}
+	s.step(stepSuperseding)
 	err = s.note(rec)
 	defer s.superseded.journalled(r, rec.Serial) // and once more when the outcome is known
 	s.superseded.journalled(r, rec.Serial)

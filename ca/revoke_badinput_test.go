@@ -130,7 +130,9 @@ func TestBadBulksAreRefusedAndChangeNothing(t *testing.T) {
 
 // TestNothingIsDoneWhileTheLedgerIsDown: each answer is 503 with Retry-After, and what runs already waits and ends.
 func TestNothingIsDoneWhileTheLedgerIsDown(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.Settings.StatusTimeout, c.Settings.SubmitTimeout = 300*time.Millisecond, 100*time.Millisecond })
+	w := newWorld(t, func(c *Config) {
+		c.Settings.StatusTimeout, c.Settings.SubmitTimeout = 300*time.Millisecond, 100*time.Millisecond
+	})
 	serial := w.issue("requester", "server", "a.example.org")
 	planned := w.bulkOf("application/json", "", `{"query":{"name":"a.example.org"},"reason":"superseded","dry_run":true}`)
 	w.ledger.Down(true)
