@@ -56,6 +56,8 @@ func takeObject(dec *json.Decoder, prefix string, fields map[string]any) error {
 		name, _ := t.(string) // a decoder gives nothing else here
 		dst, ok := fields[name]
 		switch {
+		case !ok && name == "":
+			return invalid(prefix+`""`, "", "is not a name")
 		case !ok:
 			return invalid(prefix+name, "", "is not a field of this request, which has %s", strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
 		case seen[name]:
