@@ -56,6 +56,8 @@ type book struct {
 	bySerial  map[string]*entry
 	byKey     map[digest]*entry
 	loose     map[*entry]struct{} // in stateSigned, and nobody is bringing them to the ledger
+	counts    [stateAbandoned + 1]int
+	last      *entry // that which stands last in the log
 }
 
 func newBook() *book {
@@ -97,6 +99,7 @@ func (b *book) apply(r *record, pos position) error {
 	default:
 		return fmt.Errorf("serial %x: unknown kind of record %d", r.Serial, r.Kind)
 	}
+	b.tally(e)
 	delete(b.loose, e) // there only during replay
 	close(e.resolved)
 	e.resolved = settledChan
@@ -117,6 +120,7 @@ func (b *book) add(r *record, pos position) error {
 		b.byKey[e.key] = e
 	}
 	b.bySerial[string(r.Serial)] = e
+	b.counts[stateSigned]++
 	if b.replaying {
 		b.loose[e] = struct{}{}
 	}

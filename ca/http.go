@@ -33,6 +33,7 @@ func (s *Server) Handler() http.Handler {
 	route(caapi.PathCertificates, map[string]http.HandlerFunc{"POST": s.guard(actIssue, s.postCertificate)})
 	route(caapi.PathCertificates+"/{serial}", map[string]http.HandlerFunc{"GET": s.guard(actRead, s.getCertificate)})
 	route(caapi.PathRevocations, map[string]http.HandlerFunc{"POST": s.guard(actRevoke, s.postRevocation)})
+	route(caapi.PathStatus, map[string]http.HandlerFunc{"GET": s.guard(actDescribe, s.getStatus)})
 	route(caapi.PathBulk, map[string]http.HandlerFunc{"GET": s.guard(actRead, s.getBulks), "POST": s.guard(actRevoke, s.postBulk)})
 	route(caapi.PathBulk+"/{id}", map[string]http.HandlerFunc{"GET": s.guard(actRead, s.getBulk), "POST": s.guard(actRevoke, s.postBulkStart)})
 	route(caapi.PathBulk+"/{id}"+caapi.PathResults, map[string]http.HandlerFunc{"GET": s.guard(actRead, s.getBulkResults)})
