@@ -25,6 +25,9 @@ func (s *Server) watchFiles(ctx context.Context) {
 		if err := s.clients.reload(asked); err != nil {
 			s.log.Error("a file that says who may use the API is refused, what was read before stays in force", "error", err)
 		}
+		if err := s.dual.reload(asked); err != nil {
+			s.log.Error("the dual-control policy is refused, the one that was read before stays in force", "error", err)
+		}
 	}
 }
 

@@ -41,6 +41,7 @@ type Server struct {
 	settings   Settings
 	issuer     *issuer
 	clients    *access
+	dual       *dualControl
 	responders []Responder
 	ledger     network.Ledger
 	metrics    *metrics.Registry
@@ -59,8 +60,9 @@ type Server struct {
 	registered atomic.Bool  // seen on the trust list with this organisation as its operator; never unset
 	reached    atomic.Int64 // when the ledger last answered, Unix milliseconds
 
-	resolveKick chan struct{} // capacity 1
-	reloadKick  chan struct{} // capacity 1
+	resolveKick chan struct{}   // capacity 1
+	reloadKick  chan struct{}   // capacity 1
+	running     context.Context // until Close
 	stop        context.CancelFunc
 	background  sync.WaitGroup
 	closing     sync.Once
@@ -125,10 +127,11 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 		func() float64 { return float64(s.book.unresolved()) })
 
 	ctx, cancel := context.WithCancel(context.Background())
-	s.stop = cancel
+	s.running, s.stop = ctx, cancel
 	s.background.Go(func() { s.resolve(ctx) })
 	s.startRevoking(ctx)
 	s.background.Go(func() { s.watchFiles(ctx) })
+	s.background.Go(func() { s.finishApproved(ctx) })
 	if s.crls != nil {
 		s.background.Go(func() { s.crls.run(ctx) })
 	}
@@ -139,6 +142,12 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 func (s *Server) load(cfg Config) error {
 	cert, chain, err := LoadCertificate(cfg.Dir)
 	if err != nil {
+		return err
+	}
+	if err := s.loadDual(cfg.Dir); err != nil {
+		return err
+	}
+	if err := s.approvedProfiles(cfg.Dir); err != nil {
 		return err
 	}
 	policy, err := loadProfiles(filepath.Join(cfg.Dir, profilesFile))

@@ -2,7 +2,6 @@
 package caapi
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/httpsig"
 	"github.com/certanchor/certanchor/internal/problem"
 )
 
@@ -25,6 +25,7 @@ const (
 	retryPause  = time.Second
 	maxLost     = 3           // answers, until Issue gives up
 	maxUnknown  = 10          // outcomes; the server has tried for half a minute each time
+	maxEarly    = 10          // requests that a server which has just started does not take yet
 	httpTimeout = time.Minute // a server answers within less
 )
 
@@ -32,34 +33,49 @@ const (
 type Client struct {
 	base  string
 	token string
+	hmac  HMAC
 	http  *http.Client
 	pause time.Duration // before a repetition
 }
 
-// Config says how to reach a CA.
+// Config says how to reach a CA, and with which credential: at most one of a token, an HMAC key and a certificate.
 type Config struct {
 	URL       string       // base URL, http or https
 	Token     string       // bearer token; empty for what needs none, or when TokenFile is set
 	TokenFile string       // file that holds it, readable by its owner only
-	HTTP      *http.Client // default: one with a timeout of a minute
+	HMAC      HMAC         // the key of a client that signs its requests
+	TLS       TLS          // files for https
+	HTTP      *http.Client // default: one with a timeout of a minute. Not with TLS
 }
 
-// New returns a client. Errors name the URL or the token file that cannot be used.
+// New returns a client. Errors name the URL or the file that cannot be used.
 func New(cfg Config) (*Client, error) {
 	u, err := url.Parse(cfg.URL)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, wire.Errorf(wire.InvalidArgument, "url", cfg.URL, "must be an absolute http or https URL without query and fragment")
 	}
 	c := &Client{base: strings.TrimSuffix(cfg.URL, "/"), token: cfg.Token, http: cfg.HTTP, pause: retryPause}
+	if err := cfg.oneCredential(); err != nil {
+		return nil, err
+	}
 	if cfg.TokenFile != "" {
 		if c.token, err = readToken(cfg.TokenFile); err != nil {
 			return nil, err
 		}
 	}
+	if c.hmac, err = cfg.HMAC.read(); err != nil {
+		return nil, err
+	}
+	if cfg.TLS != (TLS{}) {
+		if cfg.HTTP != nil || u.Scheme != "https" {
+			return nil, wire.Errorf(wire.InvalidArgument, "url", cfg.URL, "must be https, with TLS files and no HTTP client")
+		}
+		c.http, err = cfg.TLS.client()
+	}
 	if c.http == nil {
 		c.http = &http.Client{Timeout: httpTimeout}
 	}
-	return c, nil
+	return c, err
 }
 
 // readToken reads a token file, which only its owner may read.
@@ -193,6 +209,11 @@ func (c *Client) do(ctx context.Context, method, path string, header http.Header
 	if code/100 != 2 {
 		return code, asProblem(method, c.base+path, code, body)
 	}
+	if code == http.StatusAccepted {
+		if op := pending(body); op != nil {
+			return code, &PendingError{Operation: op}
+		}
+	}
 	if err := json.Unmarshal(body, out); err != nil {
 		return code, fmt.Errorf("%s %s%s: the answer is not understood: %w", method, c.base, path, err)
 	}
@@ -200,32 +221,52 @@ func (c *Client) do(ctx context.Context, method, path string, header http.Header
 }
 
 func (c *Client) roundTrip(ctx context.Context, method, path string, header http.Header, in any) (int, []byte, error) {
-	var payload io.Reader
-	if in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
-			return 0, nil, err
-		}
-		payload = bytes.NewReader(b)
+	payload, err := marshal(in)
+	if err != nil {
+		return 0, nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, payload)
+	return c.send(ctx, method, path, header, payload, maxAnswer)
+}
+
+// send makes one request; a signed one that a server has not run long enough for is signed anew and made again.
+func (c *Client) send(ctx context.Context, method, path string, header http.Header, payload []byte, limit int64) (int, []byte, error) {
+	for tries := 1; ; tries++ {
+		code, body, err := c.sendOnce(ctx, method, path, header, payload, limit)
+		if err != nil || code != http.StatusServiceUnavailable || len(c.hmac.Key) == 0 || tries == maxEarly || !tooEarly(body) {
+			return code, body, err
+		}
+		select {
+		case <-ctx.Done():
+			return code, body, nil
+		case <-time.After(c.pause):
+		}
+	}
+}
+
+func (c *Client) sendOnce(ctx context.Context, method, path string, header http.Header, payload []byte, limit int64) (int, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, reader(payload))
 	if err != nil {
 		return 0, nil, err
 	}
 	for k, v := range header {
 		req.Header[http.CanonicalHeaderKey(k)] = v
 	}
-	if in != nil {
+	if payload != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if c.token != "" {
+	switch {
+	case c.token != "":
 		req.Header.Set("Authorization", "Bearer "+c.token)
+	case len(c.hmac.Key) > 0:
+		if err := httpsig.Sign(req, payload, c.hmac.Name, c.hmac.Key, time.Now()); err != nil {
+			return 0, nil, err
+		}
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return 0, nil, err
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, limit))
 	return resp.StatusCode, body, errors.Join(err, resp.Body.Close())
 }
 

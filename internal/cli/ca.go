@@ -24,6 +24,7 @@ func newCACommand() *cobra.Command {
 	}
 	cmd.AddCommand(newCAInitCommand(), newCAClientCommand(), newCARegisterCommand(), newCAServeCommand(), withConfig(newCACRLCommand(), caDefaults))
 	cmd.AddCommand(newCADecideCommands()...)
+	cmd.AddCommand(newCADualCommands()...)
 	return cmd
 }
 
@@ -123,30 +124,6 @@ func initKey(o *ca.InitOptions, key, algorithm string, passphrase keyfile.Source
 		o.Passphrase, err = orPrompt(passphrase).NewPassphrase("the new CA key")
 	}
 	return err
-}
-
-func newCAClientCommand() *cobra.Command {
-	var dir, role string
-	cmd := &cobra.Command{
-		Use:   "client NAME",
-		Short: "let another client use the CA's HTTP API",
-		Long: `Makes a bearer token for a new client and writes it to DIR/NAME.token. A running CA knows the client after its next start.
-Roles: operator (everything), requester (issue, read), responder (get an OCSP responder certificate), auditor (read).`,
-		Example: `  certanchor ca client org2 --dir pki/ca --role responder`,
-		Args:    oneArg("the client's name"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			file, err := ca.AddClient(dir, args[0], ca.Role(role))
-			if err != nil {
-				return err
-			}
-			fmt.Fprintln(cmd.OutOrStdout(), file)
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&dir, "dir", "", "the CA's directory (required)")
-	cmd.Flags().StringVar(&role, "role", string(ca.RoleRequester), "operator, requester, responder or auditor")
-	mustRequire(cmd, "dir")
-	return cmd
 }
 
 func newCARegisterCommand() *cobra.Command {

@@ -1,17 +1,14 @@
 package cli
 
 import (
-	"context"
 	"encoding/pem"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/caapi"
-	"github.com/certanchor/certanchor/internal/config"
 )
 
 func newCertCommand() *cobra.Command {
@@ -27,39 +24,6 @@ func newCertCommand() *cobra.Command {
 		newCertIntentCommand(), newCertRevokeOwnCommand(), newCertWatchCommand(),
 	)
 	return cmd
-}
-
-// caFlags say which CA to talk to and as whom.
-type caFlags struct {
-	url, tokenFile string
-	timeout        time.Duration
-	asJSON         bool
-}
-
-func (f *caFlags) register(cmd *cobra.Command) {
-	fallback := func(env, value string) string {
-		if v := os.Getenv(env); v != "" {
-			return v
-		}
-		return value
-	}
-	fs := cmd.Flags()
-	fs.StringVar(&f.url, "ca-url", fallback("CERTANCHOR_CA_URL", "http://"+config.DefaultCAListen), "base URL of the CA's API (environment: CERTANCHOR_CA_URL)")
-	fs.StringVar(&f.tokenFile, "token-file", os.Getenv("CERTANCHOR_TOKEN_FILE"), "file with a token for the CA's API (environment: CERTANCHOR_TOKEN_FILE)")
-	fs.DurationVar(&f.timeout, "timeout", time.Minute, "how long to try")
-	fs.BoolVar(&f.asJSON, "json", false, "print JSON")
-}
-
-func (f *caFlags) client(ctx context.Context) (*caapi.Client, context.Context, context.CancelFunc, error) {
-	if f.tokenFile == "" {
-		return nil, nil, nil, fmt.Errorf("%w: --token-file (or CERTANCHOR_TOKEN_FILE) must name a token; certanchor ca init made one for the operator", errUsage)
-	}
-	c, err := caapi.New(caapi.Config{URL: f.url, TokenFile: f.tokenFile})
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, f.timeout)
-	return c, ctx, cancel, nil
 }
 
 func newCertIssueCommand() *cobra.Command {

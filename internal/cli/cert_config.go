@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -26,8 +27,9 @@ func withConfig(cmd *cobra.Command, values func(*config.Client) map[string][]str
 		if err != nil {
 			return err
 		}
+		given := givenCredential(cmd.Flags())
 		for name, list := range values(section) {
-			if cmd.Flags().Changed(name) {
+			if cmd.Flags().Changed(name) || given && slices.Contains(credentialFlags, name) {
 				continue
 			}
 			for _, v := range list {
@@ -88,11 +90,6 @@ func (f *monitorFlags) defaults(c *config.Client) map[string][]string {
 		return map[string][]string{"log-key": c.LogKeys}
 	}
 	return f.trust.defaults(c)
-}
-
-// caDefaults are the client section's values for the flags of caFlags.
-func caDefaults(c *config.Client) map[string][]string {
-	return map[string][]string{"ca-url": {c.CAURL}, "token-file": {c.TokenFile}}
 }
 
 func statusDefaults(c *config.Client) map[string][]string {

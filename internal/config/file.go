@@ -37,7 +37,10 @@ type File struct {
 // Client is the section of certanchor cert, proof, verify and monitor: defaults of their flags.
 type Client struct {
 	CAURL             string     `yaml:"ca_url,omitempty"`             // base URL of the CA's API
-	TokenFile         string     `yaml:"token_file,omitempty"`         // token for it
+	TokenFile         string     `yaml:"token_file,omitempty"`         // token for it; or
+	HMACKeyFile       string     `yaml:"hmac_key_file,omitempty"`      // key of a client that signs its requests to it; or
+	CATLS             *ClientTLS `yaml:"ca_tls,omitempty"`             // certificate for it, and the roots of its own
+	HMACName          string     `yaml:"hmac_name,omitempty"`          // that client's name; default: that of the file
 	Issuer            string     `yaml:"issuer,omitempty"`             // the CA's certificate, PEM file
 	OCSPURL           string     `yaml:"ocsp_url,omitempty"`           // responder to ask instead of the one a certificate names
 	BridgeURL         string     `yaml:"bridge_url,omitempty"`         // base URL of an organisation's OCSP bridge, for proofs
@@ -171,6 +174,9 @@ func (f *File) NeedCA() (*CA, error) {
 	if ct := f.CA.CT; ct != nil && hsm.IsURI(ct.KeyFile) == (ct.SCTFile == "") {
 		return nil, &Error{File: f.Path, Key: "ca.ct.sct_file", Value: ct.SCTFile, Rule: "must be set if key_file is a PKCS #11 URI, and only then"}
 	}
+	if o := f.CA.Operators; o != nil && f.CA.TLS == nil {
+		return nil, &Error{File: f.Path, Key: "ca.operators", Value: o.MSP, Rule: "needs ca.tls: certificates are shown in TLS"}
+	}
 	if err := f.CA.Settings.Validate(); err != nil {
 		return nil, f.rule("ca.", err)
 	}
@@ -186,8 +192,10 @@ func (f *File) NeedClient() (*Client, error) {
 	if c.PolicyFingerprint != "" && c.Policy == "" {
 		return nil, &Error{File: f.Path, Key: "client.policy_fingerprint", Value: c.PolicyFingerprint, Rule: "needs policy, the file that has the version with it"}
 	}
-	if t := c.TLS; t != nil && (t.Cert == "") != (t.Key == "") {
-		return nil, &Error{File: f.Path, Key: "client.tls", Value: t.Cert + t.Key, Rule: "cert and key belong together"}
+	for key, t := range map[string]*ClientTLS{"client.tls": c.TLS, "client.ca_tls": c.CATLS} {
+		if t != nil && (t.Cert == "") != (t.Key == "") {
+			return nil, &Error{File: f.Path, Key: key, Value: t.Cert + t.Key, Rule: "cert and key belong together"}
+		}
 	}
 	return c, nil
 }
@@ -311,6 +319,9 @@ func (f *File) checkFiles() error {
 	if f.Client != nil && f.Client.TLS != nil {
 		keys["client.tls.key"] = f.Client.TLS.Key
 	}
+	if f.Client != nil && f.Client.CATLS != nil {
+		keys["client.ca_tls.key"] = f.Client.CATLS.Key
+	}
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		if hsm.IsURI(keys[key]) {
 			return &Error{File: f.Path, Key: key, Value: "pkcs11:", Rule: "must be a file: keys of TLS and of Fabric identities are not taken from PKCS #11 tokens"}
@@ -343,10 +354,16 @@ func (f *File) paths() []*string {
 		if c.CRL != nil {
 			ps = append(ps, &c.CRL.TLSCA)
 		}
+		if c.Operators != nil {
+			ps = append(ps, &c.Operators.MSP)
+		}
 		tls(c.TLS)
 	}
 	if c := f.Client; c != nil {
-		ps = append(ps, &c.TokenFile, &c.Issuer, &c.Policy)
+		ps = append(ps, &c.TokenFile, &c.HMACKeyFile, &c.Issuer, &c.Policy)
+		if t := c.CATLS; t != nil {
+			ps = append(ps, &t.CA, &t.Cert, &t.Key)
+		}
 		if t := c.TLS; t != nil {
 			ps = append(ps, &t.CA, &t.Cert, &t.Key)
 		}

@@ -1,7 +1,9 @@
 package dual
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -87,11 +89,12 @@ func describeChange(params map[string]string, contents []byte) error {
 	}
 	params["need"] = strconv.Itoa(p.need)
 	params["operators"] = strconv.Itoa(len(p.operators))
-	params["rules"] = p.describeRules()
+	params["rules"] = p.Rules()
 	return nil
 }
 
-func (p *Policy) describeRules() string {
+// Rules says in words what needs approvals.
+func (p *Policy) Rules() string {
 	text := "revocations: no rule"
 	if n := p.rules.RevokeMoreThan; n != nil {
 		text = fmt.Sprintf("revocations: more than %d in %v", *n, p.window)
@@ -110,6 +113,21 @@ func (p *Policy) replaces(kind string, contents []byte) (replacement, error) {
 		return r, wire.Errorf(wire.InvalidArgument, r.file, "", "has %d octets, must have 1 to %d", len(contents), r.limit)
 	}
 	return r, nil
+}
+
+// Adopt puts the first policy of the CA in dir in place. Errors: fs.ErrExist if there is one.
+func Adopt(dir string, contents []byte) error {
+	if _, err := ParsePolicy(contents); err != nil {
+		return err
+	}
+	if st, err := readState(dir); err != nil || st != nil {
+		return errors.Join(err, fmt.Errorf("the dual-control policy: %w", fs.ErrExist))
+	}
+	if err := keyfile.WriteNew(filepath.Join(dir, PolicyFile), contents, 0o644); err != nil {
+		return err
+	}
+	_, err := LoadPolicy(dir)
+	return err
 }
 
 // Apply carries out an operation that NewReplacement made: it verifies the approvals under the policy in force, uses the operation up and

@@ -66,6 +66,7 @@ type Server struct {
 	listener net.Listener
 	server   *http.Server
 	files    *TLS                       // nil: plain HTTP
+	ask      bool                       // for client certificates
 	tls      atomic.Pointer[tls.Config] // of the connections that come next
 }
 
@@ -75,6 +76,9 @@ type Options struct {
 	// Public allows plain HTTP on any address: for services that carry nothing secret and whose answers are signed, as OCSP's and CRLs
 	// are. Others must listen on a loopback address or have TLS: tokens do not cross a network in the clear.
 	Public bool
+	// AskCertificate asks clients for a certificate and takes whatever they show, unless TLS.ClientCA says more: the handler verifies
+	// Request.TLS.PeerCertificates. The handshake proves that the client has the key.
+	AskCertificate bool
 }
 
 // Listen opens the address, host:port. The error of a taken address names the service and the address.
@@ -91,7 +95,7 @@ func Listen(name, address string, o Options, handler http.Handler) (*Server, err
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	s := &Server{name: name, listener: l, files: t, server: &http.Server{
+	s := &Server{name: name, listener: l, files: t, ask: o.AskCertificate, server: &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
@@ -121,6 +125,9 @@ func (s *Server) Reload() error {
 	conf, err := s.files.Config()
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	if s.ask && conf.ClientAuth == tls.NoClientCert {
+		conf.ClientAuth = tls.RequestClientCert
 	}
 	s.tls.Store(conf)
 	return nil

@@ -49,10 +49,11 @@ func ServeCA(ctx context.Context, conf *config.File) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.Close()) }()
-	l, err := httpserve.Listen("ca", section.Listen, httpserve.Options{TLS: section.TLS}, server.Handler())
+	l, err := httpserve.Listen("ca", section.Listen, caOptions(section), server.Handler())
 	if err != nil {
 		return err
 	}
+	defer reloadOnHangup(server.Reload)()
 	return withStore(ctx, ledger, l.Run)
 }
 
@@ -288,7 +289,7 @@ func ServeAll(ctx context.Context, conf *config.File) (err error) {
 		return errors.Join(err, bridge.Close())
 	}
 	defer func() { err = errors.Join(err, authority.Close()) }()
-	l, err := httpserve.Listen("ca", caSection.Listen, httpserve.Options{TLS: caSection.TLS}, authority.Handler())
+	l, err := httpserve.Listen("ca", caSection.Listen, caOptions(caSection), authority.Handler())
 	if err != nil {
 		return errors.Join(err, bridge.Close())
 	}
@@ -297,6 +298,7 @@ func ServeAll(ctx context.Context, conf *config.File) (err error) {
 	if err != nil {
 		return errors.Join(err, bridge.Close())
 	}
+	defer reloadOnHangup(authority.Reload)()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return watchStore(ctx, store) })
 	group.Go(func() error { return store.Serve(ctx, socket) })
