@@ -17,6 +17,9 @@ func (s *Server) postRevocation(w http.ResponseWriter, r *http.Request, c *clien
 	if err := readFields(w, r, map[string]*string{"serial": &req.Serial, "reason": &req.Reason, "invalidity_date?": &req.InvalidityDate}); err != nil {
 		return err
 	}
+	if waits, err := s.revokeUnderDual(w, c, req); waits || err != nil {
+		return err
+	}
 	change, acknowledged, err := s.revoke(context.WithoutCancel(r.Context()), c.name, req)
 	return s.changed(w, c, change, acknowledged, err)
 }

@@ -60,7 +60,10 @@ func (s *Server) postBulk(w http.ResponseWriter, r *http.Request, c *client) err
 			"must not be used again for another request: an earlier one with this key was different")
 	}
 	if !req.DryRun {
-		if err := s.startBulk(ctx, c, j); err != nil {
+		if waits, err := s.bulkUnderDual(w, c, j); waits || err != nil {
+			return err
+		}
+		if err := s.startBulk(ctx, c.name, j); err != nil {
 			return err
 		}
 	}
@@ -82,21 +85,17 @@ func (s *Server) newBulk(ctx context.Context, c *client, req *bulkRequest, id, r
 	return j, nil
 }
 
-// startBulk sets a planned bulk going, if no second operator must agree before.
-func (s *Server) startBulk(ctx context.Context, c *client, j *bulk) error {
-	v, _ := j.view()
-	if v.State != caapi.BulkPlanned {
-		return nil
-	}
-	if err := s.approved(ctx, operation{by: c.name, kind: operationRevoke, count: v.Total, params: map[string]string{"bulk": v.ID, "digest": v.Digest}}); err != nil {
+// startBulk sets a planned bulk going.
+func (s *Server) startBulk(ctx context.Context, by string, j *bulk) error {
+	if err := s.sweepConfirmed(ctx, by, j); err != nil {
 		return err
 	}
-	started, err := s.bulks.start(j, c.name)
+	started, err := s.bulks.start(j, by)
 	if err != nil || !started {
 		return err
 	}
 	s.step(stepBulkStarted)
-	s.log.Info("bulk revocation started", "id", j.id, "client", c.name, "total", v.Total)
+	s.log.Info("bulk revocation started", "id", j.id, "client", by)
 	s.background.Go(func() { s.runBulk(s.bulkCtx, j) })
 	return nil
 }
@@ -128,24 +127,24 @@ func (s *Server) postBulkStart(w http.ResponseWriter, r *http.Request, c *client
 	if err := s.clockSound(); err != nil {
 		return err
 	}
-	if err := s.sweepConfirmed(ctx, c, j); err != nil {
+	if waits, err := s.bulkUnderDual(w, c, j); waits || err != nil {
 		return err
 	}
-	if err := s.startBulk(ctx, c, j); err != nil {
+	if err := s.startBulk(ctx, c.name, j); err != nil {
 		return err
 	}
 	return s.answerBulk(w, j)
 }
 
-// sweepConfirmed blocks the key of a list that was made without: what was recorded with it in between is revoked too.
-func (s *Server) sweepConfirmed(ctx context.Context, c *client, j *bulk) error {
+// sweepConfirmed makes a sweep of a list by a compromised key: what is recorded with the key after the list was made is revoked too.
+func (s *Server) sweepConfirmed(ctx context.Context, by string, j *bulk) error {
 	v, _ := j.view()
-	if v.State != caapi.BulkPlanned || v.SPKI == "" || v.KeyBlocked || v.Reason != wire.KeyCompromise.String() {
+	if v.State != caapi.BulkPlanned || v.SPKI == "" || v.Operation != caapi.OperationRevoke || v.Reason != wire.KeyCompromise.String() {
 		return nil
 	}
 	key, change, err := s.sweepOf(v)
 	if err == nil {
-		err = s.sweepBegins(ctx, c.name, key, change.Invalidity)
+		err = s.sweepBegins(ctx, by, true, key, change.Invalidity)
 	}
 	if err == nil {
 		j.mu.Lock()

@@ -36,7 +36,8 @@ func (s *Server) plan(ctx context.Context, by string, r *bulkRequest) (*bulkHead
 		return nil, nil, err
 	}
 	if r.key != nil && change.Op == wire.OpRevoke && change.Reason == wire.KeyCompromise && !r.DryRun {
-		if err := s.sweepBegins(ctx, by, *r.key, change.Invalidity); err != nil {
+		// Not a sweep before it starts, which other operators may have to agree to: this keeps the list complete.
+		if err := s.sweepBegins(ctx, by, false, *r.key, change.Invalidity); err != nil {
 			return nil, nil, err
 		}
 		head.KeyBlocked = true
@@ -184,12 +185,12 @@ func appendItem(items []bulkItem, change wire.StatusChange, c *catalogue.Cert) [
 	return append(items, itemOf(change, c.Change))
 }
 
-// sweepBegins blocks a key and waits until nothing is being issued for it.
-func (s *Server) sweepBegins(ctx context.Context, by string, k catalogue.Key, invalidity wire.Millis) error {
-	if err := s.blocked.block(by, true, invalidity, k); err != nil {
+// sweepBegins blocks a key and waits until nothing is being issued for it. With sweep, what is recorded with it later is revoked too.
+func (s *Server) sweepBegins(ctx context.Context, by string, sweep bool, k catalogue.Key, invalidity wire.Millis) error {
+	if err := s.blocked.block(by, sweep, invalidity, k); err != nil {
 		return err
 	}
-	s.log.Warn("a key is blocked: nothing is issued for it any more", "client", by, "spki", k.String())
+	s.log.Warn("a key is blocked: nothing is issued for it any more", "client", by, "spki", k.String(), "sweep", sweep)
 	if err := s.blocked.drain(ctx, k); err != nil {
 		return problem.New(http.StatusServiceUnavailable, problem.CodeUnavailable, "spki", k.String(), "is blocked now, but "+err.Error()+"; ask again")
 	}

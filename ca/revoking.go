@@ -50,7 +50,11 @@ func (s *Server) startRevoking(ctx context.Context) {
 	s.background.Go(func() { _ = s.catalogue.Follow(ctx, s.ledger) }) // it logs why it ends, and tells who waits for it
 	s.background.Go(func() { s.sweepOn(ctx) })
 	s.background.Go(func() { s.supersede(ctx) })
+	sweeps := s.blocked.sweeps()
 	for _, j := range s.bulks.all() {
+		if k, err := catalogue.ParseKey(j.head.SPKI); err == nil && j.head.State != caapi.BulkPlanned {
+			_, j.head.KeyBlocked = sweeps[k]
+		}
 		if v, _ := j.view(); v.State == caapi.BulkRunning {
 			s.log.Info("a bulk revocation goes on", "id", j.id, "total", v.Total, "done", v.Changed+v.Already+v.Failed)
 			s.background.Go(func() { s.runBulk(ctx, j) })

@@ -1,10 +1,10 @@
 package caapi
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -53,9 +53,23 @@ func (c *Client) bulk(ctx context.Context, path, kind string, body []byte, key s
 	if key != "" {
 		header.Set(IdempotencyKey, key)
 	}
+	code, answer, err := c.send(ctx, http.MethodPost, path, header, body, maxAnswer)
+	if err != nil {
+		return nil, err
+	}
+	if code/100 != 2 {
+		return nil, asProblem(http.MethodPost, c.base+path, code, answer)
+	}
+	if code == http.StatusAccepted {
+		if op := pending(answer); op != nil {
+			return nil, &PendingError{Operation: op}
+		}
+	}
 	var b Bulk
-	_, err := c.doBytes(ctx, http.MethodPost, path, header, body, &b)
-	return &b, err
+	if err := json.Unmarshal(answer, &b); err != nil {
+		return nil, fmt.Errorf("POST %s%s: the answer is not understood: %w", c.base, path, err)
+	}
+	return &b, nil
 }
 
 // Bulk tells how one stands, after waiting for its end for at most wait, of 30 s.
@@ -71,21 +85,16 @@ func (c *Client) BulkResults(ctx context.Context, id, outcome string, fn func(*B
 	if outcome != "" {
 		path += "?outcome=" + url.QueryEscape(outcome)
 	}
-	resp, err := c.send(ctx, http.MethodGet, path, nil, nil)
+	code, body, err := c.send(ctx, http.MethodGet, path, nil, nil, maxContents)
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-		if err != nil {
-			return err
-		}
-		return asProblem(http.MethodGet, c.base+path, resp.StatusCode, body)
+	if code != http.StatusOK {
+		return asProblem(http.MethodGet, c.base+path, code, body)
 	}
-	for dec := json.NewDecoder(bufio.NewReader(resp.Body)); ; {
+	for dec := json.NewDecoder(bytes.NewReader(body)); ; {
 		var r BulkResult
-		if err := dec.Decode(&r); err == io.EOF {
+		if err := dec.Decode(&r); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return fmt.Errorf("GET %s%s: the answer is not understood: %w", c.base, path, err)
@@ -94,35 +103,4 @@ func (c *Client) BulkResults(ctx context.Context, id, outcome string, fn func(*B
 			return err
 		}
 	}
-}
-
-// doBytes is do for a body that is encoded already.
-func (c *Client) doBytes(ctx context.Context, method, path string, header http.Header, body []byte, out any) (int, error) {
-	resp, err := c.send(ctx, method, path, header, body)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return 0, err
-	}
-	if resp.StatusCode/100 != 2 {
-		return resp.StatusCode, asProblem(method, c.base+path, resp.StatusCode, answer)
-	}
-	return resp.StatusCode, json.Unmarshal(answer, out)
-}
-
-func (c *Client) send(ctx context.Context, method, path string, header http.Header, body []byte) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	for k, v := range header {
-		req.Header[http.CanonicalHeaderKey(k)] = v
-	}
-	if c.token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.token)
-	}
-	return c.http.Do(req)
 }
