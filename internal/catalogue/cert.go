@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/fxamacker/cbor/v2"
@@ -54,7 +55,7 @@ func (c *Cert) HasKey(k Key) bool { return string(c.Key) == string(k[:]) }
 func (c *Cert) name(cert *x509.Certificate) {
 	c.Subject, c.Named, c.Names = cert.Subject.String(), true, nil
 	add := func(s string) {
-		if s = strings.ToLower(s); s != "" {
+		if s = strings.ToLower(s); s != "" && !slices.Contains(c.Names, s) {
 			c.Names = append(c.Names, s)
 		}
 	}
