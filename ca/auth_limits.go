@@ -45,12 +45,18 @@ type limits struct {
 	perFail   clientRate
 
 	mu        sync.Mutex
-	clients   map[string]*rate.Limiter
-	addresses map[string]*rate.Limiter
+	clients   buckets
+	addresses buckets
+}
+
+// buckets are limiters by name.
+type buckets struct {
+	all    map[string]*rate.Limiter
+	purged time.Time // when those that are as good as new were last thrown away
 }
 
 func newLimits(s RateSettings, now func() time.Time) *limits {
-	l := &limits{now: now, clients: map[string]*rate.Limiter{}, addresses: map[string]*rate.Limiter{}}
+	l := &limits{now: now, clients: buckets{all: map[string]*rate.Limiter{}}, addresses: buckets{all: map[string]*rate.Limiter{}}}
 	perSecond := cmp.Or(s.PerSecond, defaultPerSecond)
 	l.perClient = clientRate{perSecond: rate.Limit(perSecond), burst: cmp.Or(s.Burst, max(1, int(2*perSecond)))}
 	if perSecond < 0 {
@@ -70,15 +76,15 @@ func (l *limits) take(c *client) time.Duration {
 	if c.rate != nil {
 		want = *c.rate
 	}
-	return l.from(l.clients, c.name, want)
+	return l.from(&l.clients, c.name, want)
 }
 
 // failed counts a failed authentication.
 func (l *limits) failed(remote string) time.Duration {
-	return l.from(l.addresses, addressOf(remote), l.perFail)
+	return l.from(&l.addresses, addressOf(remote), l.perFail)
 }
 
-func (l *limits) from(buckets map[string]*rate.Limiter, name string, want clientRate) time.Duration {
+func (l *limits) from(buckets *buckets, name string, want clientRate) time.Duration {
 	if want.perSecond == rate.Inf {
 		return 0
 	}
@@ -92,30 +98,39 @@ func (l *limits) from(buckets map[string]*rate.Limiter, name string, want client
 	return wait
 }
 
-func (l *limits) bucket(buckets map[string]*rate.Limiter, name string, want clientRate, now time.Time) *rate.Limiter {
+func (l *limits) bucket(buckets *buckets, name string, want clientRate, now time.Time) *rate.Limiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b := buckets[name]
-	if b == nil && len(buckets) >= maxBuckets {
-		for n, old := range buckets {
-			if old.TokensAt(now) >= float64(old.Burst()) { // full: as good as a new one
-				delete(buckets, n)
-			}
-		}
-		if len(buckets) >= maxBuckets {
+	b := buckets.all[name]
+	if b == nil && len(buckets.all) >= maxBuckets {
+		buckets.purge(now)
+		if len(buckets.all) >= maxBuckets {
 			name = ""
-			b = buckets[name]
+			b = buckets.all[name]
 		}
 	}
 	if b == nil {
 		b = rate.NewLimiter(want.perSecond, want.burst)
-		buckets[name] = b
+		buckets.all[name] = b
 	}
 	if b.Limit() != want.perSecond || b.Burst() != want.burst { // the clients file has changed
 		b.SetLimitAt(now, want.perSecond)
 		b.SetBurstAt(now, want.burst)
 	}
 	return b
+}
+
+// purge throws full buckets away, which are as good as new ones; not often, it looks at all of them.
+func (b *buckets) purge(now time.Time) {
+	if since := now.Sub(b.purged); since >= 0 && since < time.Second {
+		return
+	}
+	b.purged = now
+	for name, l := range b.all {
+		if l.TokensAt(now) >= float64(l.Burst()) {
+			delete(b.all, name)
+		}
+	}
 }
 
 // addressOf is what counts as one address: an IPv4 address, or the 64 bits of IPv6 that a network gives to one customer.
