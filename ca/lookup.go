@@ -33,12 +33,19 @@ func (s *Server) Certificate(ctx context.Context, serial wire.Serial) (*caapi.Ce
 		if place == nil {
 			place, answer.Precertificate = rec.Pre, true
 		}
-		if place == nil {
+		switch {
+		case place != nil:
+			answer.LogIndex, answer.Timestamp = place.Index, place.Time.Time().Format(caapi.TimeFormat)
+		case rec.Imported:
+			answer.Precertificate, answer.SerialOnly = false, true
+		default:
 			return nil, fmt.Errorf("certificate %s: its record on the ledger has no place in the log", serial)
 		}
-		answer.LogIndex, answer.Timestamp = place.Index, place.Time.Time().Format(caapi.TimeFormat)
 	}
-	answer.Status = describeStatus(st)
+	answer.Imported, answer.Status = rec.Imported, describeStatus(st)
+	if rec.State != wire.CertValid && rec.Asserted != 0 {
+		answer.Status.Asserted = rec.Asserted.Time().Format(caapi.TimeFormat)
+	}
 	answer.Status.StatusLog = s.logged(serial, rec.Change)
 	return answer, nil
 }
@@ -64,10 +71,14 @@ func (s *Server) statusOf(ctx context.Context, serial wire.Serial) (*wire.CertRe
 	if err := wire.Decode(values[1], &rec); err != nil {
 		return fail(err)
 	}
-	if len(rec.SPKIHash) != len(digest{}) || ca.Rules > wire.MaxRules {
+	bare := rec.SerialOnly() && rec.Imported // whose key nobody knows
+	if len(rec.SPKIHash) != len(digest{}) && !bare || ca.Rules > wire.MaxRules {
 		return fail(fmt.Errorf("certificate %s: its record has a key hash of %d octets, its CA %d rules", serial, len(rec.SPKIHash), ca.Rules))
 	}
-	keys := []string{wire.RevokeKey(id, serial, wire.HolderSource(digest(rec.SPKIHash)))}
+	keys := []string{wire.RevokeKey(id, serial, wire.QuorumSource())} // again: of this no holder's counts
+	if !bare {
+		keys[0] = wire.RevokeKey(id, serial, wire.HolderSource(digest(rec.SPKIHash)))
+	}
 	for n := range ca.Rules {
 		keys = append(keys, wire.RuleKey(id, n+1))
 	}
@@ -76,8 +87,8 @@ func (s *Server) statusOf(ctx context.Context, serial wire.Serial) (*wire.CertRe
 		return fail(err)
 	}
 	var revs []wire.Revocation
-	for _, v := range [][]byte{values[2], more[0]} {
-		if v != nil {
+	for i, v := range [][]byte{values[2], more[0]} {
+		if v != nil && (i == 0 || !bare) {
 			var r wire.Revocation
 			if err := wire.Decode(v, &r); err != nil {
 				return fail(err)
@@ -99,7 +110,7 @@ func (s *Server) statusOf(ctx context.Context, serial wire.Serial) (*wire.CertRe
 
 func describeStatus(st status.Status) *caapi.Status {
 	d := &caapi.Status{State: stateName(st.State), Since: st.Time.Time().Format(caapi.TimeFormat), Change: st.Change}
-	if st.State != wire.CertValid {
+	if st.Bad() {
 		d.Reason = st.Reason.String()
 	}
 	if st.Invalidity != 0 {

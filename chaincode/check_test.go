@@ -34,7 +34,7 @@ func (w *world) check() {
 func (w *world) checkFinality(key string) {
 	rec := record[wire.CertRecord](w.rt, w.l, key)
 	was := w.revoked[key]
-	if was != nil && (rec.State != wire.CertRevoked || rec.StatusTime != was.StatusTime || rec.Change < was.Change ||
+	if was != nil && (rec.State != wire.CertRevoked || rec.StatusTime != was.StatusTime || rec.Asserted != was.Asserted || rec.Change < was.Change ||
 		rec.Reason != was.Reason && rec.Reason != wire.KeyCompromise || was.Final != nil && rec.Final.Index != was.Final.Index) {
 		w.rt.Fatalf("revoked as %+v became %+v", was, rec)
 	}
@@ -46,7 +46,7 @@ func (w *world) checkFinality(key string) {
 		w.rt.Fatal(err)
 	}
 	told, now := w.told[key], evaluate(w.rt, w.l, id, serial)
-	if told.State == wire.CertRevoked && (now.State != wire.CertRevoked || now.Time > told.Time ||
+	if told.State == wire.CertRevoked && (now.State != wire.CertRevoked || now.Time > told.Time || now.Since() > told.Since() ||
 		told.Reason == wire.KeyCompromise && now.Reason != wire.KeyCompromise) {
 		w.rt.Fatalf("told as %+v became %+v", told, now)
 	}
@@ -88,6 +88,9 @@ func (w *world) checkCert(ca *modelCA, c *modelCert) {
 			w.rt.Fatalf("entry is %+v, want %+v", e.entry, places[0])
 		}
 		places = places[1:]
+	}
+	if rec.Imported != c.imported || rec.Asserted != c.asserted || c.bare() != (len(rec.SPKIHash) == 0) || c.bare() && rec.NotAfter != c.notAfter {
+		w.rt.Fatalf("record is %+v, want %+v", rec, c)
 	}
 	if got, want := evaluate(w.rt, w.l, ca.id, wire.Serial(c.serial)), ca.evaluate(c); got != want {
 		w.rt.Fatalf("status is %+v, want %+v", got, want)

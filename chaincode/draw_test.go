@@ -14,6 +14,7 @@ import (
 
 var drawnFunctions = []string{
 	wire.FnRegisterCA, wire.FnIssue, wire.FnIssue, wire.FnIssue, wire.FnSetStatus, wire.FnSetStatus, wire.FnSetStatus,
+	wire.FnImport, wire.FnImport, wire.FnImport,
 	wire.FnRevoke, wire.FnRevoke, wire.FnDecide, wire.FnDecide, wire.FnDecide,
 }
 
@@ -43,6 +44,9 @@ func (w *world) drawRequest() *request {
 			i %= 2
 		}
 		r.certs = append(r.certs, certs[i])
+		if r.function == wire.FnImport {
+			r.imports = append(r.imports, w.drawImport(certs[i]))
+		}
 		r.changes = append(r.changes, w.drawChange(certs[i].serial))
 	}
 	switch r.function {

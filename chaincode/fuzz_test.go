@@ -77,6 +77,12 @@ func newStage(t testing.TB) *stage {
 			s.ca.IssueArg(pre), s.ca.IssueArg(promised), s.ca.IssueArg(promised, pre),
 			s.ca.IssueArg(resign(t, s.ca.Key, leaf(10), junkAfterExtensions(t))),
 		},
+		wire.FnImport: {
+			s.ca.ImportArg([]wire.ImportItem{{HasCert: true, State: wire.CertValid}, {Serial: one, State: wire.CertRevoked, Reason: wire.KeyCompromise, Revoked: 1e12, Invalidity: 1}}, leaf(11)),
+			s.ca.ImportArg([]wire.ImportItem{{HasCert: true, State: wire.CertHeld, Reason: wire.CertificateHold, Revoked: 1000}, {HasCert: true, State: wire.CertRevoked, Revoked: 1e12}}, s.recorded, promised),
+			s.ca.ImportArg([]wire.ImportItem{{Serial: wire.Serial{12}, State: wire.CertHeld, Reason: wire.CertificateHold, Revoked: 1e12, NotAfter: 1e12}, {Serial: wire.Serial{13}, State: wire.CertValid}}),
+			s.ca.ImportArg([]wire.ImportItem{{HasCert: true, State: wire.CertValid}}), s.ca.ImportArg(nil),
+		},
 		wire.FnSetStatus: {
 			s.ca.StatusArg(wire.StatusChange{Serial: one, Op: wire.OpRevoke, Reason: wire.KeyCompromise, Invalidity: 1}),
 			s.ca.StatusArg(wire.StatusChange{Serial: one, Op: wire.OpHold, Reason: wire.CertificateHold}, wire.StatusChange{Serial: wire.Serial{9}}),
@@ -92,7 +98,7 @@ func newStage(t testing.TB) *stage {
 	return s
 }
 
-var fuzzFunctions = []string{wire.FnInit, wire.FnRegisterCA, wire.FnIssue, wire.FnSetStatus, wire.FnTick, wire.FnRead, "", "other", wire.FnRevoke, wire.FnDecide, wire.FnIntegrate}
+var fuzzFunctions = []string{wire.FnInit, wire.FnRegisterCA, wire.FnIssue, wire.FnSetStatus, wire.FnTick, wire.FnRead, "", "other", wire.FnRevoke, wire.FnDecide, wire.FnIntegrate, wire.FnImport}
 
 var fuzzCallers = []chaincode.Caller{op1, op2, admin1, admin2, auditor4, stranger, {}}
 
@@ -144,6 +150,7 @@ func FuzzCertificates(f *testing.F) {
 		}{
 			{op1, wire.FnIssue, s.ca.IssueArg(der)},
 			{op1, wire.FnIssue, s.ca.IssueArg(other, der)},
+			{op1, wire.FnImport, s.ca.ImportArg([]wire.ImportItem{{HasCert: true, State: wire.CertValid}}, der)},
 			{op1, wire.FnRevoke, s.revokeArg(der)},
 			{admin1, wire.FnRegisterCA, registration("Org1MSP", der)},
 			{admin1, wire.FnRegisterCA, registration("Org1MSP", der, other)},
@@ -153,7 +160,7 @@ func FuzzCertificates(f *testing.F) {
 			if refusal != nil && refusal.Code == wire.Internal {
 				t.Fatalf("%s: %v", r.function, refusal)
 			}
-			if refusal == nil && (r.function == wire.FnIssue || r.function == wire.FnRevoke) && len(e.Writes) > 0 {
+			if refusal == nil && (r.function == wire.FnIssue || r.function == wire.FnImport || r.function == wire.FnRevoke) && len(e.Writes) > 0 {
 				s.mustBeCertificate(t, der)
 			}
 		}
@@ -195,7 +202,7 @@ func FuzzIntent(f *testing.F) {
 	})
 }
 
-// mustBeCertificate: what Issue or Revoke accepted, crypto/x509 verifies, and those who follow the blocks can read.
+// mustBeCertificate: what Issue, Import or Revoke accepted, crypto/x509 verifies, and those who follow the blocks can read.
 func (s *stage) mustBeCertificate(t *testing.T, der []byte) {
 	t.Helper()
 	cert, err := x509.ParseCertificate(der)

@@ -22,6 +22,17 @@ func (m *model) tellCA(ca *modelCA) {
 	m.tell(wire.StatusLeaf{Kind: wire.LeafCA, CAID: ca.id, Change: ca.change, State: uint(ca.state), Time: ca.since})
 }
 
+func (m *model) tellCert(ca *modelCA, c *modelCert) {
+	leaf := wire.StatusLeaf{
+		Kind: wire.LeafCert, CAID: ca.id, Serial: wire.Serial(c.serial), Change: c.change,
+		State: uint(c.state), Reason: c.reason, Time: c.since, Invalidity: c.invalidity, Imported: c.imported,
+	}
+	if c.state != wire.CertValid {
+		leaf.Asserted = c.asserted
+	}
+	m.tell(leaf)
+}
+
 func (m *model) setStatus(r *request) ([]byte, func(), bool) {
 	ca := m.find(r.ca.ID)
 	if ca == nil || ca.operator != r.by.MSPID {
@@ -48,10 +59,7 @@ func (m *model) setStatus(r *request) ([]byte, func(), bool) {
 			after.change++
 			effects = append(effects, func() {
 				*cert = after
-				m.tell(wire.StatusLeaf{
-					Kind: wire.LeafCert, CAID: ca.id, Serial: c.Serial, Change: after.change,
-					State: uint(after.state), Reason: after.reason, Time: after.since, Invalidity: after.invalidity,
-				})
+				m.tellCert(ca, cert)
 			})
 		}
 		result.Results = append(result.Results, wire.StatusResult{State: after.state, Reason: after.reason, Time: after.since, Change: after.change, Changed: changed})
@@ -85,7 +93,7 @@ func (c *modelCert) apply(ch wire.StatusChange, now wire.Millis, ca wire.CAState
 	}
 	switch ch.Op {
 	case wire.OpHold:
-		c.state, c.reason, c.since = wire.CertHeld, wire.CertificateHold, now
+		c.state, c.reason, c.since, c.asserted = wire.CertHeld, wire.CertificateHold, now, 0
 	case wire.OpRelease:
 		c.state, c.reason, c.since = wire.CertValid, wire.Unspecified, now
 	case wire.OpRevoke:
@@ -94,7 +102,7 @@ func (c *modelCert) apply(ch wire.StatusChange, now wire.Millis, ca wire.CAState
 		}
 		c.state, c.reason, c.invalidity = wire.CertRevoked, ch.Reason, ch.Invalidity
 		if was == wire.CertValid {
-			c.since = now
+			c.since, c.asserted = now, 0
 		}
 	}
 	return true, true
@@ -113,7 +121,7 @@ func (c *modelCert) flap(now wire.Millis) bool {
 func (ca *modelCA) others(c *modelCert) []wire.Revocation {
 	var all []wire.Revocation
 	for _, r := range ca.revocations {
-		if r.serial == c.serial {
+		if r.serial == c.serial && !(r.Source == wire.SourceHolder && c.bare()) {
 			all = append(all, r.Revocation)
 		}
 	}
@@ -152,8 +160,14 @@ func (ca *modelCA) evaluate(c *modelCert) status.Status {
 	if c.state == wire.CertRevoked {
 		all = append(all, wire.Revocation{Reason: c.reason, Time: c.since, Invalidity: c.invalidity})
 	}
+	if c.imported && c.state != wire.CertValid {
+		s.Asserted = c.asserted
+	}
 	first := firstOf(all)
 	if first == nil {
+		if c.bare() && c.state == wire.CertValid {
+			s.State = status.Unknown
+		}
 		return s
 	}
 	s.Reason, s.Invalidity = first.Reason, 0

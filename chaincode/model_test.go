@@ -59,6 +59,9 @@ type modelCert struct {
 	invalidity wire.Millis
 	change     uint64
 	flaps      []wire.Millis // since the minute began
+	imported   bool
+	asserted   wire.Millis // by an import; 0: no date
+	notAfter   wire.Millis // while bare: if known
 }
 
 // testCert is a certificate or precertificate and what is wrong with it.
@@ -81,6 +84,7 @@ type request struct {
 	ca       *cctest.CA          // but for Tick and Integrate
 	operator string              // RegisterCA
 	certs    []*testCert         // Issue; the first, for Revoke
+	imports  []modelImport       // Import
 	changes  []wire.StatusChange // SetStatus
 	intent   *wire.RevokeIntent  // Revoke
 	decision *wire.DecideArg     // Decide
@@ -99,6 +103,8 @@ func (r *request) arg() []byte {
 			ders = append(ders, c.der)
 		}
 		return r.ca.IssueArg(ders...)
+	case wire.FnImport:
+		return r.importArg()
 	case wire.FnSetStatus:
 		return r.ca.StatusArg(r.changes...)
 	case wire.FnDecide:
@@ -114,6 +120,7 @@ func (m *model) execute(r *request) (answer []byte, effect func(), ok bool) {
 	epoch := int64(r.now) / interval.Milliseconds()
 	role := map[string]string{
 		wire.FnRegisterCA: wire.RoleAdministrator, wire.FnDecide: wire.RoleAdministrator, wire.FnIssue: wire.RoleOperator, wire.FnSetStatus: wire.RoleOperator,
+		wire.FnImport: wire.RoleOperator,
 	}[r.function]
 	if !slices.Contains(m.msps, r.by.MSPID) || r.by.Role == "" || role != "" && r.by.Role != role {
 		return nil, nil, false
@@ -131,6 +138,8 @@ func (m *model) execute(r *request) (answer []byte, effect func(), ok bool) {
 		return m.registerCA(r)
 	case wire.FnIssue:
 		return m.issue(r)
+	case wire.FnImport:
+		return m.importCerts(r)
 	case wire.FnRevoke:
 		return m.revoke(r)
 	case wire.FnDecide:
@@ -216,7 +225,7 @@ func (m *model) issue(r *request) ([]byte, func(), bool) {
 		}
 		known := ca.find(c.serial)
 		place, recorded, ok := known.place(c)
-		if !ok || known == nil && (c.wrong || c.expires != 0 && c.expires < now || ca.state != wire.CAActive) {
+		if !ok || (known == nil || known.bare()) && (c.wrong || c.expires != 0 && c.expires < now || ca.state != wire.CAActive) {
 			return nil, nil, false
 		}
 		if !recorded {
@@ -252,7 +261,7 @@ func (c *testCert) leafHash(id wire.CAID, index uint64, t wire.Millis) []byte {
 // place tells where cert stands, whether it does, and whether it may.
 func (c *modelCert) place(cert *testCert) (at wire.LogEntry, recorded, ok bool) {
 	switch {
-	case c == nil:
+	case c == nil, c.bare():
 		return at, false, true
 	case c.pre == cert:
 		return c.places[0], true, true

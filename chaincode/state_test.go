@@ -20,6 +20,7 @@ func TestStateThatThisContractDidNotWriteIsInternal(t *testing.T) {
 		return wire.Encode(&wire.CertRecord{V: wire.Version, State: wire.CertHeld, Reason: wire.CertificateHold, Change: 1, Final: &wire.LogEntry{}, SPKIHash: spkiHash})
 	}
 	release := ca.StatusArg(wire.StatusChange{Serial: serial, Op: wire.OpRelease})
+	imported := ca.ImportArg([]wire.ImportItem{{HasCert: true, State: wire.CertRevoked, Revoked: 1000}}, der)
 	quorum, hash := ca.QuorumArg(serial, wire.Superseded), make([]byte, 32)
 	digest := sha256.Sum256(append([]byte("Decide\x00"), quorum...))
 	head := wire.Encode(&wire.LogHead{V: wire.Version, Size: 1, Root: make([]byte, 32), Range: [][]byte{make([]byte, 31)}})
@@ -41,6 +42,12 @@ func TestStateThatThisContractDidNotWriteIsInternal(t *testing.T) {
 		{wire.LogHeadKey(ca.ID), wire.FnIssue, head, ca.IssueArg(der), op1},
 		{wire.CertKey(ca.ID, cctest.Serial(t, cert)), wire.FnIssue, junk, ca.IssueArg(der), op1},
 		{wire.CertKey(ca.ID, serial), wire.FnIssue, pre, ca.IssueArg(der), op1},
+		{wire.CAKey(ca.ID), wire.FnImport, junk, imported, op1},
+		{wire.CAKey(ca.ID), wire.FnImport, wire.Encode(&wire.CARecord{V: wire.Version, OperatingMSP: "Org1MSP", Certs: [][]byte{junk}}), imported, op1},
+		{wire.LogHeadKey(ca.ID), wire.FnImport, head, imported, op1},
+		{wire.CertKey(ca.ID, serial), wire.FnImport, junk, imported, op1},
+		{wire.CertKey(ca.ID, serial), wire.FnImport, pre, imported, op1},
+		{wire.CertKey(ca.ID, serial), wire.FnImport, onHold(make([]byte, 31)), ca.ImportArg([]wire.ImportItem{{Serial: serial, State: wire.CertRevoked, Revoked: 1000}}), op1},
 		{wire.CertKey(ca.ID, serial), wire.FnSetStatus, junk, revoke, op1},
 		{wire.CertKey(ca.ID, serial), wire.FnSetStatus, onHold(nil), release, op1},
 		{wire.RevokeKey(ca.ID, serial, wire.HolderSource([32]byte{})), wire.FnSetStatus, junk, release, op1},

@@ -35,7 +35,8 @@ const (
 type Verdict struct {
 	Status     Status    // Good or Revoked
 	OnHold     bool      // Revoked, but the CA may lift it
-	RevokedAt  time.Time // Revoked only
+	RevokedAt  time.Time // Revoked only: when the ledger recorded it, which nobody could date back
+	Asserted   time.Time // Revoked only: of what was imported, since when it counts as the CA says, which OCSP and CRLs tell if it is earlier; zero: the CA says nothing else
 	Reason     string    // Revoked only: RFC 5280's name of the reason
 	Invalidity time.Time // Revoked only: since when the key is suspect (RFC 5280 section 5.3.2); zero if nobody said
 	By         []string  // Revoked only: "ca", "holder", "quorum" or "rule <n>", all of them that did
@@ -85,6 +86,9 @@ func VerifyBundle(policy *Policy, cert *x509.Certificate, data []byte, now time.
 	}
 	v.Status, v.OnHold, v.By = Revoked, r.Status.State == wire.CertHeld, r.By
 	v.RevokedAt, v.Reason = r.Status.Time.Time(), r.Status.Reason.String()
+	if r.Status.Asserted != 0 {
+		v.Asserted = r.Status.Asserted.Time()
+	}
 	if r.Status.Invalidity != 0 {
 		v.Invalidity = r.Status.Invalidity.Time()
 	}

@@ -14,11 +14,12 @@ type StatusEvent struct {
 	CAID  string `json:"ca_id"`
 
 	Serial string `json:"serial,omitempty"` // of the certificate; empty: a rule, or a decision about the CA
-	State  string `json:"state"`            // valid, held or revoked; of a decision about the CA active or suspended
-	Was    string `json:"was,omitempty"`    // of a certificate: the state before; empty: not issued
+	State  string `json:"state"`            // valid, held or revoked; of a decision about the CA active or suspended; unknown: a serial number was released that was imported without its certificate
+	Was    string `json:"was,omitempty"`    // of a certificate: the state before; empty: not issued. The same as State: the certificate of a serial number became known
 
-	Reason         string     `json:"reason,omitempty"` // RFC 5280 section 5.3.1, while held or revoked
-	Time           time.Time  `json:"time"`             // since when State holds
+	Reason         string     `json:"reason,omitempty"`   // RFC 5280 section 5.3.1, while held or revoked
+	Time           time.Time  `json:"time"`               // since when State holds on the ledger
+	Asserted       *time.Time `json:"asserted,omitempty"` // of what was imported: since when, as the CA says
 	InvalidityDate *time.Time `json:"invalidity_date,omitempty"`
 
 	Rule uint64     `json:"rule,omitempty"` // of a rule: its number; it revokes every certificate of the CA that was logged at From or later and before To

@@ -55,8 +55,9 @@ type Event struct {
 	SHA256    string    `json:"sha256,omitempty"` // of the certificate or precertificate, hexadecimal; empty of a precertificate if the server has its TBSCertificate only
 
 	Change     string    `json:"change,omitempty"`
-	Reason     string    `json:"reason,omitempty"` // RFC 5280's name
-	By         string    `json:"by,omitempty"`     // ca, holder, quorum or rule <n>
+	Reason     string    `json:"reason,omitempty"`  // RFC 5280's name
+	By         string    `json:"by,omitempty"`      // ca, holder, quorum or rule <n>
+	Asserted   time.Time `json:"asserted,omitzero"` // of what was imported: since when, as the CA says
 	Invalidity time.Time `json:"invalidity,omitzero"`
 	From       time.Time `json:"from,omitzero"` // of a rule: it revokes what was logged from then on
 	To         time.Time `json:"to,omitzero"`   // of a rule: and before then

@@ -149,6 +149,9 @@ func ruleEvent(origin string, index uint64, leaf *wire.StatusLeaf, names []strin
 
 func leafEvent(origin string, index uint64, leaf *wire.StatusLeaf) Event {
 	ev := Event{ID: eventID(origin, index), Time: leaf.Time.Time(), Log: origin, Index: index, CAID: leaf.CAID.String()}
+	if leaf.Asserted != 0 {
+		ev.Asserted = leaf.Asserted.Time()
+	}
 	if leaf.Invalidity != 0 {
 		ev.Invalidity = leaf.Invalidity.Time()
 	}

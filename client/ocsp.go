@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/http"
 	"strings"
 	"time"
@@ -79,7 +80,22 @@ func (c *Client) Status(ctx context.Context, cert, issuer *x509.Certificate) (*A
 	if err != nil {
 		return nil, err
 	}
-	req, err := c.request(cert, issuer)
+	return c.ask(ctx, address, cert.SerialNumber, issuer)
+}
+
+// StatusOfSerial is Status for a certificate of issuer of which only the serial number is known. OCSPURL must be set.
+func (c *Client) StatusOfSerial(ctx context.Context, serial *big.Int, issuer *x509.Certificate) (*Answer, error) {
+	if serial == nil || issuer == nil {
+		return nil, errors.New("serial number and issuer must both be given")
+	}
+	if c.OCSPURL == "" {
+		return nil, errors.New("OCSPURL must be set: a serial number does not say where to ask")
+	}
+	return c.ask(ctx, c.OCSPURL, serial, issuer)
+}
+
+func (c *Client) ask(ctx context.Context, address string, serial *big.Int, issuer *x509.Certificate) (*Answer, error) {
+	req, err := c.request(serial, issuer)
 	if err != nil {
 		return nil, err
 	}
@@ -96,9 +112,9 @@ func (c *Client) Status(ctx context.Context, cert, issuer *x509.Certificate) (*A
 	})
 }
 
-func (c *Client) request(cert, issuer *x509.Certificate) (*ocspwire.Request, error) {
+func (c *Client) request(serial *big.Int, issuer *x509.Certificate) (*ocspwire.Request, error) {
 	// SHA-1 here only finds the issuer, and every responder knows it (RFC 5019 section 2.1.1); the signature decides.
-	id, err := ocspwire.NewCertID(crypto.SHA1, issuer, cert.SerialNumber)
+	id, err := ocspwire.NewCertID(crypto.SHA1, issuer, serial)
 	if err != nil {
 		return nil, err
 	}

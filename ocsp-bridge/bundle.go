@@ -90,6 +90,10 @@ func (d *draft) make(ctx context.Context) ([]byte, error) {
 	if d.rec == nil {
 		return nil, notLogged(d.serial)
 	}
+	if d.rec.SerialOnly() {
+		return nil, wire.Errorf(wire.FailedPrecondition, "serial", d.serial.String(),
+			"must be the serial number of a certificate that the ledger has; of this one it has the imported serial number only, so nothing can be proven about a certificate: ask OCSP about it")
+	}
 	d.parts.Channel, d.parts.CAKey = d.b.ledger.Channel(), d.b.index.View().CA(d.id).Certs[0].RawSubjectPublicKeyInfo
 	for _, step := range []func(context.Context) error{d.status, d.newer, d.issuance} {
 		if err := step(ctx); err != nil {

@@ -20,20 +20,23 @@ import (
 type statusInfo struct {
 	CAID           string         `json:"ca_id"`
 	Serial         string         `json:"serial"`
-	State          string         `json:"state"` // valid, held or revoked
+	State          string         `json:"state"` // valid, held or revoked; unknown: see SerialOnly
 	Reason         string         `json:"reason,omitempty"`
-	Since          time.Time      `json:"since"`
+	Since          time.Time      `json:"since"`              // on the ledger
+	Asserted       *time.Time     `json:"asserted,omitempty"` // of a hold or revocation that was imported: since when, as the CA says; OCSP and CRLs tell the earlier date
 	InvalidityDate *time.Time     `json:"invalidity_date,omitempty"`
 	By             []string       `json:"by,omitempty"` // who put it on hold or revoked it: ca, holder, quorum, rule <n>
 	Changes        uint64         `json:"changes"`
-	LogIndex       uint64         `json:"log_index"` // of the certificate; of its precertificate while that is all there is
-	Logged         time.Time      `json:"logged"`
+	Imported       bool           `json:"imported,omitempty"`    // it came to the ledger by Import
+	SerialOnly     bool           `json:"serial_only,omitempty"` // the ledger does not have the certificate; unless it is on hold or revoked, its state is unknown
+	LogIndex       *uint64        `json:"log_index,omitempty"`   // of the certificate; of its precertificate while that is all there is
+	Logged         *time.Time     `json:"logged,omitempty"`
 	Certificate    *entryInfo     `json:"certificate,omitempty"`
 	Precertificate *entryInfo     `json:"precertificate,omitempty"`
 	Rules          []ruleInfo     `json:"rules,omitempty"`      // those that cover it
 	StatusLog      []positionInfo `json:"status_log,omitempty"` // changes that the status log has, the newest first
 	Pending        int            `json:"pending"`              // changes that it does not have yet
-	NotAfter       time.Time      `json:"not_after"`
+	NotAfter       *time.Time     `json:"not_after,omitempty"`  // left out if it is not known
 	ViewHeight     uint64         `json:"view_height"`
 	ViewTime       time.Time      `json:"view_time"`
 	Fresh          bool           `json:"fresh"`
@@ -63,7 +66,9 @@ type positionInfo struct {
 }
 
 var (
-	stateNames  = map[wire.CertState]string{wire.CertValid: "valid", wire.CertHeld: "held", wire.CertRevoked: "revoked"}
+	stateNames = map[wire.CertState]string{
+		wire.CertValid: "valid", wire.CertHeld: "held", wire.CertRevoked: "revoked", status.Unknown: "unknown",
+	}
 	sourceNames = map[wire.Source]string{wire.SourceHolder: "holder", wire.SourceQuorum: "quorum"}
 	kindNames   = map[wire.LeafKind]string{wire.LeafCert: "certificate", wire.LeafRevocation: "revocation", wire.LeafRule: "rule"}
 )
@@ -97,22 +102,23 @@ func (b *Bridge) status(caText, serialText string) (*statusInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	if rec == nil || rec.Final == nil && rec.Pre == nil {
+	if rec == nil {
 		return nil, notLogged(serial)
 	}
 	info := &statusInfo{
 		CAID: id.String(), Serial: serial.String(), State: stateNames[st.State], Since: st.Time.Time(), Changes: st.Change,
-		NotAfter: rec.NotAfter.Time(), ViewHeight: v.Height, ViewTime: v.Time.Time(), Fresh: true,
-		Certificate: describeEntry(rec.Final), Precertificate: describeEntry(rec.Pre),
+		ViewHeight: v.Height, ViewTime: v.Time.Time(), Fresh: true,
+		Certificate: describeEntry(rec.Final), Precertificate: describeEntry(rec.Pre), Imported: rec.Imported, SerialOnly: rec.SerialOnly(),
+		NotAfter: dateOf(rec.NotAfter), InvalidityDate: dateOf(st.Invalidity),
 	}
-	first := cmp.Or(info.Certificate, info.Precertificate)
-	info.LogIndex, info.Logged = first.Index, first.Logged
-	if st.State != wire.CertValid {
+	if first := cmp.Or(info.Certificate, info.Precertificate); first != nil {
+		info.LogIndex, info.Logged = &first.Index, &first.Logged
+	}
+	if st.Bad() {
 		info.Reason = st.Reason.String()
-	}
-	if st.Invalidity != 0 {
-		t := st.Invalidity.Time()
-		info.InvalidityDate = &t
+		if rec.State != wire.CertValid {
+			info.Asserted = dateOf(rec.Asserted)
+		}
 	}
 	if _, err := b.fresh(v, b.cfg.Now()); err != nil {
 		info.Fresh, info.Stale = false, err.Error()
@@ -121,6 +127,15 @@ func (b *Bridge) status(caText, serialText string) (*statusInfo, error) {
 		return nil, err
 	}
 	return info, b.describeLog(info, id, serial, rec)
+}
+
+// dateOf is nil for 0: not known, or none given.
+func dateOf(m wire.Millis) *time.Time {
+	if m == 0 {
+		return nil
+	}
+	t := m.Time()
+	return &t
 }
 
 func describeEntry(e *wire.LogEntry) *entryInfo {

@@ -63,6 +63,10 @@ func Decode(t TB, data []byte, v any) {
 		err = wire.Decode(data, v)
 	case *wire.IssueResult:
 		err = wire.Decode(data, v)
+	case *wire.ImportArg:
+		err = wire.Decode(data, v)
+	case *wire.ImportResult:
+		err = wire.Decode(data, v)
 	case *wire.SetStatusResult:
 		err = wire.Decode(data, v)
 	case *wire.TickResult:

@@ -98,6 +98,12 @@ func TestCertificateLifeThroughTheAdapter(t *testing.T) {
 			if e.Field != "intent.channel" || e.Value != "other" {
 				t.Errorf("an intent for another channel is refused with %v", e)
 			}
+			var imported wire.ImportResult
+			items := []wire.ImportItem{{HasCert: true, State: wire.CertValid}, {Serial: wire.Serial{1}, State: wire.CertRevoked, Revoked: 1000}}
+			cctest.Decode(t, must(t, p.invoke(t, operator, now, []byte(wire.FnImport), ca.ImportArg(items, ca.IssueMany(t, 1)...))), &imported)
+			if e := imported.Entries; e[0].Log == nil || e[0].Log.Index != 120 || e[1].Log != nil {
+				t.Errorf("the import is answered with %+v", e)
+			}
 			must(t, p.invoke(t, operator, now, []byte(wire.FnRevoke), ca.RevokeArg(t, "ch", ders[0], wire.Superseded, cctest.T0)))
 			must(t, p.invoke(t, admin, now, []byte(wire.FnDecide), ca.SuspendArg(1)))
 			registered := &wire.StatusLeaf{V: wire.Version, Kind: wire.LeafCA, CAID: ca.ID, Change: 1, State: uint(wire.CAActive), Time: wire.MillisOf(cctest.T0)}

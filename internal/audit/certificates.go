@@ -62,7 +62,7 @@ func (a *Auditor) decisions() (*decisions, error) {
 	return d, errorOf(err, bad)
 }
 
-// changed returns when the value at a contract's key was changed last, 0 if only Issue wrote it.
+// changed returns when the value at a contract's key last changed what is answered, 0 if it only records that a certificate is issued.
 func (a *Auditor) changed(key string) (wire.Millis, error) {
 	value, err := a.read(changedKey(key))
 	if err != nil || len(value) != 8 {
@@ -125,7 +125,7 @@ func (a *Auditor) certificate(d *decisions, key string, value []byte) (*Certific
 	}
 	rules := d.rules[id]
 	c.Status = status.Evaluate(&c.Record, revs, rules)
-	if c.Record.Change > 0 {
+	if c.Record.Change > 0 || c.Record.Imported {
 		at, err := a.changed(key)
 		if err != nil {
 			return nil, err

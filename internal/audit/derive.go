@@ -47,12 +47,14 @@ func entryKey(log string, index uint64) []byte {
 
 // tx takes a transaction that was executed. x has the state before it, and its writes.
 func (d *derivation) tx(tx *network.Tx, x *execution) error {
-	if tx.Function != wire.FnIssue {
-		d.noteChanges(x)
+	if err := d.noteChanges(x); err != nil {
+		return err
 	}
 	switch tx.Function {
 	case wire.FnIssue:
 		return d.issue(tx, x)
+	case wire.FnImport:
+		return d.imported(tx, x)
 	case wire.FnIntegrate:
 		return d.integrate(tx, x)
 	case wire.FnTick:
@@ -61,41 +63,96 @@ func (d *derivation) tx(tx *network.Tx, x *execution) error {
 	return nil
 }
 
-// noteChanges remembers when a status changed: until then another answer was right.
-func (d *derivation) noteChanges(x *execution) {
-	for key := range x.writes {
-		if strings.HasPrefix(key, wire.CertPrefix) || strings.HasPrefix(key, wire.RevokePrefix) || strings.HasPrefix(key, wire.RulePrefix) {
-			d.writes[string(changedKey(key))] = binary.BigEndian.AppendUint64(nil, uint64(d.next.Time))
+// noteChanges remembers when a status changed: until then another answer was right. That a certificate is recorded as valid is no change.
+func (d *derivation) noteChanges(x *execution) error {
+	for key, value := range x.writes {
+		if strings.HasPrefix(key, wire.CertPrefix) {
+			before, err := x.Get(key)
+			if err != nil {
+				return err
+			}
+			if changed, err := changesStatus(before, value); err != nil || !changed {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+		} else if !strings.HasPrefix(key, wire.RevokePrefix) && !strings.HasPrefix(key, wire.RulePrefix) {
+			continue
+		}
+		d.writes[string(changedKey(key))] = binary.BigEndian.AppendUint64(nil, uint64(d.next.Time))
+	}
+	return nil
+}
+
+// changesStatus reports whether a certificate's record changes what is answered about it: its own status, or that it is one. before is nil for a
+// new record.
+func changesStatus(before, after []byte) (bool, error) {
+	var was, is wire.CertRecord
+	if before != nil {
+		if err := wire.Decode(before, &was); err != nil {
+			return false, err
 		}
 	}
+	if err := wire.Decode(after, &is); err != nil {
+		return false, err
+	}
+	return was.Change != is.Change || before != nil && was.SerialOnly() != is.SerialOnly(), nil
 }
 
 func changedKey(key string) []byte { return append([]byte{changedPrefix}, key...) }
 
-// issue appends certificates. What the log has already is a repetition.
+// issue appends certificates.
 func (d *derivation) issue(tx *network.Tx, x *execution) error {
 	var (
 		arg    wire.IssueArg
 		result wire.IssueResult
-		head   wire.LogHead
 	)
 	if err := errors.Join(wire.Decode(tx.Arg, &arg), wire.Decode(tx.Result, &result)); err != nil {
-		return err
-	}
-	value, err := x.Get(wire.LogHeadKey(arg.CAID))
-	if err == nil {
-		err = wire.Decode(value, &head)
-	}
-	if err != nil {
 		return err
 	}
 	certs, err := arg.Certs()
 	if err != nil {
 		return err
 	}
+	return d.entries(x, arg.CAID, certs, result.Entries)
+}
+
+// imported appends the certificates of an Import.
+func (d *derivation) imported(tx *network.Tx, x *execution) error {
+	var (
+		arg    wire.ImportArg
+		result wire.ImportResult
+		places []wire.LogEntry
+	)
+	if err := errors.Join(wire.Decode(tx.Arg, &arg), wire.Decode(tx.Result, &result)); err != nil {
+		return err
+	}
+	certs, err := arg.Certs()
+	if err != nil || len(certs) == 0 {
+		return err
+	}
+	for i := range arg.Items {
+		if arg.Items[i].HasCert {
+			places = append(places, *result.Entries[i].Log)
+		}
+	}
+	return d.entries(x, arg.CAID, certs, places)
+}
+
+// entries adds certificates at their places in a CA's log. What the log has already is a repetition.
+func (d *derivation) entries(x *execution, id wire.CAID, certs [][]byte, places []wire.LogEntry) error {
+	var head wire.LogHead
+	value, err := x.Get(wire.LogHeadKey(id))
+	if err == nil {
+		err = wire.Decode(value, &head)
+	}
+	if err != nil {
+		return err
+	}
 	for i, der := range certs {
-		e := &result.Entries[i]
-		key := string(entryKey(arg.CAID.String(), e.Index))
+		e := &places[i]
+		key := string(entryKey(id.String(), e.Index))
 		if e.Index < head.Size || d.writes[key] != nil {
 			continue
 		}

@@ -23,7 +23,7 @@ const (
 	entryPrefix    = 'e' // then a log's name, '/' and the index: an entry
 	mapNodePrefix  = 'm' // then a key of package revmap
 	mapValuePrefix = 'y' // then a key of the map: mapEntry
-	changedPrefix  = 't' // then the contract's key: when its value changed last, other than by Issue
+	changedPrefix  = 't' // then the contract's key: when it changed last what is answered; not: that a certificate was recorded, valid
 )
 
 var positionKey = []byte("p")

@@ -33,7 +33,7 @@ const Skew = time.Minute
 
 // Result is what a verified bundle shows.
 type Result struct {
-	Status status.Status  // State, Reason, Time and Invalidity
+	Status status.Status  // State, Reason, Time, Asserted and Invalidity
 	By     []string       // who put it on hold or revoked it: "ca", "holder", "quorum" or "rule <n>"
 	AsOf   time.Time      // the Tick that the status is of; what is newer can only have made it worse
 	CA     wire.CAState   // a suspended CA issues no new certificates; those it has issued keep their status

@@ -41,6 +41,10 @@ type Certificate struct {
 	// Precertificate is true while the ledger has the precertificate only (RFC 6962 section 3.1): the place in the log is then that one's.
 	Precertificate bool `json:"precertificate,omitempty"`
 
+	// Imported: it came to the ledger by Import. SerialOnly: and without its certificate, so it has no place in the log.
+	Imported   bool `json:"imported,omitempty"`
+	SerialOnly bool `json:"serial_only,omitempty"`
+
 	// Block is one at which the ledger holds the certificate; after a crash it may be that of the repeated transaction.
 	Block uint64 `json:"block"`
 	TxID  string `json:"tx_id"`
@@ -58,9 +62,10 @@ type Superseded struct {
 
 // Status is what the ledger says about a certificate now.
 type Status struct {
-	State          string `json:"state"`                     // valid, held or revoked
+	State          string `json:"state"`                     // valid, held or revoked; unknown: only the serial number was imported
 	Reason         string `json:"reason,omitempty"`          // of a hold or revocation, RFC 5280's name
-	Since          string `json:"since"`                     // when the state took effect
+	Since          string `json:"since"`                     // when the state took effect on the ledger
+	Asserted       string `json:"asserted,omitempty"`        // of a hold or revocation that was imported: since when, as the CA said
 	InvalidityDate string `json:"invalidity_date,omitempty"` // RFC 5280 section 5.3.2
 	Change         uint64 `json:"change"`                    // number of changes so far
 

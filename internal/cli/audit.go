@@ -215,6 +215,9 @@ func printAudit(out, notes io.Writer, r *session.Result, asJSON bool) error {
 			n.Approvals+n.Others, plural(int(n.Approvals), "approval", "approvals"), n.Others)
 	}
 	fmt.Fprintf(w, "transactions\t%d\ncertificates\t%d: %d good, %d on hold, %d revoked\n", r.Txs, r.Certificates, r.Good, r.Held, r.Revoked)
+	if r.Imported > 0 {
+		fmt.Fprintf(w, "imported\t%d of them, %d as serial numbers only\n", r.Imported, r.SerialOnly)
+	}
 	if r.Policy != "" {
 		fmt.Fprintf(w, "policy\tversion %d, %s%s\n", r.PolicyVersion, r.Policy, pinned(r.PolicyPinned))
 	}

@@ -209,9 +209,20 @@ func newCertShowCommand() *cobra.Command {
 
 func showCertificate(cmd *cobra.Command, c *caapi.Certificate) error {
 	w := cmd.OutOrStdout()
-	fmt.Fprintf(w, "serial     %s\nCA         %s\nlog index  %d at %s\n", c.Serial, c.CAID, c.LogIndex, c.Timestamp)
+	fmt.Fprintf(w, "serial     %s\nCA         %s\n", c.Serial, c.CAID)
+	if c.SerialOnly {
+		fmt.Fprintln(w, "imported   as a serial number only: the ledger does not have the certificate")
+	} else {
+		fmt.Fprintf(w, "log index  %d at %s\n", c.LogIndex, c.Timestamp)
+		if c.Imported {
+			fmt.Fprintln(w, "imported   yes")
+		}
+	}
 	if s := c.Status; s != nil {
 		fmt.Fprintf(w, "status     %s since %s", s.State, s.Since)
+		if s.Asserted != "" {
+			fmt.Fprintf(w, " (since %s, as the CA said)", s.Asserted)
+		}
 		if s.Reason != "" {
 			fmt.Fprintf(w, ", %s", s.Reason)
 		}

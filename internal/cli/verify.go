@@ -183,6 +183,9 @@ func (v *proven) print(w io.Writer, asJSON bool) error {
 	fmt.Fprintln(&b, v.word())
 	if v.Verdict.Status != client.Good {
 		line("since", "%s, %s", stamp(v.RevokedAt), v.Reason)
+		if !v.Asserted.IsZero() {
+			line("asserted", "by the CA: since %s, imported later", stamp(v.Asserted))
+		}
 		if !v.Invalidity.IsZero() {
 			line("invalid", "since %s", stamp(v.Invalidity))
 		}
@@ -227,6 +230,9 @@ func (v *proven) fields() map[string]any {
 	}
 	if v.Verdict.Status != client.Good {
 		out["revoked_at"], out["reason"], out["by"] = stamp(v.RevokedAt), v.Reason, v.By
+		if !v.Asserted.IsZero() {
+			out["asserted"] = stamp(v.Asserted)
+		}
 		if !v.Invalidity.IsZero() {
 			out["invalidity_date"] = stamp(v.Invalidity)
 		}

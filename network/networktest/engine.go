@@ -60,6 +60,8 @@ func RunContract(t *testing.T, e Engine) {
 		{"BlocksStartAnywhereAndWait", testBlocksWait},
 		{"LargeBatches", testLargeBatches},
 		{"APrecertificateComesBeforeItsCertificate", testPrecert},
+		{"ImportMergesWhatACASays", testImport},
+		{"LargeImports", testLargeImport},
 		{"TheHolderOfAKeyRevokes", testHolderRevokes},
 		{"AMajorityDecides", testDecisions},
 		{"ChangesEnterTheStatusLog", testIntegrate},

@@ -77,6 +77,8 @@ type Report struct {
 	Good         int           `json:"good"`
 	Held         int           `json:"held"`
 	Revoked      int           `json:"revoked"`
+	Imported     int           `json:"imported"`    // of all of them
+	SerialOnly   int           `json:"serial_only"` // of those: without certificate, so good is never said of them
 	Logs         []Log         `json:"logs"`
 	Compared     bool          `json:"compared"` // with what at least one bridge serves
 	Bridges      []*Bridge     `json:"bridges"`

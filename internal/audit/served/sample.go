@@ -13,8 +13,8 @@ import (
 // subject is a certificate that bridges are asked about.
 type subject struct {
 	*audit.Certificate
-	cert, issuer *x509.Certificate
-	index        uint64 // of its entry: the certificate's, or the precertificate's if that is all
+	cert, issuer *x509.Certificate // cert is nil if the ledger has the serial number only
+	index        uint64            // of its entry: the certificate's, or the precertificate's if that is all
 }
 
 // sample counts the certificates and chooses: each about which anything was ever said, and some of the others, each as likely.
@@ -22,6 +22,12 @@ func (c *comparison) sample(ctx context.Context) error {
 	var always, some []*audit.Certificate
 	r, plain := c.report, 0
 	err := c.Audit.Certificates(func(cert *audit.Certificate) error {
+		if cert.Record.Imported {
+			r.Imported++
+		}
+		if cert.Record.SerialOnly() {
+			r.SerialOnly++
+		}
 		switch r.Certificates++; cert.Status.State {
 		case wire.CertValid:
 			r.Good++
@@ -64,6 +70,14 @@ func (c *comparison) subject(cert *audit.Certificate) (*subject, error) {
 	at := cert.Record.Final
 	if at == nil {
 		at = cert.Record.Pre
+	}
+	if l != nil && at == nil && cert.Record.Imported {
+		s := &subject{Certificate: cert}
+		var err error
+		if s.issuer, err = x509.ParseCertificate(l.CA.Certs[0]); err != nil {
+			return nil, fmt.Errorf("CA %s: %w", l.Name, err)
+		}
+		return s, nil
 	}
 	if l == nil || at == nil {
 		return nil, fmt.Errorf("certificate %s of CA %s: has no entry in a log", cert.Serial, cert.CAID)

@@ -19,25 +19,41 @@ import (
 func describe(s status.Status) string {
 	switch s.State {
 	case wire.CertHeld, wire.CertRevoked:
-		return fmt.Sprintf("revoked at %s, %s", s.Time.Time().Truncate(time.Second).Format(time.RFC3339), s.Reason)
+		return fmt.Sprintf("revoked at %s, %s", s.Since().Time().Truncate(time.Second).Format(time.RFC3339), s.Reason)
+	case status.Unknown:
+		return "unknown"
 	}
 	return "good"
 }
 
+// explain is describe with both dates of what was imported.
+func explain(s status.Status) string {
+	if s.Asserted == 0 {
+		return describe(s)
+	}
+	return fmt.Sprintf("%s (asserted by the CA; on the ledger since %s)", describe(s), s.Time.Time().Truncate(time.Second).Format(time.RFC3339))
+}
+
 // covers reports whether a bridge's log covers a certificate, so that it must know it.
-func (b *bridge) covers(s *subject) bool { return b.sizes[s.CAID.String()] > s.index }
+func (b *bridge) covers(s *subject) bool {
+	return s.cert != nil && b.sizes[s.CAID.String()] > s.index
+}
 
 // askOCSP compares the responder's answer. The difference is nil if nothing is wrong with it.
 func (c *comparison) askOCSP(ctx context.Context, q *question, s *subject) (outcome, *Difference) {
 	b := q.bridge
 	where := b.URL + "/ocsp"
 	wrong := func(found string) *Difference {
-		return &Difference{Kind: KindStatus, Where: where, What: s.String(), Found: found, Blocks: describe(s.Status)}
+		return &Difference{Kind: KindStatus, Where: where, What: s.String(), Found: found, Blocks: explain(s.Status)}
 	}
 	cl := client.Client{HTTP: c.HTTP, OCSPURL: where, Now: c.Now}
 	var a *client.Answer
 	err := b.fetch.try(ctx, "/ocsp", func() (err error) {
-		a, err = cl.Status(ctx, s.cert, s.issuer)
+		if s.cert == nil {
+			a, err = cl.StatusOfSerial(ctx, s.Serial.Int(), s.issuer)
+		} else {
+			a, err = cl.Status(ctx, s.cert, s.issuer)
+		}
 		return err
 	}, func(err error) bool { return !errors.As(err, new(*url.Error)) })
 	switch {
@@ -48,7 +64,7 @@ func (c *comparison) askOCSP(ctx context.Context, q *question, s *subject) (outc
 	case errors.Is(err, client.ErrUnauthorized) && !b.covers(s):
 		return nothing, nil
 	case errors.Is(err, client.ErrTransport):
-		return compared, &Difference{Kind: KindMissing, Where: where, What: s.String(), Found: err.Error(), Blocks: describe(s.Status)}
+		return compared, &Difference{Kind: KindMissing, Where: where, What: s.String(), Found: err.Error(), Blocks: explain(s.Status)}
 	case err != nil:
 		return compared, wrong(err.Error())
 	}
@@ -58,9 +74,14 @@ func (c *comparison) askOCSP(ctx context.Context, q *question, s *subject) (outc
 	case client.Revoked:
 		found = fmt.Sprintf("revoked at %s, %s", a.RevokedAt.UTC().Format(time.RFC3339), a.Reason)
 	case client.Unknown:
-		if found = "unknown"; !b.covers(s) {
+		found = "unknown"
+		if s.cert != nil && !b.covers(s) || s.cert == nil && a.ThisUpdate.Before(s.Changed.Time()) {
 			return nothing, nil
 		}
+	}
+	// What was never issued may be answered as on hold since 1970 (RFC 6960 section 2.2).
+	if s.Status.State == status.Unknown && a.Status == client.Revoked && a.RevokedAt.Unix() == 0 {
+		found = describe(s.Status)
 	}
 	if found != describe(s.Status) {
 		// Until it changed, another answer was right: the bridge may be behind. What it signs as of later is a lie.
@@ -85,7 +106,7 @@ func (c *comparison) askBundle(ctx context.Context, q *question, s *subject) (ou
 	b := q.bridge
 	path := "/logs/" + s.CAID.String() + "/bundle?serial=" + s.Serial.String()
 	differs := func(kind, found string) (outcome, *Difference) {
-		return compared, &Difference{Kind: kind, Where: b.URL + path, What: s.String(), Found: found, Blocks: describe(s.Status)}
+		return compared, &Difference{Kind: kind, Where: b.URL + path, What: s.String(), Found: found, Blocks: explain(s.Status)}
 	}
 	data, err := b.fetch.get(ctx, path, bundle.MaxSize)
 	var answer *statusError

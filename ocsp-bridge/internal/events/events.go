@@ -21,6 +21,7 @@ import (
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/client"
 	"github.com/certanchor/certanchor/internal/problem"
+	"github.com/certanchor/certanchor/internal/status"
 	"github.com/certanchor/certanchor/ocsp-bridge/internal/index"
 )
 
@@ -342,7 +343,7 @@ func (st *stream) write(b []byte) error {
 func idOf(p index.Pos) string { return (&client.StatusEvent{Block: p.Block, N: p.N}).ID() }
 
 var (
-	stateNames = map[wire.CertState]string{wire.CertValid: "valid", wire.CertHeld: "held", wire.CertRevoked: "revoked"}
+	stateNames = map[wire.CertState]string{wire.CertValid: "valid", wire.CertHeld: "held", wire.CertRevoked: "revoked", status.Unknown: "unknown"}
 	caStates   = map[wire.CAState]string{wire.CAActive: "active", wire.CASuspended: "suspended"}
 )
 
@@ -352,9 +353,12 @@ func (s *Server) describe(c *index.Change) *client.StatusEvent {
 	switch ca := s.cfg.Source.View().CA(c.CAID); {
 	case c.Serial != nil:
 		e.Serial, e.State, e.Was, e.Time = c.Serial.String(), stateNames[c.After.State], stateNames[c.Before.State], c.After.Time.Time()
-		e.InvalidityDate = timeOf(c.After.Invalidity)
-		if c.After.State != wire.CertValid {
+		e.InvalidityDate, e.Asserted = timeOf(c.After.Invalidity), timeOf(c.After.Asserted)
+		if c.After.Bad() {
 			e.Reason = c.After.Reason.String()
+		}
+		if c.Before.State == status.Unknown {
+			e.Was = "" // not issued, as far as anybody was told
 		}
 	case c.Rule != 0 && ca != nil && c.Rule <= uint64(len(ca.Rules)):
 		r := &ca.Rules[c.Rule-1]

@@ -1,0 +1,567 @@
+package chaincode_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"fmt"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/certanchor/certanchor/chaincode"
+	"github.com/certanchor/certanchor/chaincode/cctest"
+	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/status"
+)
+
+// longAgo is a date that a CA asserts.
+const longAgo = wire.Millis(1_500_000_000_123)
+
+func validItem() wire.ImportItem {
+	return wire.ImportItem{HasCert: true, State: wire.CertValid}
+}
+
+func heldItem(since wire.Millis) wire.ImportItem {
+	return wire.ImportItem{HasCert: true, State: wire.CertHeld, Reason: wire.CertificateHold, Revoked: since}
+}
+
+func revokedItem(since wire.Millis, reason wire.Reason) wire.ImportItem {
+	return wire.ImportItem{HasCert: true, State: wire.CertRevoked, Reason: reason, Revoked: since}
+}
+
+// bare is an item without its certificate.
+func bare(item wire.ImportItem, serial wire.Serial) wire.ImportItem {
+	item.HasCert, item.Serial = false, serial
+	return item
+}
+
+func importResult(t testing.TB, raw []byte) []wire.ImportEntry {
+	t.Helper()
+	return decode[wire.ImportResult](t, raw).Entries
+}
+
+func certRecord(t testing.TB, l *cctest.Ledger, ca *cctest.CA, serial wire.Serial) *wire.CertRecord {
+	t.Helper()
+	return record[wire.CertRecord](t, l, wire.CertKey(ca.ID, serial))
+}
+
+// mustTell: the record's newest change is on its way to the status log.
+func mustTell(t *testing.T, l *cctest.Ledger, ca *cctest.CA, serial wire.Serial) {
+	t.Helper()
+	rec := certRecord(t, l, ca, serial)
+	leaf := &wire.StatusLeaf{
+		V: wire.Version, Kind: wire.LeafCert, CAID: ca.ID, Serial: serial, Change: rec.Change, State: uint(rec.State), Reason: rec.Reason,
+		Time: rec.StatusTime, Invalidity: rec.Invalidity, Imported: rec.Imported, Asserted: rec.Asserted,
+	}
+	if !bytes.Equal(l.Store.Value(wire.PendingKey(leaf.Hash())), wire.Encode(leaf)) {
+		t.Errorf("no status leaf says %+v", leaf)
+	}
+}
+
+func TestImportRecordsCertificatesAndSerialNumbers(t *testing.T) {
+	l, ca := withCA(t)
+	issued := ca.IssueMany(t, 1)
+	l.Must(t, op1, wire.FnIssue, ca.IssueArg(issued...))
+	l.Now = l.Now.Add(time.Second)
+	now := wire.MillisOf(l.Now)
+	ders := ca.IssueMany(t, 2)
+	serial := wire.Serial{7, 7}
+	invalid := revokedItem(longAgo, wire.KeyCompromise)
+	invalid.Invalidity = longAgo - 1
+	unknown := bare(revokedItem(longAgo, wire.Superseded), serial)
+	unknown.NotAfter = longAgo + 1
+	got := importResult(t, l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{validItem(), unknown, invalid}, ders...)))
+	checkLogOf(t, l, ca, issued[0], ders[0], ders[1])
+	spki := sha256.Sum256(parse(t, ders[0]).RawSubjectPublicKeyInfo)
+	for i, want := range []struct {
+		serial wire.Serial
+		rec    wire.CertRecord
+	}{
+		{serialOf(t, ders[0]), wire.CertRecord{V: 1, State: wire.CertValid, StatusTime: now, SPKIHash: spki[:], NotAfter: wire.MillisOf(cctest.LeafNotAfter), Imported: true}},
+		{serial, wire.CertRecord{V: 1, State: wire.CertRevoked, Reason: wire.Superseded, StatusTime: now, Change: 1, NotAfter: longAgo + 1, Imported: true, Asserted: longAgo}},
+		{serialOf(t, ders[1]), wire.CertRecord{
+			V: 1, State: wire.CertRevoked, Reason: wire.KeyCompromise, StatusTime: now, Invalidity: longAgo - 1, Change: 1, SPKIHash: spki[:],
+			NotAfter: wire.MillisOf(cctest.LeafNotAfter), Imported: true, Asserted: longAgo,
+		}},
+	} {
+		rec := certRecord(t, l, ca, want.serial)
+		want.rec.Final = rec.Final
+		if !reflect.DeepEqual(*rec, want.rec) || !reflect.DeepEqual(got[i], wire.ImportEntry{Changed: true, Log: rec.Final}) || (rec.Final == nil) != (i == 1) {
+			t.Errorf("item %d: answered %+v and recorded\n%+v, want\n%+v", i, got[i], *rec, want.rec)
+		}
+		if rec.Change > 0 {
+			mustTell(t, l, ca, want.serial)
+		}
+	}
+	if n := len(l.Pending(t)); n != 3 { // the CA's registration, and two
+		t.Errorf("%d changes are pending", n)
+	}
+	for _, c := range []struct {
+		serial wire.Serial
+		want   status.Status
+		since  wire.Millis
+	}{
+		{serialOf(t, ders[0]), status.Status{State: wire.CertValid, Time: now}, now},
+		{serial, status.Status{State: wire.CertRevoked, Reason: wire.Superseded, Time: now, Asserted: longAgo, Change: 1}, longAgo},
+	} {
+		if st := evaluate(t, l, ca.ID, c.serial); st != c.want || st.Since() != c.since {
+			t.Errorf("status of %s is %+v, want %+v", c.serial, st, c.want)
+		}
+	}
+}
+
+func parse(t testing.TB, der []byte) *x509.Certificate {
+	t.Helper()
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+// checkLogOf compares the log's head with the root over ders.
+func checkLogOf(t *testing.T, l *cctest.Ledger, ca *cctest.CA, ders ...[]byte) {
+	t.Helper()
+	var hashes [][]byte
+	for i, der := range ders {
+		rec := certRecord(t, l, ca, serialOf(t, der))
+		if rec.Final == nil || rec.Final.Index != uint64(i) {
+			t.Fatalf("certificate %d is recorded at %+v", i, rec.Final)
+		}
+		hashes = append(hashes, referenceLeafHash(uint64(i), rec.Final.Time, der))
+	}
+	if head := record[wire.LogHead](t, l, wire.LogHeadKey(ca.ID)); head.Size != uint64(len(ders)) || !bytes.Equal(head.Root, referenceRoot(hashes)) {
+		t.Errorf("head is %d %x, want %d %x", head.Size, head.Root, len(ders), referenceRoot(hashes))
+	}
+}
+
+func TestImportAgainChangesNothing(t *testing.T) {
+	l, ca := withCA(t)
+	ders := ca.IssueMany(t, 3)
+	l.Must(t, op1, wire.FnIssue, ca.IssueArg(ders[2]))
+	arg := ca.ImportArg([]wire.ImportItem{
+		heldItem(longAgo), revokedItem(longAgo, wire.Superseded), bare(revokedItem(longAgo, wire.Unspecified), wire.Serial{5}),
+		bare(validItem(), wire.Serial{6}), validItem(),
+	}, ders...)
+	first := importResult(t, l.Must(t, op1, wire.FnImport, arg))
+	if first[4].Changed {
+		t.Error("a certificate that was issued on the ledger is imported as something new")
+	}
+	for _, after := range []func(){func() { l.Now = l.Now.Add(time.Hour) }, func() { suspend(t, l, ca) }} {
+		after()
+		again := importResult(t, unchanged(t, l, op1, wire.FnImport, arg))
+		for i := range again {
+			if again[i].Changed || !reflect.DeepEqual(again[i].Log, first[i].Log) {
+				t.Errorf("item %d: %+v, then %+v", i, first[i], again[i])
+			}
+		}
+	}
+}
+
+// mergeStep imports something, or has the operator change the status, a second after the step before.
+type mergeStep struct {
+	item   wire.ImportItem
+	change *wire.StatusChange // instead
+
+	state    wire.CertState
+	reason   wire.Reason
+	since    int // StatusTime in seconds after the beginning
+	asserted wire.Millis
+	changes  uint64
+}
+
+func TestImportMerges(t *testing.T) {
+	const valid, held, revoked, onHold = wire.CertValid, wire.CertHeld, wire.CertRevoked, wire.CertificateHold
+	hold := &wire.StatusChange{Op: wire.OpHold, Reason: onHold}
+	release := &wire.StatusChange{Op: wire.OpRelease}
+	revoke := &wire.StatusChange{Op: wire.OpRevoke, Reason: wire.Superseded}
+	for name, steps := range map[string][]mergeStep{
+		"a revocation is never weakened, nor dated anew": {
+			{item: revokedItem(longAgo, wire.Superseded), state: revoked, reason: wire.Superseded, since: 1, asserted: longAgo, changes: 1},
+			{item: validItem(), state: revoked, reason: wire.Superseded, since: 1, asserted: longAgo, changes: 1},
+			{item: heldItem(longAgo), state: revoked, reason: wire.Superseded, since: 1, asserted: longAgo, changes: 1},
+			{item: revokedItem(longAgo-5000, wire.CessationOfOperation), state: revoked, reason: wire.Superseded, since: 1, asserted: longAgo, changes: 1},
+			{item: revokedItem(longAgo-5000, wire.KeyCompromise), state: revoked, reason: wire.KeyCompromise, since: 1, asserted: longAgo, changes: 2},
+		},
+		"from valid to held to revoked, with the dates of the hold": {
+			{item: validItem(), state: valid, since: 1},
+			{item: heldItem(longAgo), state: held, reason: onHold, since: 2, asserted: longAgo, changes: 1},
+			{item: validItem(), state: held, reason: onHold, since: 2, asserted: longAgo, changes: 1},
+			{item: heldItem(longAgo + 1), state: held, reason: onHold, since: 2, asserted: longAgo, changes: 1},
+			{item: revokedItem(longAgo+9000, wire.Superseded), state: revoked, reason: wire.Superseded, since: 2, asserted: longAgo, changes: 2},
+		},
+		"a release outlives the import that is sent again": {
+			{item: heldItem(longAgo), state: held, reason: onHold, since: 1, asserted: longAgo, changes: 1},
+			{change: release, state: valid, since: 2, asserted: longAgo, changes: 2},
+			{item: heldItem(longAgo), state: valid, since: 2, asserted: longAgo, changes: 2},
+			{item: heldItem(longAgo - 5000), state: valid, since: 2, asserted: longAgo, changes: 2},
+			{item: heldItem(longAgo + 1), state: held, reason: onHold, since: 5, asserted: longAgo + 1, changes: 3},
+			{change: release, state: valid, since: 6, asserted: longAgo + 1, changes: 4},
+			{item: revokedItem(longAgo, wire.Superseded), state: revoked, reason: wire.Superseded, since: 7, asserted: longAgo, changes: 5},
+		},
+		"what the operator does on the ledger has no other date": {
+			{item: heldItem(longAgo), state: held, reason: onHold, since: 1, asserted: longAgo, changes: 1},
+			{change: release, state: valid, since: 2, asserted: longAgo, changes: 2},
+			{change: hold, state: held, reason: onHold, since: 3, changes: 3},
+			{item: heldItem(longAgo + 5000), state: held, reason: onHold, since: 3, changes: 3},
+			{item: revokedItem(longAgo, wire.Superseded), state: revoked, reason: wire.Superseded, since: 3, changes: 4},
+		},
+		"nor has a revocation on the ledger": {
+			{item: heldItem(longAgo), state: held, reason: onHold, since: 1, asserted: longAgo, changes: 1},
+			{change: release, state: valid, since: 2, asserted: longAgo, changes: 2},
+			{change: revoke, state: revoked, reason: wire.Superseded, since: 3, changes: 3},
+			{item: revokedItem(longAgo, wire.Superseded), state: revoked, reason: wire.Superseded, since: 3, changes: 3},
+		},
+	} {
+		for _, serialOnly := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, serial only %t", name, serialOnly), func(t *testing.T) {
+				l, ca := withCA(t)
+				der, _ := ca.Issue(t)
+				serial := serialOf(t, der)
+				begin := wire.MillisOf(l.Now)
+				for i, s := range steps {
+					l.Now = l.Now.Add(time.Second)
+					before := l.Store.Value(wire.CertKey(ca.ID, serial))
+					switch {
+					case s.change != nil:
+						c := *s.change
+						c.Serial = serial
+						l.Must(t, op1, wire.FnSetStatus, ca.StatusArg(c))
+					case serialOnly:
+						l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{bare(s.item, serial)}))
+					default:
+						got := importResult(t, l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{s.item}, der)))[0]
+						if got.Changed == bytes.Equal(before, l.Store.Value(wire.CertKey(ca.ID, serial))) || got.Log == nil {
+							t.Errorf("step %d: answered %+v", i, got)
+						}
+					}
+					rec := certRecord(t, l, ca, serial)
+					if rec.State != s.state || rec.Reason != s.reason || rec.StatusTime != begin+wire.Millis(1000*s.since) || rec.Asserted != s.asserted || rec.Change != s.changes ||
+						!rec.Imported || rec.SerialOnly() != serialOnly {
+						t.Fatalf("step %d: %+v, want %+v", i, *rec, s)
+					}
+					if rec.Change > 0 && s.state != valid {
+						mustTell(t, l, ca, serial)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A certificate that was issued on the ledger is told to be revoked from when the ledger said so, whatever date its CA asserts afterwards.
+func TestAssertedDateOfWhatWasIssuedIsKeptAndNotTold(t *testing.T) {
+	l, ca := withCA(t)
+	der, _ := ca.Issue(t)
+	l.Must(t, op1, wire.FnIssue, ca.IssueArg(der))
+	l.Now = l.Now.Add(time.Second)
+	l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{revokedItem(longAgo, wire.Superseded)}, der))
+	rec, now := certRecord(t, l, ca, serialOf(t, der)), wire.MillisOf(l.Now)
+	if rec.Imported || rec.Asserted != longAgo || rec.StatusTime != now {
+		t.Errorf("record is %+v", rec)
+	}
+	if st := evaluate(t, l, ca.ID, serialOf(t, der)); st.Since() != now || st.State != wire.CertRevoked {
+		t.Errorf("status is %+v, told since %d, want %d", st, st.Since(), now)
+	}
+}
+
+func TestSerialNumberGetsItsCertificateLater(t *testing.T) {
+	for _, with := range []string{"issue", "import", "precertificate"} {
+		for _, item := range []wire.ImportItem{validItem(), heldItem(longAgo), revokedItem(longAgo, wire.Superseded)} {
+			t.Run(fmt.Sprint(with, " ", item.State), func(t *testing.T) {
+				l, ca := withCA(t)
+				pre, _, final := ca.Precert(t)
+				der, cert := final(cctest.SCTList())
+				serial := cctest.Serial(t, cert)
+				l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{bare(item, serial)}))
+				before := *certRecord(t, l, ca, serial)
+				want := wire.CertState(status.Unknown)
+				if item.State != wire.CertValid {
+					want = item.State
+				}
+				if st := evaluate(t, l, ca.ID, serial); st.State != want || before.SPKIHash != nil || before.NotAfter != 0 {
+					t.Errorf("the serial number is %+v, its record %+v", st, before)
+				}
+				l.Now = l.Now.Add(time.Second)
+				switch with {
+				case "issue":
+					l.Must(t, op1, wire.FnIssue, ca.IssueArg(der))
+					unchanged(t, l, op1, wire.FnIssue, ca.IssueArg(der))
+				case "import":
+					arg := ca.ImportArg([]wire.ImportItem{validItem()}, der)
+					if got := importResult(t, l.Must(t, op1, wire.FnImport, arg))[0]; !got.Changed || got.Log == nil {
+						t.Errorf("answered %+v", got)
+					}
+					unchanged(t, l, op1, wire.FnImport, arg)
+				default:
+					l.Must(t, op1, wire.FnIssue, ca.IssueArg(pre))
+					l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{validItem()}, der)) // the precertificate's certificate
+				}
+				after := *certRecord(t, l, ca, serial)
+				spki := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+				if after.Final == nil || (after.Pre != nil) != (with == "precertificate") || !bytes.Equal(after.SPKIHash, spki[:]) || after.NotAfter != wire.MillisOf(cert.NotAfter) {
+					t.Errorf("its record is %+v", after)
+				}
+				after.Final, after.Pre, after.SPKIHash, after.NotAfter = nil, nil, nil, 0
+				if !reflect.DeepEqual(after, before) {
+					t.Errorf("the status was %+v and is %+v", before, after)
+				}
+				if st := evaluate(t, l, ca.ID, serial); st.State != item.State {
+					t.Errorf("the certificate is %+v", st)
+				}
+			})
+		}
+	}
+}
+
+// What is known of a serial number alone can be learned once: when its certificate expires.
+func TestNotAfterOfASerialNumberIsLearnedOnce(t *testing.T) {
+	l, ca := withCA(t)
+	item := bare(revokedItem(longAgo, wire.Superseded), wire.Serial{9})
+	for i, want := range []wire.Millis{0, 5, 5, 5} {
+		item.NotAfter = []wire.Millis{0, 5, 7, 0}[i]
+		got := importResult(t, l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{item})))[0]
+		if rec := certRecord(t, l, ca, item.Serial); rec.NotAfter != want || got.Changed != (i < 2) || rec.Change != 1 {
+			t.Errorf("step %d: %+v, %+v", i, got, rec)
+		}
+	}
+}
+
+// A serial number whose certificate is not shown is nobody's: no holder of a key revokes it, no rule covers it. A majority may revoke it.
+func TestOthersAndSerialNumbers(t *testing.T) {
+	l, ca := withCA(t)
+	der, _ := ca.Issue(t)
+	serial := serialOf(t, der)
+	l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{bare(validItem(), serial)}))
+	l.Must(t, op2, wire.FnRevoke, ca.RevokeArg(t, cctest.Channel, der, wire.Superseded, l.Now))
+	l.Now = l.Now.Add(time.Second)
+	l.Decide(t, ca.RuleArg(1, 0, wire.MillisOf(l.Now), wire.CACompromise))
+	if st := evaluate(t, l, ca.ID, serial); st.State != status.Unknown {
+		t.Errorf("a serial number is %+v", st)
+	}
+	l.Decide(t, ca.QuorumArg(serial, wire.PrivilegeWithdrawn))
+	if st := evaluate(t, l, ca.ID, serial); st.State != wire.CertRevoked || st.Reason != wire.PrivilegeWithdrawn || st.Asserted != 0 {
+		t.Errorf("after a majority's decision it is %+v", st)
+	}
+	l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{validItem()}, der))
+	if st := evaluate(t, l, ca.ID, serial); st.State != wire.CertRevoked || st.Reason != wire.Superseded || st.Change != 2 {
+		t.Errorf("with its certificate, whose holder has revoked it before, it is %+v", st)
+	}
+}
+
+// A rule about an interval of the log covers what was imported in it, however long ago it was issued.
+func TestRuleCoversImportedCertificates(t *testing.T) {
+	l, ca := withCA(t)
+	before, _ := ca.Issue(t)
+	l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{validItem()}, before))
+	l.Now = l.Now.Add(time.Second)
+	from := wire.MillisOf(l.Now)
+	within, _ := ca.Issue(t, func(c *x509.Certificate) { c.NotBefore, c.NotAfter = cctest.CANotBefore, cctest.T0.Add(-time.Hour) })
+	l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{validItem()}, within))
+	l.Now = l.Now.Add(time.Second)
+	l.Decide(t, ca.RuleArg(1, from, from+1, wire.CACompromise))
+	for der, want := range map[*[]byte]wire.CertState{&before: wire.CertValid, &within: wire.CertRevoked} {
+		if st := evaluate(t, l, ca.ID, serialOf(t, *der)); st.State != want {
+			t.Errorf("%+v, want state %d", st, want)
+		}
+	}
+}
+
+// If others have revoked under a hold, their reason stays when the import ends it.
+func TestImportUnderAHoldTakesOverTheReasonOfOthers(t *testing.T) {
+	for _, serialOnly := range []bool{false, true} {
+		l, ca := withCA(t)
+		der, _ := ca.Issue(t)
+		serial := serialOf(t, der)
+		item := revokedItem(longAgo, wire.CessationOfOperation)
+		item.Invalidity = 1
+		first, second := ca.ImportArg([]wire.ImportItem{heldItem(longAgo)}, der), ca.ImportArg([]wire.ImportItem{item}, der)
+		if serialOnly {
+			first, second = ca.ImportArg([]wire.ImportItem{bare(heldItem(longAgo), serial)}), ca.ImportArg([]wire.ImportItem{bare(item, serial)})
+		}
+		l.Must(t, op1, wire.FnImport, first)
+		l.Decide(t, ca.QuorumArg(serial, wire.PrivilegeWithdrawn))
+		told := evaluate(t, l, ca.ID, serial)
+		l.Now = l.Now.Add(time.Second)
+		l.Must(t, op1, wire.FnImport, second)
+		if rec := certRecord(t, l, ca, serial); rec.State != wire.CertRevoked || rec.Reason != wire.PrivilegeWithdrawn || rec.Invalidity != 0 || rec.Asserted != longAgo {
+			t.Errorf("record is %+v", rec)
+		}
+		if st := evaluate(t, l, ca.ID, serial); st.Reason != told.Reason || st.Time != told.Time || st.Since() != told.Since() {
+			t.Errorf("told as %+v, then as %+v", told, st)
+		}
+	}
+	// A hold of a serial number that a majority has revoked is not released either.
+	l, ca := withCA(t)
+	serial := wire.Serial{3}
+	l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{bare(heldItem(longAgo), serial)}))
+	l.Decide(t, ca.QuorumArg(serial, wire.Superseded))
+	refused(t, l, op1, wire.FnSetStatus, ca.StatusArg(wire.StatusChange{Serial: serial, Op: wire.OpRelease}), wire.FailedPrecondition, "changes[0].op", "majority")
+}
+
+func TestHoldsByImportAreLimitedToo(t *testing.T) {
+	l, ca := withCA(t)
+	serial := wire.Serial{4}
+	for i := range wire.Millis(wire.MaxFlaps / 2) {
+		l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{bare(heldItem(longAgo+i), serial)}))
+		l.Must(t, op1, wire.FnSetStatus, ca.StatusArg(wire.StatusChange{Serial: serial, Op: wire.OpRelease}))
+	}
+	refused(t, l, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{bare(heldItem(longAgo+99), serial)}), wire.FailedPrecondition, "items[0].state", "limit for a minute")
+}
+
+// History is taken as it is; what would do harm from now on is not.
+func TestImportTakesHistory(t *testing.T) {
+	l, ca := withCA(t)
+	for name, tweak := range map[string]func(*x509.Certificate){
+		"expired":               func(c *x509.Certificate) { c.NotAfter = cctest.T0.Add(-time.Second) },
+		"older than the CA":     func(c *x509.Certificate) { c.NotBefore = cctest.CANotBefore.Add(-time.Hour) },
+		"outlives the CA":       func(c *x509.Certificate) { c.NotAfter = cctest.CANotAfter.Add(time.Hour) },
+		"responder, long ago":   responderUntil(cctest.T0.Add(-time.Second), 300*time.Hour),
+		"responder of 48 hours": cctest.Responder(cctest.T0, 48*time.Hour),
+		"valid for no time":     func(c *x509.Certificate) { c.NotAfter = c.NotBefore.Add(-time.Second) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			der, _ := ca.Issue(t, tweak)
+			l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{validItem()}, der))
+			unchanged(t, l, op1, wire.FnIssue, ca.IssueArg(der))
+		})
+	}
+}
+
+func responderUntil(end time.Time, life time.Duration) func(*x509.Certificate) {
+	return cctest.Responder(end.Add(-life), life)
+}
+
+func TestImportRefusesArguments(t *testing.T) {
+	l, ca := withCA(t)
+	plain, cert := ca.Issue(t)
+	now := wire.MillisOf(l.Now)
+	pre, _, _ := ca.Precert(t)
+	other, _ := cctest.NewCA(t).Issue(t)
+	clash, _ := ca.Issue(t, func(c *x509.Certificate) { c.SerialNumber = cert.SerialNumber })
+	spoiled := slices.Clone(plain)
+	spoiled[len(spoiled)-1] ^= 1
+	der := func(tweaks ...func(*x509.Certificate)) [][]byte {
+		d, _ := ca.Issue(t, tweaks...)
+		return [][]byte{d}
+	}
+	serial := wire.Serial{1}
+	one := func(item wire.ImportItem) []wire.ImportItem { return []wire.ImportItem{item} }
+	with := func(item wire.ImportItem, change func(*wire.ImportItem)) []wire.ImportItem {
+		change(&item)
+		return one(item)
+	}
+	superseded := bare(revokedItem(longAgo, wire.Superseded), serial)
+	for _, c := range []struct {
+		name  string
+		items []wire.ImportItem
+		certs [][]byte
+		field string
+		word  string
+	}{
+		{"nothing", nil, nil, "items", "1 to 1000"},
+		{"too many", slices.Repeat(one(superseded), wire.MaxBatch+1), nil, "items", "1 to 1000"},
+		{"too few certificates", []wire.ImportItem{validItem(), validItem()}, [][]byte{plain}, "items[1].has_cert", "as there are certificates"},
+		{"no certificate", one(validItem()), nil, "items[0].has_cert", "as there are certificates"},
+		{"too many certificates", one(superseded), [][]byte{plain}, "certs", "has_cert: 0"},
+		{"no DER", one(validItem()), [][]byte{{1}}, "items[0].cert", "DER"},
+		{"too large", one(validItem()), [][]byte{make([]byte, wire.MaxCertDER+1)}, "certs[0]", "1 to 61440"},
+		{"certificate and serial", with(validItem(), func(i *wire.ImportItem) { i.Serial = serial }), [][]byte{plain}, "items[0].serial", "left out"},
+		{"certificate and notAfter", with(validItem(), func(i *wire.ImportItem) { i.NotAfter = 1 }), [][]byte{plain}, "items[0].not_after", "left out"},
+		{"no serial", one(bare(validItem(), nil)), nil, "items[0].serial", "1 to 20 octets"},
+		{"long serial", one(bare(validItem(), make([]byte, 21))), nil, "items[0].serial", "1 to 20 octets"},
+		{"serial with leading zero", one(bare(validItem(), wire.Serial{0, 1})), nil, "items[0].serial", "leading zero"},
+		{"serial twice", []wire.ImportItem{superseded, superseded}, nil, "items[1].serial", "items[0]"},
+		{"serial twice, once with certificate", []wire.ImportItem{bare(validItem(), cctest.Serial(t, cert)), validItem()}, [][]byte{plain}, "items[1].serial", "items[0]"},
+		{"negative notAfter", with(superseded, func(i *wire.ImportItem) { i.NotAfter = -1 }), nil, "items[0].not_after", "1970"},
+		{"notAfter too late", with(superseded, func(i *wire.ImportItem) { i.NotAfter = 1 << 60 }), nil, "items[0].not_after", "9999"},
+		{"no state", with(superseded, func(i *wire.ImportItem) { i.State = 0 }), nil, "items[0].state", "1 (valid)"},
+		{"unknown state", with(superseded, func(i *wire.ImportItem) { i.State = 4 }), nil, "items[0].state", "1 (valid)"},
+		{"valid with reason", with(bare(validItem(), serial), func(i *wire.ImportItem) { i.Reason = wire.Superseded }), nil, "items[0].reason", "unspecified"},
+		{"valid with date", with(bare(validItem(), serial), func(i *wire.ImportItem) { i.Revoked = longAgo }), nil, "items[0].revoked", "only a hold"},
+		{"valid with invalidity", with(bare(validItem(), serial), func(i *wire.ImportItem) { i.Invalidity = 1 }), nil, "items[0].invalidity", "only a revocation"},
+		{"hold with another reason", with(bare(heldItem(longAgo), serial), func(i *wire.ImportItem) { i.Reason = 0 }), nil, "items[0].reason", "certificateHold"},
+		{"hold with invalidity", with(bare(heldItem(longAgo), serial), func(i *wire.ImportItem) { i.Invalidity = 1 }), nil, "items[0].invalidity", "only a revocation"},
+		{"hold without date", with(bare(heldItem(0), serial), func(*wire.ImportItem) {}), nil, "items[0].revoked", "at least a second after 1970"},
+		{"revoked without date", with(superseded, func(i *wire.ImportItem) { i.Revoked = 0 }), nil, "items[0].revoked", "at least a second after 1970"},
+		{"revoked in the first second", with(superseded, func(i *wire.ImportItem) { i.Revoked = 999 }), nil, "items[0].revoked", "at least a second after 1970"},
+		{"revoked before 1970", with(superseded, func(i *wire.ImportItem) { i.Revoked = -1 }), nil, "items[0].revoked", "at least a second after 1970"},
+		{"revoked in the future", with(superseded, func(i *wire.ImportItem) { i.Revoked = now + 1 }), nil, "items[0].revoked", "transaction's time"},
+		{"revoked for a hold", with(superseded, func(i *wire.ImportItem) { i.Reason = wire.CertificateHold }), nil, "items[0].reason", "reason of a hold"},
+		{"removeFromCRL", with(superseded, func(i *wire.ImportItem) { i.Reason = 8 }), nil, "items[0].reason", "removeFromCRL"},
+		{"invalidity in the future", with(superseded, func(i *wire.ImportItem) { i.Invalidity = now + 1 }), nil, "items[0].invalidity", "transaction's time"},
+		{"precertificate", one(validItem()), [][]byte{pre}, "items[0].cert", "must be a certificate"},
+		{"of another CA", one(validItem()), [][]byte{other}, "items[0].cert.issuer", "octet by octet"},
+		{"signature spoiled", one(validItem()), [][]byte{spoiled}, "items[0].cert.signature", "verify"},
+		{"responder of 48 hours and a second", one(validItem()), der(cctest.Responder(cctest.T0, 48*time.Hour+time.Second)), "items[0].cert.not_after", "48h"},
+		{"over since 1969", one(validItem()), der(func(c *x509.Certificate) { c.NotBefore, c.NotAfter = time.Unix(-9000, 0), time.Unix(-5, 0) }), "items[0].cert.not_after", "after 1970"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			refused(t, l, op1, wire.FnImport, ca.ImportArg(c.items, c.certs...), wire.InvalidArgument, c.field, c.word)
+		})
+	}
+	refused(t, l, op1, wire.FnImport, []byte{0xa1}, wire.InvalidArgument, "argument", "ImportArg")
+	bomb := wire.Encode(&wire.ImportArg{V: wire.Version, CAID: ca.ID, Packed: []byte("no zstd"), Items: one(validItem())})
+	refused(t, l, op1, wire.FnImport, bomb, wire.InvalidArgument, "certs", "zstd")
+	l.Must(t, op1, wire.FnImport, ca.ImportArg(one(validItem()), plain))
+	refused(t, l, op1, wire.FnImport, ca.ImportArg(one(validItem()), clash), wire.AlreadyExists, "items[0].cert.serial", "another certificate")
+}
+
+func TestWhoMayImport(t *testing.T) {
+	l, ca := withCA(t)
+	arg := ca.ImportArg([]wire.ImportItem{bare(validItem(), wire.Serial{1})})
+	for by, field := range map[chaincode.Caller]string{stranger: "caller.msp", op2: "caller.msp", admin1: "caller.role", {MSPID: "Org1MSP", Role: wire.RoleAuditor}: "caller.role", {MSPID: "Org1MSP"}: "caller.role"} {
+		refused(t, l, by, wire.FnImport, arg, wire.PermissionDenied, field, "must")
+	}
+	refused(t, l, op1, wire.FnImport, cctest.NewCA(t).ImportArg([]wire.ImportItem{bare(validItem(), wire.Serial{1})}), wire.NotFound, "ca_id", "registered")
+}
+
+// A suspended CA may still say what is bad, with the certificates that show it, but record nothing that anybody might trust.
+func TestSuspendedCAImportsRevocationsOnly(t *testing.T) {
+	l, ca := withCA(t)
+	ders := ca.IssueMany(t, 5)
+	serials := make([]wire.Serial, len(ders))
+	for i := range ders {
+		serials[i] = serialOf(t, ders[i])
+	}
+	l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{validItem(), bare(validItem(), serials[1]), bare(revokedItem(longAgo, 0), serials[2])}, ders[0]))
+	suspend(t, l, ca)
+	for name, arg := range map[string][]byte{
+		"valid":                         ca.ImportArg([]wire.ImportItem{validItem()}, ders[3]),
+		"held":                          ca.ImportArg([]wire.ImportItem{heldItem(longAgo)}, ders[3]),
+		"serial number":                 ca.ImportArg([]wire.ImportItem{bare(validItem(), serials[3])}),
+		"certificate of a valid serial": ca.ImportArg([]wire.ImportItem{validItem()}, ders[1]),
+	} {
+		t.Run(name, func(t *testing.T) {
+			refused(t, l, op1, wire.FnImport, arg, wire.FailedPrecondition, "ca.state", "active")
+		})
+	}
+	refused(t, l, op1, wire.FnIssue, ca.IssueArg(ders[1]), wire.FailedPrecondition, "ca.state", "active")
+	for name, arg := range map[string][]byte{
+		"revoked":                         ca.ImportArg([]wire.ImportItem{revokedItem(longAgo, wire.Superseded)}, ders[3]),
+		"revoked serial number":           ca.ImportArg([]wire.ImportItem{bare(revokedItem(longAgo, 0), serials[4])}),
+		"certificate of a revoked serial": ca.ImportArg([]wire.ImportItem{validItem()}, ders[2]),
+		"hold of what is there":           ca.ImportArg([]wire.ImportItem{heldItem(longAgo)}, ders[0]),
+	} {
+		t.Run(name, func(t *testing.T) { l.Must(t, op1, wire.FnImport, arg) })
+	}
+}
+
+// Import without certificates keeps off the log's head, so it wins and loses nothing against issuance.
+func TestImportOfSerialNumbersDoesNotCompeteWithIssuance(t *testing.T) {
+	l, ca := withCA(t)
+	a, _ := l.Endorse(t, op1, wire.FnIssue, ca.IssueArg(ca.IssueMany(t, 1)...))
+	b, refusal := l.Endorse(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{bare(revokedItem(longAgo, 0), wire.Serial{1})}))
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	c, refusal := l.Endorse(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{validItem()}, ca.IssueMany(t, 1)...))
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	if got := l.Commit(t, a, b, c); !slices.Equal(got, []bool{true, true, false}) {
+		t.Errorf("of an issuance, an import of a serial number and one of a certificate commit %v", got)
+	}
+}
