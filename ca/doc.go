@@ -34,6 +34,10 @@
 //	operator.token  the token of the first operator, mode 0600
 //	journal         what was signed and what became of it; one process at a time holds its lock
 //	crl             numbers of CRLs, and the newest of them; crl_store.go has the files
+//	revocations     lists of certificates that were revoked in bulk, and what became of them
+//	blocked-keys    keys that nothing is issued for
+//	superseded      which certificates replace which
+//	catalogue       the CA's certificates on the ledger, for queries; derived, and made again when it is not there
 //
 // Init writes it whole or not at all.
 package ca

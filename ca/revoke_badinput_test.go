@@ -110,7 +110,7 @@ func TestBadBulksAreRefusedAndChangeNothing(t *testing.T) {
 	}
 	for path, field := range map[string]string{
 		at("0123"): "id", at("0123") + caapi.PathResults: "id", at(planned.ID) + "?wait=1h": "wait", at(planned.ID) + "?wait=x": "wait",
-		at(planned.ID) + caapi.PathResults + "?outcome=good": "outcome",
+		at(planned.ID) + caapi.PathResults + "?outcome=good": "outcome", at(planned.ID) + caapi.PathResults + "?limit=0": "limit",
 	} {
 		if code, _, b := w.call("GET", path, "", nil); code/100 != 4 || asProblem(t, b).Field != field {
 			t.Errorf("GET %s: %d %s", path, code, b)

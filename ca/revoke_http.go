@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
@@ -96,7 +97,9 @@ func (s *Server) startBulk(ctx context.Context, by string, j *bulk) error {
 	}
 	s.step(stepBulkStarted)
 	s.log.Info("bulk revocation started", "id", j.id, "client", by)
-	s.background.Go(func() { s.runBulk(s.bulkCtx, j) })
+	if s.bulkCtx.Err() == nil { // else it goes on after the next start
+		s.background.Go(func() { s.runBulk(s.bulkCtx, j) })
+	}
 	return nil
 }
 
@@ -197,6 +200,12 @@ func (s *Server) getBulkResults(w http.ResponseWriter, r *http.Request, _ *clien
 	if want != "" && !slices.Contains([]string{outcomeOpen, outcomeChanged, outcomeAlready, outcomeFailed}, want) {
 		return invalid("outcome", want, "must be open, changed, already or failed")
 	}
+	limit := caapi.MaxBulk
+	if text := r.URL.Query().Get("limit"); text != "" {
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > caapi.MaxBulk {
+			return invalid("limit", text, "must be 1 to %d", caapi.MaxBulk)
+		}
+	}
 	items, results, err := j.results()
 	if err != nil {
 		return err
@@ -212,6 +221,9 @@ func (s *Server) getBulkResults(w http.ResponseWriter, r *http.Request, _ *clien
 		}
 		if want != "" && res.Outcome != want {
 			continue
+		}
+		if limit--; limit < 0 {
+			break
 		}
 		s.place(res)
 		if c, err := s.catalogue.Get(items[n].change().Serial); err == nil && c != nil {

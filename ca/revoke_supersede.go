@@ -197,7 +197,10 @@ func (s *Server) checkSuperseded(ctx context.Context, r Request) error {
 }
 
 // supersedePause is how long a failure is left alone; while a new certificate has no outcome it is looked at as often.
-const supersedePause = time.Second
+const (
+	supersedePause = time.Second
+	refusedPause   = time.Minute // a suspended CA, for example
+)
 
 // supersede revokes certificates that others have replaced, when their time has come.
 func (s *Server) supersede(ctx context.Context) {
@@ -264,7 +267,7 @@ func (s *Server) supersedeOne(ctx context.Context, l *supersession) (again time.
 		}
 		return 0, nil
 	case network.IsRejected(err) && ctx.Err() == nil:
-		return supersedePause, fmt.Errorf("the ledger refuses: %w", err)
+		return refusedPause, fmt.Errorf("the ledger refuses: %w", err)
 	}
 	return supersedePause, err
 }

@@ -35,6 +35,7 @@ func (s *Server) Status(ctx context.Context) *caapi.CAStatus {
 		problem(err)
 	}
 	problem(s.clockSound())
+	problem(s.catalogue.Err())
 	st.Journal, st.Last = s.book.summary()
 	for _, j := range s.bulks.all() {
 		switch v, _ := j.view(); v.State {

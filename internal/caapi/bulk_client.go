@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 )
 
@@ -79,11 +80,19 @@ func (c *Client) Bulk(ctx context.Context, id string, wait time.Duration) (*Bulk
 	return &b, err
 }
 
-// BulkResults calls fn with what became of each certificate, or only of those with an outcome, in the order of the list.
-func (c *Client) BulkResults(ctx context.Context, id, outcome string, fn func(*BulkResult) error) error {
-	path := PathBulk + "/" + url.PathEscape(id) + PathResults
+// BulkResults calls fn with what became of each certificate, or only of those with an outcome, in the order of the list; of limit of them, unless that
+// is 0.
+func (c *Client) BulkResults(ctx context.Context, id, outcome string, limit int, fn func(*BulkResult) error) error {
+	q := url.Values{}
 	if outcome != "" {
-		path += "?outcome=" + url.QueryEscape(outcome)
+		q.Set("outcome", outcome)
+	}
+	if limit > 0 {
+		q.Set("limit", strconv.Itoa(limit))
+	}
+	path := PathBulk + "/" + url.PathEscape(id) + PathResults
+	if len(q) > 0 {
+		path += "?" + q.Encode()
 	}
 	code, body, err := c.send(ctx, http.MethodGet, path, nil, nil, maxContents)
 	if err != nil {

@@ -63,8 +63,11 @@ func (w *block) publish() {
 		s.lost[k] = struct{}{}
 	}
 	for _, t := range w.ticks {
-		if w.at.Next > s.live {
-			s.tick, s.ticked = now.Sub(t.Time()), true
+		if s.skew.last != 0 {
+			s.skew.Every = min(t.Time().Sub(s.skew.last.Time()), maxEvery)
+		}
+		if s.skew.last = t; w.at.Next > s.live {
+			s.skew.Ahead = now.Sub(t.Time())
 		}
 	}
 	close(s.changed)

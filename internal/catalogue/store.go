@@ -75,8 +75,7 @@ type Store struct {
 	at      position
 	lost    map[Key]struct{}
 	changed chan struct{} // closed, and replaced, with each block
-	tick    time.Duration // how much later than its own time the newest Tick arrived that was made since following began
-	ticked  bool
+	skew    Skew
 	live    uint64 // the ledger's height when following began
 	failed  error  // why following ended
 }
@@ -227,15 +226,34 @@ func (s *Store) WaitHeight(ctx context.Context, height uint64) error {
 	}
 }
 
-// Skew compares this machine's clock with the ledger's: behind is how much later than now the newest transaction's time is; ahead, known if
-// ok, is how much earlier than its arrival here the time of the newest Tick was.
-func (s *Store) Skew() (behind, ahead time.Duration, ok bool) {
+// Skew compares this machine's clock with the ledger's.
+type Skew struct {
+	Behind time.Duration // how much later than now the newest transaction's time is; negative: it is not
+	Ahead  time.Duration // how much later than its own time the newest Tick got here; 0: none was made since following began
+	Every  time.Duration // between that Tick and the one before it, at most maxEvery; 0: not known. A stream that was interrupted may bring a Tick so late
+
+	last wire.Millis // time of the newest Tick
+}
+
+// maxEvery is longer than ticks are apart anywhere.
+const maxEvery = 10 * time.Minute
+
+// Skew compares the clocks as they are now.
+func (s *Store) Skew() Skew {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.at.Next > 0 && s.at.Time > 0 {
-		behind = s.at.Time.Time().Sub(s.opts.Now())
+	sk := s.skew
+	if s.at.Time > 0 {
+		sk.Behind = s.at.Time.Time().Sub(s.opts.Now())
 	}
-	return behind, s.tick, s.ticked
+	return sk
+}
+
+// Err returns why following has ended; nil while it has not.
+func (s *Store) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
 }
 
 // Compromised reports whether a certificate with the key was revoked for keyCompromise.

@@ -272,7 +272,9 @@ func (f *revokeFlags) agree(cmd *cobra.Command, ctx context.Context, c *caapi.Cl
 	if f.dry {
 		out = cmd.OutOrStdout()
 	}
-	if err := printPlan(out, b, func(fn func(*caapi.BulkResult) error) error { return c.BulkResults(ctx, b.ID, "", fn) }); err != nil {
+	if err := printPlan(out, b, func(fn func(*caapi.BulkResult) error) error {
+		return c.BulkResults(ctx, b.ID, "", shownCertificates, fn)
+	}); err != nil {
 		return false, err
 	}
 	switch {
@@ -340,7 +342,11 @@ func pauseFor(ctx context.Context, d time.Duration) {
 func (f *revokeFlags) report(cmd *cobra.Command, c *caapi.Client, b *caapi.Bulk) error {
 	var failures []*caapi.BulkResult
 	if b.Failed > 0 {
-		err := c.BulkResults(cmd.Context(), b.ID, "failed", func(r *caapi.BulkResult) error {
+		limit := shownCertificates
+		if f.ca.asJSON {
+			limit = 0
+		}
+		err := c.BulkResults(cmd.Context(), b.ID, "failed", limit, func(r *caapi.BulkResult) error {
 			failures = append(failures, r)
 			return nil
 		})

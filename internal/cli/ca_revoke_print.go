@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -25,12 +24,7 @@ func printPlan(w io.Writer, b *caapi.Bulk, results func(func(*caapi.BulkResult) 
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "SERIAL\tSTATE\tNAMES")
-	n := 0
-	enough := errors.New("enough")
 	err := results(func(r *caapi.BulkResult) error {
-		if n++; n > shownCertificates {
-			return enough
-		}
 		state := r.State
 		if state == "" {
 			state = "not on the ledger"
@@ -38,7 +32,7 @@ func printPlan(w io.Writer, b *caapi.Bulk, results func(func(*caapi.BulkResult) 
 		fmt.Fprintf(t, "%s\t%s\t%s\n", r.Serial, state, orDash(strings.Join(r.Names, ", ")))
 		return nil
 	})
-	if err != nil && !errors.Is(err, enough) {
+	if err != nil {
 		return err
 	}
 	if more := b.Total - shownCertificates; more > 0 {
@@ -64,12 +58,11 @@ func printBulk(w io.Writer, b *caapi.Bulk, failures []*caapi.BulkResult) error {
 		}
 		fmt.Fprintf(t, "%s\t%s\n", r.URL, said)
 	}
-	for n, r := range failures {
-		if n == shownCertificates {
-			fmt.Fprintf(t, "and %d more\t\n", len(failures)-n)
-			break
-		}
+	for _, r := range failures {
 		fmt.Fprintf(t, "%s\t%s %s: %s\n", r.Serial, r.Error.Field, r.Error.Value, r.Error.Rule)
+	}
+	if more := b.Failed - len(failures); more > 0 {
+		fmt.Fprintf(t, "and %d more\tcertanchor ca revoke --bulk %s --json has them all\n", more, b.ID)
 	}
 	return t.Flush()
 }

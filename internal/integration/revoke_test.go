@@ -86,7 +86,7 @@ func (f *fabricCase) thousandsAtOnce(t *testing.T) {
 	}
 	eventually(t, func() error {
 		placed := map[uint64]bool{}
-		err := api.BulkResults(ctx, b.ID, "changed", func(r *caapi.BulkResult) error {
+		err := api.BulkResults(ctx, b.ID, "changed", 0, func(r *caapi.BulkResult) error {
 			if r.StatusLogIndex == nil || r.Block == 0 || r.TxID == "" {
 				return fmt.Errorf("%s: %+v", r.Serial, r)
 			}
