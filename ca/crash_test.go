@@ -74,7 +74,7 @@ func crashChild(at string) {
 	}
 	key, err := LoadKey(dir, []byte(testPassphrase))
 	fail(err)
-	server, err := New(Config{Dir: dir, Key: key, Log: slog.New(slog.DiscardHandler), step: func(s string) {
+	server, err := New(Config{Dir: dir, Key: key, bulkChunk: crashChunk, Log: slog.New(slog.DiscardHandler), step: func(s string) {
 		if s == at {
 			die()
 		}

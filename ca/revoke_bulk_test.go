@@ -141,7 +141,7 @@ func TestSameIdempotencyKeySameBulk(t *testing.T) {
 func TestTenThousandInOneCall(t *testing.T) {
 	n := 10_000
 	if raced {
-		n = 2_000
+		n = 1_200
 	}
 	asked := &countingResponder{}
 	w := newWorld(t, func(c *Config) { c.Responders = []Responder{asked} })
@@ -162,4 +162,19 @@ func TestTenThousandInOneCall(t *testing.T) {
 			t.Errorf("%s is %s", s, got)
 		}
 	}
+}
+
+// TestOneRevocationTellsItsPlaceInTheStatusLog, or where to ask while there is none.
+func TestOneRevocationTellsItsPlaceInTheStatusLog(t *testing.T) {
+	w := newWorld(t, nil)
+	revoke := caapi.RevokeRequest{Serial: w.issue("requester", "server", "a.example.org"), Reason: "superseded"}
+	first, _, err := w.client("operator").Revoke(t.Context(), revoke)
+	if err != nil || first.Block == 0 || first.TxID == "" || first.StatusLogIndex != nil || first.StatusLogPending != caapi.PathCertificates+"/"+revoke.Serial {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	integrate(t, w.node.Connect(wire.RoleOperator))
+	waitFor(t, "the place", func() bool {
+		again, _, err := w.client("operator").Revoke(t.Context(), revoke)
+		return err == nil && !again.Changed && again.StatusLogPending == "" && again.StatusLogIndex != nil && *again.StatusLogIndex == 1 // after the registration of the CA
+	})
 }

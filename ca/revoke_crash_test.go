@@ -19,6 +19,7 @@ const (
 	crashBulkEnv = "CERTANCHOR_CA_CRASH_BULK" // revoke the certificates in the file list instead of issuing one
 	crashOldEnv  = "CERTANCHOR_CA_CRASH_OLD"  // the certificate that the new one supersedes
 	crashList    = "list"
+	crashChunk   = 50
 )
 
 // crashBulk is a client's part of a child: it returns only if the bulk could be made to its end.
@@ -52,7 +53,7 @@ func crashBulk(dir, url string) error {
 // TestBulkKilledAtAnyStepIsFinished: after a restart it goes on by itself, or, killed before anything was decided, by a repetition of the call; every
 // certificate is changed once, and the results say so.
 func TestBulkKilledAtAnyStepIsFinished(t *testing.T) {
-	const n = wire.MaxBatch + 200 // two chunks
+	const n = 2*crashChunk + 20 // three chunks
 	for _, at := range []string{stepBulkPlanned, stepBulkStarted, stepSubmitting, stepCommitted, stepBulkChunk, stepBulkRecorded, stepBulkEnding} {
 		t.Run(at, func(t *testing.T) {
 			t.Parallel()
@@ -72,7 +73,7 @@ func TestBulkKilledAtAnyStepIsFinished(t *testing.T) {
 			}
 			runChild(t, at, dir, crashBulkEnv+"=1")
 
-			w := startWorld(t, dir, nil)
+			w := startWorld(t, dir, func(c *Config) { c.bulkChunk = crashChunk })
 			running := len(w.server.bulks.all()) == 1 && w.server.bulks.all()[0].head.Started != ""
 			if early := at == stepBulkPlanned; running == early {
 				t.Fatalf("goes on by itself: %t", running)
@@ -90,7 +91,7 @@ func TestBulkKilledAtAnyStepIsFinished(t *testing.T) {
 				t.Fatal("the repetition made another bulk")
 			}
 			results := w.results(b.ID)
-			for _, i := range []int{0, 1, n / 2, wire.MaxBatch - 1, wire.MaxBatch, n - 1} {
+			for _, i := range []int{0, 1, n / 2, crashChunk - 1, crashChunk, n - 1} {
 				rec, r := w.record(serials[i]), results[serials[i]]
 				if rec.State != wire.CertRevoked || rec.Reason != wire.Superseded || rec.Change != 1 {
 					t.Errorf("certificate %d: %+v", i, rec)

@@ -16,7 +16,6 @@ import (
 )
 
 const (
-	bulkChunk    = wire.MaxBatch // certificates that are brought to the ledger at a time: the queue stays short for others' changes
 	bulkPause    = 100 * time.Millisecond
 	maxBulkPause = 5 * time.Second
 )
@@ -39,7 +38,7 @@ func (s *Server) runBulk(ctx context.Context, j *bulk) {
 		}
 	}
 	for len(open) > 0 {
-		n := min(bulkChunk, len(open))
+		n := min(s.bulkChunk, len(open))
 		chunk := open[:n]
 		for pause := bulkPause; len(chunk) > 0; pause = min(2*pause, maxBulkPause) {
 			rest, err := s.bulkRound(ctx, j, chunk)

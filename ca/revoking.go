@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"path/filepath"
@@ -23,11 +24,13 @@ type revoking struct {
 	superseded *supersessions
 	sweepKick  chan struct{} // capacity 1
 	bulkCtx    context.Context
+	bulkChunk  int // certificates that are brought to the ledger at a time: the queue stays short for others' changes
 }
 
 // openRevoking requires the journal's lock: one process at a time has these files.
-func (s *Server) openRevoking(dir string) (err error) {
-	s.sweepKick = make(chan struct{}, 1)
+func (s *Server) openRevoking(cfg Config) (err error) {
+	dir := cfg.Dir
+	s.sweepKick, s.bulkChunk = make(chan struct{}, 1), cmp.Or(cfg.bulkChunk, wire.MaxBatch)
 	s.catalogue, err = catalogue.Open(catalogue.Options{
 		Dir: filepath.Join(dir, catalogueDir), CAID: s.issuer.id, Channel: s.ledger.Channel(), Log: s.log, Now: s.now, Recorded: s.kickSweep,
 	})

@@ -34,6 +34,8 @@ type Config struct {
 	// step is called with the name of each step of an issuance that has just ended. Tests die there.
 	step    func(string)
 	lintCRL func(der []byte) error // default lintCRL
+
+	bulkChunk int // certificates of a bulk that are brought to the ledger at a time; default wire.MaxBatch
 }
 
 // Server is a running CA. Its methods are safe for concurrent use.
@@ -119,7 +121,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 		return nil, err
 	}
 
-	if err := s.openRevoking(cfg.Dir); err != nil {
+	if err := s.openRevoking(cfg); err != nil {
 		return nil, fmt.Errorf("CA in %s: %w", cfg.Dir, err)
 	}
 
