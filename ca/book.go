@@ -23,17 +23,44 @@ const (
 	stateAbandoned
 )
 
+// stage is how far a certificate in stateSigned has come.
+type stage uint8
+
+const (
+	stageSigned      stage = iota // signed, without precertificate
+	stagePrecert                  // its precertificate is signed
+	stagePreAnchored              // and on the ledger
+	stageStamped                  // there are SCTs for it
+	stageFinal                    // it is signed
+)
+
+// current is where the record with what is to be submitted or released stands. For whoever may read e.stage.
+func (e *entry) current() position {
+	if e.stage == stageFinal {
+		return e.final
+	}
+	return e.pos
+}
+
 // digest is a SHA-256.
 type digest [sha256.Size]byte
 
 // entry is what memory keeps of one certificate; the certificate itself stays in the journal.
 type entry struct {
 	serial  wire.Serial
-	pos     position // of the signed record
+	pos     position // of the record with the certificate, or of one with SCTs the precertificate
 	request digest
 	key     digest // zero: the request had no idempotency key
 
 	client, profile unique.Handle[string] // few different ones, of many certificates
+
+	need int // SCTs that the certificate is to have; 0: it has no precertificate
+
+	// These change under book.mu; whoever owns the entry may read them without, and once it is resolved everybody may.
+	stage    stage
+	prePlace wire.LogEntry // from stagePreAnchored on
+	stamps   position      // of the record with the SCTs, from stageStamped on
+	final    position      // of the record with the certificate, from stageFinal on
 
 	// The rest changes once, from stateSigned to another state, under book.mu; resolved is closed then. Whoever has seen it
 	// closed may read without the lock.
@@ -72,7 +99,7 @@ func (b *book) apply(r *record, pos position) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e := b.bySerial[string(r.Serial)]
-	if r.Kind == kindSigned {
+	if r.Kind == kindSigned || r.Kind == kindPrecert {
 		if e != nil {
 			return fmt.Errorf("serial %x is signed twice", r.Serial)
 		}
@@ -81,13 +108,19 @@ func (b *book) apply(r *record, pos position) error {
 	if e == nil || e.state != stateSigned {
 		return fmt.Errorf("serial %x: record of kind %d, but it is not waiting for an outcome", r.Serial, r.Kind)
 	}
+	if ok, err := e.advance(r, pos); ok || err != nil {
+		return err
+	}
 	switch r.Kind {
 	case kindAnchored:
-		if r.Log == nil {
-			return fmt.Errorf("serial %x: anchored without a place in the log", r.Serial)
+		if r.Log == nil || e.stage != stageSigned && e.stage != stageFinal {
+			return fmt.Errorf("serial %x: anchored at stage %d, or without a place in the log", r.Serial, e.stage)
 		}
 		e.state, e.log, e.block, e.txID = stateAnchored, *r.Log, r.Block, r.TxID
 	case kindRefused, kindAbandoned:
+		if e.stage == stagePreAnchored || e.stage == stageStamped {
+			return fmt.Errorf("serial %x: given up at stage %d, but its precertificate is on the ledger", r.Serial, e.stage)
+		}
 		e.state, e.refusal = stateRefused, r.Refusal
 		if r.Kind == kindAbandoned {
 			e.state = stateAbandoned
@@ -106,10 +139,41 @@ func (b *book) apply(r *record, pos position) error {
 	return nil
 }
 
+// advance takes a record that brings a certificate with SCTs one step further, and does not resolve it. It requires mu.
+func (e *entry) advance(r *record, pos position) (ok bool, err error) {
+	var from stage
+	switch r.Kind {
+	case kindPreAnchored:
+		from, ok = stagePrecert, r.Log != nil
+	case kindStamped:
+		from, ok = stagePreAnchored, len(r.SCTs) > 0
+	case kindFinal:
+		from, ok = stageStamped, len(r.Cert) > 0
+	default:
+		return false, nil
+	}
+	if !ok || e.stage != from {
+		return false, fmt.Errorf("serial %x: record of kind %d at stage %d, or without its contents", r.Serial, r.Kind, e.stage)
+	}
+	e.stage++
+	switch r.Kind {
+	case kindPreAnchored:
+		e.prePlace = *r.Log
+	case kindStamped:
+		e.stamps = pos
+	case kindFinal:
+		e.final = pos
+	}
+	return true, nil
+}
+
 // add requires mu.
 func (b *book) add(r *record, pos position) error {
 	e := &entry{serial: r.Serial, pos: pos, state: stateSigned, resolved: make(chan struct{}), client: unique.Make(r.Client), profile: unique.Make(r.Profile)}
-	if len(r.Request) != len(e.request) || len(r.Key) != 0 && len(r.Key) != len(e.key) || len(r.Cert) == 0 {
+	if r.Kind == kindPrecert {
+		e.stage, e.need = stagePrecert, int(min(r.Need, maxSCTs)) //nolint:gosec // a small number
+	}
+	if (r.Kind == kindPrecert) != (r.Need > 0) || r.Need > maxSCTs || len(r.Request) != len(e.request) || len(r.Key) != 0 && len(r.Key) != len(e.key) || len(r.Cert) == 0 {
 		return fmt.Errorf("serial %x: incomplete", r.Serial)
 	}
 	copy(e.request[:], r.Request)

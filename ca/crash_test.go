@@ -1,13 +1,16 @@
 package ca
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -25,6 +28,9 @@ const (
 	crashEnv    = "CERTANCHOR_CA_CRASH"
 	crashDirEnv = "CERTANCHOR_CA_CRASH_DIR"
 	crashKey    = "one and only"
+
+	crashSCTsEnv = "CERTANCHOR_CA_CRASH_SCTS" // set: the child's certificate gets an SCT of each of crashFronts fronts
+	crashFronts  = 3
 )
 
 // Steps beside those of Issue.
@@ -32,6 +38,9 @@ const (
 	stepSubmitting = "submitting" // the transaction is about to be handed over
 	stepCommitted  = "committed"  // it is committed, and the CA does not know
 	stepReleased   = "released"   // the requester has its answer
+
+	stepFinalSubmitting = "final submitting" // those of the second transaction
+	stepFinalCommitted  = "final committed"
 )
 
 func die() {
@@ -44,15 +53,17 @@ func die() {
 // mortal kills the process around a transaction.
 type mortal struct {
 	network.Ledger
-	at string
+	at   string
+	sent atomic.Int64
 }
 
-func (m mortal) Submit(ctx context.Context, function string, arg []byte) (network.Receipt, error) {
-	if m.at == stepSubmitting {
+func (m *mortal) Submit(ctx context.Context, function string, arg []byte) (network.Receipt, error) {
+	first := m.sent.Add(1) == 1
+	if m.at == stepSubmitting || m.at == stepFinalSubmitting && !first {
 		die()
 	}
 	r, err := m.Ledger.Submit(ctx, function, arg)
-	if m.at == stepCommitted {
+	if m.at == stepCommitted || m.at == stepFinalCommitted && !first {
 		die()
 	}
 	return r, err
@@ -74,12 +85,20 @@ func crashChild(at string) {
 	}
 	key, err := LoadKey(dir, []byte(testPassphrase))
 	fail(err)
-	server, err := New(Config{Dir: dir, Key: key, bulkChunk: crashChunk, Log: slog.New(slog.DiscardHandler), step: func(s string) {
+	cfg := Config{Dir: dir, Key: key, bulkChunk: crashChunk, Log: slog.New(slog.DiscardHandler), step: func(s string) {
 		if s == at {
 			die()
 		}
-	}}, mortal{node.Connect(wire.RoleOperator), at})
+	}}
+	fronts := new(panel)
+	if os.Getenv(crashSCTsEnv) != "" {
+		fronts, err = newPanel(dir, crashFronts)
+		fail(err)
+		fronts.configure(&cfg)
+	}
+	server, err := New(cfg, &mortal{Ledger: node.Connect(wire.RoleOperator), at: at})
 	fail(err)
+	fronts.server.Store(server)
 	hs := httptest.NewServer(server.Handler())
 	client, err := caapi.New(caapi.Config{URL: hs.URL, TokenFile: filepath.Join(dir, OperatorTokenFile)})
 	fail(err)
@@ -140,6 +159,104 @@ func TestKilledBetweenAnyTwoSteps(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestKilledBetweenAnyTwoStepsWithSCTs: the same with a precertificate. One that is on the ledger is finished, whatever is lost on the way: there is
+// one certificate of it, and what was signed before the kill, if that is in the journal, is what is released.
+func TestKilledBetweenAnyTwoStepsWithSCTs(t *testing.T) {
+	steps := []string{
+		stepChecked, stepSigned, stepJournalled, stepSubmitting, stepCommitted, stepAnchored, stepRecorded, stepStamped, stepStampsRecorded, stepFinalSigned,
+		stepFinalJournalled, stepFinalSubmitting, stepFinalCommitted, stepFinalAnchored, stepFinalRecorded, stepReleasing, stepReleased,
+	}
+	for _, at := range steps {
+		t.Run(at, func(t *testing.T) {
+			t.Parallel()
+			dir, _ := ctDir(t, crashFronts)
+			csr := newCSR(t, nil)
+			if err := keyfile.WriteNew(filepath.Join(dir, "request.pem"), []byte(csr), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			node, err := openNode(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			register(t, node, dir)
+			if err := node.Close(); err != nil {
+				t.Fatal(err)
+			}
+			released := runChild(t, at, dir, crashSCTsEnv+"=1")
+			if (released != "") != (at == stepReleased) {
+				t.Fatal("the child came past the step")
+			}
+			before, stamps, signed := journalled(t, dir)
+			if i := slices.Index(steps, at); (before != nil) != (i >= slices.Index(steps, stepJournalled)) || (stamps != nil) != (i >= slices.Index(steps, stepStampsRecorded)) ||
+				(signed != nil) != (i >= slices.Index(steps, stepFinalJournalled)) {
+				t.Fatalf("the journal has precertificate %t, SCTs %t, certificate %t", before != nil, stamps != nil, signed != nil)
+			}
+			w, p := ctStart(t, dir, crashFronts, nil)
+			waitFor(t, "resolution", func() bool { w.server.kickResolver(); return open(w.server) == 0 })
+			if got := w.logSize(); got != uint64(2*len(w.server.book.bySerial)) {
+				t.Fatalf("%d entries on the ledger for %d in the journal", got, len(w.server.book.bySerial))
+			}
+			cert, err := w.client("operator").Issue(t.Context(), caapi.IssueRequest{CSR: csr, Profile: "server"}, crashKey)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := w.logSize(); got != 2 || cert.LogIndex != 1 {
+				t.Fatalf("%d entries on the ledger after the repetition, index %d", got, cert.LogIndex)
+			}
+			if at == stepReleased && released != cert.Certificate {
+				t.Fatal("the requester gets another certificate than before")
+			}
+			der := parsePEM(t, cert.Certificate).Raw
+			p.checkSCTs(t, w, der, crashFronts)
+			checkPair(t, w, der)
+			if !bytes.Contains(der, stamps) {
+				t.Error("another SCT list than the one in the journal was embedded")
+			}
+			if signed != nil && !bytes.Equal(signed, der) {
+				t.Error("another certificate than the one in the journal was released")
+			}
+			if before != nil {
+				if err := isCertificateOf(der, before); err != nil {
+					t.Error(err)
+				}
+			}
+			seen, err := w.client("auditor").Get(t.Context(), cert.Serial)
+			if err != nil || seen.Certificate != cert.Certificate || seen.Status.State != "valid" {
+				t.Fatalf("%+v, %v", seen, err)
+			}
+		})
+	}
+}
+
+// journalled reads the precertificate, the SCTs and the certificate that a journal has, each nil if there is none.
+func journalled(t *testing.T, dir string) (precert, stamps, final []byte) {
+	t.Helper()
+	cert, _, err := LoadCertificate(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := openJournal(filepath.Join(dir, journalFile), wire.CAIDOf(cert.RawSubjectPublicKeyInfo), slog.New(slog.DiscardHandler), func(r *record, _ position) error {
+		switch {
+		case r.Kind == kindPrecert && precert == nil:
+			precert = r.Cert
+		case r.Kind == kindStamped && stamps == nil:
+			stamps = r.SCTs
+		case r.Kind == kindFinal && final == nil:
+			final = r.Cert
+		case len(r.Cert) > 0:
+			return fmt.Errorf("a second certificate, in a record of kind %d", r.Kind)
+		}
+		return nil
+	})
+	if err == nil {
+		err = j.close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return precert, stamps, final
 }
 
 // open counts the certificates without an outcome, in whoever's hands.

@@ -3,8 +3,8 @@ package ca
 import (
 	"bytes"
 	"crypto/rand"
-	"encoding/hex"
-	"encoding/json"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"fmt"
 	"maps"
 	"math/big"
@@ -15,7 +15,6 @@ import (
 	"strings"
 
 	"github.com/cloudflare/cfssl/config"
-	"github.com/cloudflare/cfssl/signer"
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
@@ -24,26 +23,22 @@ import (
 
 // Limits of a profile's CRL distribution point.
 const (
-	maxShards   = 1024 // each is a CRL of its own that is signed at least once a day
-	maxCRLURLs  = 16
-	maxCRLURL   = 1024 // octets, expanded
-	caMark      = "{ca}"
-	shardMark   = "{shard}"
-	oidCRLPoint = "2.5.29.31"
-	fullFile    = "full.crl"
-	deltaFile   = "delta.crl"
+	maxShards  = 1024 // each is a CRL of its own that is signed at least once a day
+	maxCRLURLs = 16
+	maxCRLURL  = 1024 // octets, expanded
+	caMark     = "{ca}"
+	shardMark  = "{shard}"
+	fullFile   = "full.crl"
+	deltaFile  = "delta.crl"
 )
 
-// Keys of a profile that cfssl's format does not have.
-const (
-	keyMirrors = "crl_mirrors"
-	keyShards  = "crl_shards"
-)
+var oidCRLPoint = asn1.ObjectIdentifier{2, 5, 29, 31}
 
 // profiles is what the CA issues.
 type profiles struct {
 	*config.Signing
-	points map[string]*points // by profile; none for a profile without crl_url
+	points map[string]*points     // by profile; none for a profile without crl_url
+	rules  map[string]*issueRules // by profile
 }
 
 // points is the CRL distribution point of a profile's certificates: one, with every URL at which its CRL is to be had.
@@ -52,66 +47,10 @@ type points struct {
 	shards int      // 0: the URLs are those of the complete CRL
 }
 
-// crlKeys is what a profile says beside crl_url.
-type crlKeys struct {
-	mirrors []string
-	shards  *int
-}
-
-// takeCRLKeys takes the keys out of a profiles file that cfssl does not know. What cannot be read as profiles is left as it is, for
-// cfssl's reader to refuse.
-func takeCRLKeys(data []byte) (rest []byte, byProfile map[string]crlKeys, err error) {
-	var doc, signing, named map[string]json.RawMessage
-	if json.Unmarshal(data, &doc) != nil || json.Unmarshal(doc["signing"], &signing) != nil {
-		return data, nil, nil
-	}
-	byProfile = map[string]crlKeys{}
-	take := func(key, name string, raw json.RawMessage) (json.RawMessage, error) {
-		var fields map[string]json.RawMessage
-		if json.Unmarshal(raw, &fields) != nil || fields[keyMirrors] == nil && fields[keyShards] == nil {
-			return raw, nil
-		}
-		var k crlKeys
-		if v := fields[keyMirrors]; v != nil && json.Unmarshal(v, &k.mirrors) != nil {
-			return nil, fmt.Errorf("%s.%s %s: must be a list of URLs", key, keyMirrors, v)
-		}
-		if v := fields[keyShards]; v != nil && json.Unmarshal(v, &k.shards) != nil {
-			return nil, fmt.Errorf("%s.%s %s: must be a number of 0 to %d", key, keyShards, v, maxShards)
-		}
-		delete(fields, keyMirrors)
-		delete(fields, keyShards)
-		byProfile[name] = k
-		return json.Marshal(fields)
-	}
-	if raw := signing["default"]; raw != nil {
-		if signing["default"], err = take("signing.default", "", raw); err != nil {
-			return nil, nil, err
-		}
-	}
-	if json.Unmarshal(signing["profiles"], &named) == nil && named != nil {
-		for _, name := range slices.Sorted(maps.Keys(named)) {
-			if named[name], err = take("signing.profiles."+name, name, named[name]); err != nil {
-				return nil, nil, err
-			}
-		}
-		if signing["profiles"], err = json.Marshal(named); err != nil {
-			return nil, nil, err
-		}
-	}
-	if len(byProfile) == 0 {
-		return data, nil, nil // as it was written, for cfssl's messages
-	}
-	if doc["signing"], err = json.Marshal(signing); err != nil {
-		return nil, nil, err
-	}
-	rest, err = json.Marshal(doc)
-	return rest, byProfile, err
-}
-
 // newProfiles adds the distribution points to what cfssl has read. As with cfssl's own keys, a profile takes what it leaves out
 // from the default. Errors name key, value and rule.
-func newProfiles(s *config.Signing, keys map[string]crlKeys) (*profiles, error) {
-	p := &profiles{Signing: s, points: map[string]*points{}}
+func newProfiles(s *config.Signing, keys map[string]ownKeys) (*profiles, error) {
+	p := &profiles{Signing: s, points: map[string]*points{}, rules: map[string]*issueRules{}}
 	if s.Default != nil {
 		if _, err := newPoints("signing.default", s.Default.CRL, keys[""]); err != nil {
 			return nil, err
@@ -129,11 +68,14 @@ func newProfiles(s *config.Signing, keys map[string]crlKeys) (*profiles, error) 
 		if pt != nil {
 			p.points[name] = pt
 		}
+		if p.rules[name], err = newRules("signing.profiles."+name, s.Profiles[name], inherited(name, keys)); err != nil {
+			return nil, err
+		}
 	}
 	return p, nil
 }
 
-func newPoints(key, first string, k crlKeys) (*points, error) {
+func newPoints(key, first string, k ownKeys) (*points, error) {
 	p := &points{urls: append([]string{first}, k.mirrors...)}
 	if k.shards != nil {
 		p.shards = *k.shards
@@ -232,7 +174,7 @@ func (p *points) of(id wire.CAID, serial *big.Int) []string {
 
 // extension is the CRL distribution point of a certificate with a serial; nil for a profile without one. crypto/x509 would make a
 // DistributionPoint of each URL, and so of one CRL several, each of which a strict client wants.
-func (p *profiles) extension(name string, id wire.CAID, serial *big.Int) ([]signer.Extension, error) {
+func (p *profiles) extension(name string, id wire.CAID, serial *big.Int) ([]pkix.Extension, error) {
 	pt := p.points[name]
 	if pt == nil {
 		return nil, nil
@@ -255,7 +197,7 @@ func (p *profiles) extension(name string, id wire.CAID, serial *big.Int) ([]sign
 	if err != nil {
 		return nil, err
 	}
-	return []signer.Extension{{ID: config.OID{2, 5, 29, 31}, Value: hex.EncodeToString(der)}}, nil
+	return []pkix.Extension{{Id: oidCRLPoint, Value: der}}, nil
 }
 
 // newSerial draws a serial number of 159 random bits (RFC 5280 section 4.1.2.2: positive, at most 20 octets).

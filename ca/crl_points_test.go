@@ -93,7 +93,7 @@ func TestProfileInheritsDistributionPointWhole(t *testing.T) {
 func distributionPoint(t *testing.T, cert *x509.Certificate) []string {
 	t.Helper()
 	for _, e := range cert.Extensions {
-		if e.Id.String() != oidCRLPoint {
+		if !e.Id.Equal(oidCRLPoint) {
 			continue
 		}
 		var dps []struct {

@@ -3,13 +3,11 @@ package ca
 import (
 	"bytes"
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/pem"
+	"errors"
 	"fmt"
-	"math/big"
 	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -18,13 +16,11 @@ import (
 	"github.com/cloudflare/cfssl/config"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/weakkey"
 )
 
 // Limits of a certificate signing request.
-const (
-	maxCSR     = 64 << 10
-	maxRSABits = 8192
-)
+const maxCSR = 64 << 10
 
 var (
 	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
@@ -50,6 +46,9 @@ func parseCSR(text string) (*x509.CertificateRequest, error) {
 	if err != nil {
 		if strings.Contains(err.Error(), "elliptic curve") {
 			return nil, invalid("csr.public_key", "an EC key", "%s (%v)", keyRule, err)
+		}
+		if strings.Contains(err.Error(), "SAN ") { // what crypto/x509 says of alternative names that are no IA5Strings, among others
+			return nil, invalid("csr.subject_alt_name", "a name", "must be well-formed and in ASCII, an internationalised name as A-labels, xn--... (RFC 5280 sections 4.2.1.6 and 7.2): %v", err)
 		}
 		return nil, invalid("csr", fmt.Sprintf("%d bytes of DER", len(der)), "must be a PKCS#10 certification request (RFC 2986) and nothing else: %v", err)
 	}
@@ -86,49 +85,18 @@ func csrDER(text string) ([]byte, error) {
 	return block.Bytes, nil
 }
 
-const keyRule = "must be RSA of 2048 to 8192 bits or ECDSA on P-256 or P-384"
+const keyRule = weakkey.KeyRule
 
-// checkKey: P-521 and Ed25519 are left out on purpose. Part of the software that relies on certificates (browsers among it)
-// does not take them, and a certificate that works for some is worse than a refusal.
-func checkKey(csr *x509.CertificateRequest) error {
-	const field = "csr.public_key"
-	switch key := csr.PublicKey.(type) {
-	case *rsa.PublicKey:
-		// Whole octets and the exponent: SP 800-56B section 6.4.1, which CABF's requirements repeat.
-		if n := key.N.BitLen(); n < 2048 || n > maxRSABits || n%8 != 0 {
-			return invalid(field, fmt.Sprintf("RSA %d", n), keyRule)
-		}
-		if key.E < 65537 || key.E%2 == 0 {
-			return invalid(field, fmt.Sprintf("RSA exponent %d", key.E), "must be odd and at least 65537")
-		}
-		if smallFactor(key.N) {
-			return invalid(field, "RSA modulus", "must not have small prime factors")
-		}
-	case *ecdsa.PublicKey:
-		if key.Curve != elliptic.P256() && key.Curve != elliptic.P384() {
-			return invalid(field, "ECDSA "+key.Curve.Params().Name, keyRule)
-		}
-	default:
-		return invalid(field, csr.PublicKeyAlgorithm.String(), keyRule)
+// checkKey refuses keys whose private keys others can find, and those of kinds that are not taken.
+func checkKey(csr *x509.CertificateRequest) error { return keyFault(weakkey.Check(csr.PublicKey)) }
+
+// keyFault is package weakkey's error about a request's key.
+func keyFault(err error) error {
+	if e, ok := errors.AsType[*weakkey.Error](err); ok {
+		return invalid("csr.public_key", e.Key, "%s", e.Rule)
 	}
-	return nil
+	return err
 }
-
-// smallFactor finds a prime factor below 752, SP 800-89 section 5.3.3.
-func smallFactor(n *big.Int) bool {
-	return new(big.Int).GCD(nil, nil, n, smallPrimes).Cmp(big.NewInt(1)) != 0
-}
-
-// smallPrimes is the product of all primes below 752.
-var smallPrimes = func() *big.Int {
-	p := big.NewInt(1)
-	for i := int64(2); i < 752; i++ {
-		if n := big.NewInt(i); n.ProbablyPrime(0) { // exact below 2^64
-			p.Mul(p, n)
-		}
-	}
-	return p
-}()
 
 // checkProof verifies the request's own signature: the requester holds the private key (RFC 2986 section 3).
 func checkProof(csr *x509.CertificateRequest) error {

@@ -40,6 +40,12 @@ type front struct {
 	log  http.Handler
 	rec  *wire.CARecord
 	read time.Time // when rec was read
+
+	recent *recent // set at start
+}
+
+func newFront(s *Server, cfg Submissions) *front {
+	return &front{server: s, cfg: cfg, recent: new(recent)}
 }
 
 // trustedFor is how long a trust list entry is used before it is read again. The contract decides anyway; this only chooses between
@@ -106,7 +112,7 @@ func (f *front) handler() (http.Handler, error) {
 		return h, nil
 	}
 	s := f.server
-	g := &gate{server: s, reads: make(chan struct{}, maxReads)}
+	g := &gate{server: s, recent: f.recent, reads: make(chan struct{}, maxReads)}
 	l, err := ctapi.New(ctapi.Config{
 		CAID: s.issuer.id, CA: f.trusted, Key: f.cfg.Key, Submitter: g, Recorded: g.recorded, Prefix: f.cfg.Prefix,
 		MaxPending: s.settings.MaxQueue, SubmitTimeout: s.settings.IssueTimeout, Logger: s.log,
@@ -166,7 +172,7 @@ func (f *front) known() (rec *wire.CARecord, fresh bool) {
 // cost more than it saves, so what was just made goes without.
 type gate struct {
 	server *Server
-	recent recent
+	recent *recent
 	reads  chan struct{} // a token for each read in progress
 }
 

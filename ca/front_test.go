@@ -25,8 +25,8 @@ import (
 	"github.com/certanchor/certanchor/network"
 )
 
-// newFront is a CA bridge that takes submissions, with the time of now unless that is nil, and certificate-transparency-go's client for it, which verifies each SCT.
-func newFront(t *testing.T, now func() time.Time) (*world, *ctclient.LogClient) {
+// newTestFront is a CA bridge that takes submissions, with the time of now unless that is nil, and certificate-transparency-go's client for it, which verifies each SCT.
+func newTestFront(t *testing.T, now func() time.Time) (*world, *ctclient.LogClient) {
 	t.Helper()
 	key, err := sct.LoadOrCreate(filepath.Join(t.TempDir(), "log.pem"))
 	if err != nil {
@@ -47,7 +47,7 @@ func newFront(t *testing.T, now func() time.Time) (*world, *ctclient.LogClient) 
 }
 
 func TestOtherSoftwareSubmitsAsToACTLog(t *testing.T) {
-	w, c := newFront(t, nil)
+	w, c := newTestFront(t, nil)
 	ca := w.elsewhere()
 	der, _ := ca.Issue(t, shortLived)
 	chain := []ct.ASN1Cert{{Data: der}, {Data: ca.DER}}
@@ -77,7 +77,7 @@ func TestOtherSoftwareSubmitsAsToACTLog(t *testing.T) {
 }
 
 func TestCertificateOfAnotherCAIsNotTaken(t *testing.T) {
-	w, c := newFront(t, nil)
+	w, c := newTestFront(t, nil)
 	other := cctest.NewCA(t)
 	der, _ := other.Issue(t)
 	if _, err := c.AddChain(t.Context(), []ct.ASN1Cert{{Data: der}, {Data: other.DER}}); err == nil {
@@ -98,7 +98,7 @@ type gated struct {
 func newGated(t *testing.T) *gated {
 	t.Helper()
 	g, start := &gated{}, time.Now()
-	w, c := newFront(t, func() time.Time { return start.Add(time.Duration(g.later.Load())) })
+	w, c := newTestFront(t, func() time.Time { return start.Add(time.Duration(g.later.Load())) })
 	g.world = w
 	g.add = func(der []byte, pre bool) error {
 		chain, add := []ct.ASN1Cert{{Data: der}, {Data: w.server.issuer.cert.Raw}}, c.AddChain
@@ -134,7 +134,7 @@ func (g *gated) move(d time.Duration) {
 func (g *gated) forget() {
 	g.server.front.mu.Lock()
 	defer g.server.front.mu.Unlock()
-	g.server.front.log = nil
+	g.server.front.log, g.server.front.recent = nil, new(recent)
 	g.server.front.read = g.server.now()
 }
 
@@ -202,7 +202,7 @@ func TestLookThatFailsSaysTryAgain(t *testing.T) {
 	}
 	before := g.ledger.Sent()
 	g.ledger.Down(true)
-	look := &gate{server: g.server, reads: make(chan struct{}, 1)}
+	look := &gate{server: g.server, recent: new(recent), reads: make(chan struct{}, 1)}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		t.Fatal(err)

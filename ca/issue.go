@@ -92,7 +92,7 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 	}
 	defer release()
 	s.step(stepChecked)
-	cert, err := s.issuer.sign(r.CSR, csr, r.Profile)
+	cert, err := s.issuer.sign(csr, r.Profile)
 	if err != nil {
 		return nil, err
 	}
@@ -103,6 +103,9 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 	}
 	if rec.Serial, err = wire.SerialOf(cert.SerialNumber); err != nil {
 		return nil, err
+	}
+	if k := s.issuer.policy.rules[r.Profile].scts; k > 0 {
+		rec.Kind, rec.Need = kindPrecert, uint(k) //nolint:gosec // 1 to maxSCTs
 	}
 	if err := s.superseded.begin(r, rec.Serial); err != nil {
 		return nil, err
@@ -115,7 +118,11 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 		return nil, fmt.Errorf("couldn't journal the certificate, which is dropped: %w", err)
 	}
 	s.step(stepJournalled)
-	return s.bring(ctx, s.book.findSerial(rec.Serial), cert.Raw)
+	e := s.book.findSerial(rec.Serial)
+	if rec.Kind == kindPrecert {
+		return s.bringWithSCTs(ctx, e, cert.Raw)
+	}
+	return s.bring(ctx, e, cert.Raw)
 }
 
 // checked looks for the request's own faults, which come first, whatever the ledger's condition.
@@ -124,8 +131,14 @@ func (s *Server) checked(r Request) (*x509.CertificateRequest, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := keyFault(s.weakKeys.Check(csr.PublicKey)); err != nil {
+		return nil, err
+	}
 	p, err := s.issuer.profile(r.Profile)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.issuer.policy.rules[r.Profile].check(csr, r.Profile); err != nil {
 		return nil, err
 	}
 	return csr, checkAgainst(csr, r.Profile, p)
@@ -134,19 +147,21 @@ func (s *Server) checked(r Request) (*x509.CertificateRequest, error) {
 // bring submits a journalled certificate and records the outcome.
 func (s *Server) bring(ctx context.Context, e *entry, der []byte) (*Issued, error) {
 	place, receipt, err := s.anchor.Issue(ctx, der)
-	switch {
-	case err == nil:
-		s.step(stepAnchored)
-		if err := s.recordAnchored(e, place, receipt); err != nil {
-			return nil, err
-		}
-		s.step(stepRecorded)
-		return &Issued{Serial: e.serial, DER: der, Log: place, Block: receipt.Block, TxID: receipt.TxID}, nil
-	case errors.Is(err, network.ErrUnknownOutcome):
-		e.suspect = s.now()
-		s.book.release(e)
-		s.kickResolver()
-		return nil, s.unknown(e, err)
+	if err != nil {
+		return nil, s.notAnchored(e, err)
+	}
+	s.step(stepAnchored)
+	if err := s.recordAnchored(e, place, receipt); err != nil {
+		return nil, err
+	}
+	s.step(stepRecorded)
+	return &Issued{Serial: e.serial, DER: der, Log: place, Block: receipt.Block, TxID: receipt.TxID}, nil
+}
+
+// notAnchored records why the first of a serial was not anchored, and returns what its requester is told.
+func (s *Server) notAnchored(e *entry, err error) error {
+	if errors.Is(err, network.ErrUnknownOutcome) {
+		return s.leave(e, err)
 	}
 	// Nothing was written, now or later: no attempt of unknown outcome came before.
 	k := kindRefused
@@ -154,9 +169,17 @@ func (s *Server) bring(ctx context.Context, e *entry, der []byte) (*Issued, erro
 		k = kindAbandoned
 	}
 	if nerr := s.note(&record{Kind: k, Serial: e.serial, Refusal: refusalOf(err)}); nerr != nil {
-		return nil, errors.Join(nerr, err)
+		return errors.Join(nerr, err)
 	}
-	return nil, err
+	return err
+}
+
+// leave hands a certificate over to the resolver, and returns what its requester is told.
+func (s *Server) leave(e *entry, err error) error {
+	e.suspect = s.now()
+	s.book.release(e)
+	s.kickResolver()
+	return s.unknown(e, err)
 }
 
 func (s *Server) recordAnchored(e *entry, place wire.LogEntry, receipt network.Receipt) error {
@@ -202,7 +225,7 @@ func (s *Server) released(e *entry) (*Issued, error) {
 		}
 		return nil, notIssued(e.serial)
 	}
-	r, err := s.journal.read(e.pos)
+	r, err := s.journal.read(e.current())
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 )
 
-// maxNames bounds the names in one certificate.
+// maxNames bounds the names in one certificate, unless its profile says otherwise: max_names.
 const maxNames = 100
 
 // upperBounds are RFC 5280 appendix A.1's, in characters, by the last arc of 2.5.4.x.
@@ -32,15 +32,15 @@ func checkNames(csr *x509.CertificateRequest) error {
 	if n == 0 && len(csr.Subject.Names) == 0 {
 		return invalid("csr.subject", "", "subject and subject alternative name must not both be empty (RFC 5280 section 4.1.2.6)")
 	}
-	if n > maxNames {
-		return invalid("csr.subject_alt_name", fmt.Sprintf("%d names", n), "must have at most %d names", maxNames)
+	if n > mostNames {
+		return invalid("csr.subject_alt_name", fmt.Sprintf("%d names", n), "must have at most %d names", mostNames)
 	}
 	if err := checkAttributes("csr.subject", csr.Subject.Names); err != nil {
 		return err
 	}
 	for i, name := range csr.DNSNames {
-		if !validDNSName(name) {
-			return invalid(fmt.Sprintf("csr.dns_names[%d]", i), name, "must be a host name in the preferred syntax, a wildcard only as its whole first label (RFC 5280 section 4.2.1.6)")
+		if rule := dnsFault(name); rule != "" {
+			return invalid(fmt.Sprintf("csr.dns_names[%d]", i), name, "%s", rule)
 		}
 	}
 	for i, addr := range csr.EmailAddresses {
@@ -149,7 +149,7 @@ func validMailbox(addr string) bool {
 		return false
 	}
 	_, domain, _ := strings.Cut(addr, "@")
-	return validDNSName(domain) && !strings.HasPrefix(domain, "*")
+	return dnsFault(domain) == "" && !strings.HasPrefix(domain, "*")
 }
 
 func validURI(u *url.URL) bool {
@@ -157,5 +157,5 @@ func validURI(u *url.URL) bool {
 		return false
 	}
 	host := u.Hostname()
-	return u.Host == "" || strings.Contains(host, ":") || validDNSName(host)
+	return u.Host == "" || strings.Contains(host, ":") || dnsFault(host) == "" && !strings.HasPrefix(host, "*")
 }

@@ -117,9 +117,9 @@ func loadProfiles(path string) (*profiles, error) {
 }
 
 // parseProfiles accepts cfssl's configuration format as far as this CA carries it out. Errors name key, value and rule: what
-// cfssl would ignore or leave to another program is refused. Two keys are this CA's own: crl_mirrors and crl_shards.
+// cfssl would ignore or leave to another program is refused. Keys that are this CA's own: profile_keys.go.
 func parseProfiles(data []byte) (*profiles, error) {
-	data, crl, err := takeCRLKeys(data)
+	data, own, err := takeOwnKeys(data)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +154,7 @@ func parseProfiles(data []byte) (*profiles, error) {
 	if err := checkURLs("signing.default", cfg.Signing.Default); err != nil {
 		return nil, err
 	}
-	return newProfiles(cfg.Signing, crl)
+	return newProfiles(cfg.Signing, own)
 }
 
 func checkProfile(name string, p *config.SigningProfile) error {
@@ -182,6 +182,9 @@ func checkProfile(name string, p *config.SigningProfile) error {
 	if err := checkUnused(bad, p); err != nil {
 		return err
 	}
+	if err := checkPolicies(key, p.Policies); err != nil {
+		return err
+	}
 	if err := checkURLs(key, p); err != nil {
 		return err
 	}
@@ -201,10 +204,10 @@ func checkUnused(bad func(string, any, string) error, p *config.SigningProfile) 
 		return bad("allowed_extensions", p.AllowedExtensions, "must not be set: the API takes no extensions")
 	case p.ClientProvidesSerialNumbers:
 		return bad("ClientProvidesSerialNumbers", true, "must not be set: serial numbers are random")
-	case !p.NotBefore.IsZero() || !p.NotAfter.IsZero():
-		return bad("not_after", p.NotAfter, "not_before and not_after must not be set: expiry is counted from the signature on")
+	case !p.NotBefore.IsZero():
+		return bad("not_before", p.NotBefore, "must not be set: certificates are valid from their signature on")
 	case len(p.CTLogServers) > 0:
-		return bad("ct_log_servers", p.CTLogServers, "must not be set: precertificates are not issued here")
+		return bad("ct_log_servers", p.CTLogServers, "must not be set: with "+keyAnchor+" "+anchorCT+" the SCTs are those of the fronts of ca.fronts")
 	case p.CertStore != "":
 		return bad("cert_store", p.CertStore, "must not be set: the journal and the ledger are the store")
 	}
@@ -225,6 +228,8 @@ func checkResponderProfile(name string, p *config.SigningProfile, eku []x509.Ext
 		return bad("usages", strings.Join(p.Usage, ", "), `must include "`+usageOCSP+`" and no other extended usage (RFC 6960 section 4.2.2.2)`)
 	case !p.OCSPNoCheck:
 		return bad("ocsp_no_check", false, "must be true (RFC 6960 section 4.2.2.2.1)")
+	case !p.NotAfter.IsZero():
+		return bad("not_after", p.NotAfter, "must not be set: expiry bounds its life")
 	case p.Expiry > maxResponderLife:
 		return bad("expiry", p.ExpiryString, fmt.Sprintf("must be at most %v: a responder certificate cannot be revoked", maxResponderLife))
 	}

@@ -34,6 +34,12 @@ const (
 	kindAnchored  kind = 3 // the ledger has it
 	kindRefused   kind = 4 // the ledger refused it for good
 	kindAbandoned kind = 5 // it was never submitted and will not be
+
+	// Of certificates with SCTs, in this order; then kindAnchored. kindRefused and kindAbandoned may follow the first, kindRefused the last.
+	kindPrecert     kind = 20 // a precertificate exists and will be submitted: it is kindSigned's record
+	kindPreAnchored kind = 21 // the ledger has it: it is a promise that there will be a certificate
+	kindStamped     kind = 22 // what its certificate embeds; no other certificate of this precertificate is ever signed
+	kindFinal       kind = 23 // the certificate exists and will be submitted
 )
 
 // record is one entry of the journal, deterministic CBOR.
@@ -44,17 +50,20 @@ type record struct {
 	CAID []byte `cbor:"3,keyasint,omitempty"`
 
 	Serial  []byte `cbor:"4,keyasint,omitempty"`
-	Cert    []byte `cbor:"5,keyasint,omitempty"` // signed: DER
-	Client  string `cbor:"6,keyasint,omitempty"` // signed: who asked
-	Profile string `cbor:"7,keyasint,omitempty"` // signed
-	Key     []byte `cbor:"8,keyasint,omitempty"` // signed: digest of client and idempotency key, if there was one
-	Request []byte `cbor:"9,keyasint,omitempty"` // signed: digest of the request
+	Cert    []byte `cbor:"5,keyasint,omitempty"` // signed, precert, final: DER
+	Client  string `cbor:"6,keyasint,omitempty"` // signed, precert: who asked
+	Profile string `cbor:"7,keyasint,omitempty"` // signed, precert
+	Key     []byte `cbor:"8,keyasint,omitempty"` // signed, precert: digest of client and idempotency key, if there was one
+	Request []byte `cbor:"9,keyasint,omitempty"` // signed, precert: digest of the request
 
-	Log   *wire.LogEntry `cbor:"10,keyasint,omitempty"` // anchored
-	Block uint64         `cbor:"11,keyasint,omitempty"` // anchored
-	TxID  string         `cbor:"12,keyasint,omitempty"` // anchored
+	Log   *wire.LogEntry `cbor:"10,keyasint,omitempty"` // anchored, preAnchored
+	Block uint64         `cbor:"11,keyasint,omitempty"` // anchored, preAnchored
+	TxID  string         `cbor:"12,keyasint,omitempty"` // anchored, preAnchored
 
 	Refusal *wire.Error `cbor:"13,keyasint,omitempty"` // refused, abandoned: why
+
+	Need uint   `cbor:"20,keyasint,omitempty"` // precert: how many SCTs the certificate is to have
+	SCTs []byte `cbor:"21,keyasint,omitempty"` // stamped: SignedCertificateTimestampList (RFC 6962 section 3.3)
 }
 
 const recordVersion = 1

@@ -3,6 +3,7 @@ package ca
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -46,36 +47,54 @@ func (s *Server) resolve(ctx context.Context) {
 func (s *Server) resolveRound(ctx context.Context) {
 	var g errgroup.Group
 	g.SetLimit(resolveParallel)
+	var short atomic.Int64
 	for _, e := range s.book.take() {
 		g.Go(func() error {
-			if err := s.resolveOne(ctx, e); err != nil {
-				s.book.release(e)
-				if ctx.Err() == nil {
-					s.log.Warn("a certificate is still without an outcome", "serial", e.serial.String(), "error", err)
-				}
+			err := s.resolveOne(ctx, e)
+			if err == nil {
+				return nil
+			}
+			s.book.release(e)
+			if errors.Is(err, errTooFewFronts) {
+				short.Add(1) // there may be thousands, for one reason
+			} else if ctx.Err() == nil {
+				s.log.Warn("a certificate is still without an outcome", "serial", e.serial.String(), "error", err)
 			}
 			return nil
 		})
 	}
 	_ = g.Wait() // the goroutines report to the log
+	if n := short.Load(); n > 0 && ctx.Err() == nil {
+		s.log.Warn("certificates wait for SCTs of more fronts", "certificates", n)
+	}
 }
 
 // resolveOne submits an entry again. The contract gives a certificate that it has already the place it had, so an attempt that
 // succeeds settles it. A refusal settles it only when no envelope of an earlier attempt can commit any more; asked before, so
 // that it is still true when the refusal comes.
 func (s *Server) resolveOne(ctx context.Context, e *entry) error {
-	r, err := s.journal.read(e.pos)
+	ctx, cancel := context.WithTimeout(ctx, s.settings.IssueTimeout)
+	defer cancel()
+	if e.stage == stagePreAnchored || e.stage == stageStamped {
+		_, err := s.finish(ctx, e)
+		return err
+	}
+	r, err := s.journal.read(e.current())
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.settings.IssueTimeout)
-	defer cancel()
 	dead, err := s.envelopesDead(ctx, e.suspect)
 	if err != nil {
 		return err
 	}
 	place, receipt, err := s.anchor.Issue(ctx, r.Cert)
 	switch {
+	case err == nil && e.stage == stagePrecert:
+		if err := s.recordPreAnchored(e, place, receipt); err != nil {
+			return err
+		}
+		_, err := s.finish(ctx, e)
+		return err
 	case err == nil:
 		return s.recordAnchored(e, place, receipt)
 	case errors.Is(err, network.ErrUnknownOutcome):

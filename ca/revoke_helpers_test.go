@@ -27,7 +27,7 @@ import (
 // issue issues a certificate for a host as a client, and returns its serial number.
 func (w *world) issue(client, profile, host string) string {
 	w.t.Helper()
-	csr := newCSR(w.t, nil, named(host))
+	csr := newCSR(w.t, nil, forHost(host))
 	got, err := w.client(client).Issue(w.t.Context(), caapi.IssueRequest{CSR: csr, Profile: profile}, "")
 	if err != nil {
 		w.t.Fatal(err)
@@ -210,8 +210,8 @@ func pendingLeaves(t testing.TB, leaves [][]byte, w network.Write) [][]byte {
 	return slices.DeleteFunc(leaves, func(l []byte) bool { return bytes.Equal(l, hash) })
 }
 
-// named gives a request one name.
-func named(host string) csrOption {
+// forHost gives a request one name.
+func forHost(host string) csrOption {
 	return func(r *x509.CertificateRequest) {
 		r.Subject.CommonName, r.DNSNames = host, []string{host}
 	}

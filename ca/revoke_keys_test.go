@@ -34,7 +34,7 @@ func TestSweepOfAKeyRevokesAllAndKeepsItOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask := func(w *world, host string) (*caapi.Certificate, error) {
-		return w.client("requester").Issue(t.Context(), caapi.IssueRequest{CSR: newCSR(t, key, named(host)), Profile: "server"}, "")
+		return w.client("requester").Issue(t.Context(), caapi.IssueRequest{CSR: newCSR(t, key, forHost(host)), Profile: "server"}, "")
 	}
 	authority, _, err := LoadCertificate(dir)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/anchor"
 	"github.com/certanchor/certanchor/internal/metrics"
+	"github.com/certanchor/certanchor/internal/weakkey"
 	"github.com/certanchor/certanchor/network"
 )
 
@@ -27,6 +28,8 @@ type Config struct {
 	Responders []Responder       // in this process, beside Settings.Responders
 	CRLHTTP    *http.Client      // for the OCSP bridges of Settings.CRL, without a timeout of its own; default: one with the system's roots
 	CT         *Submissions      // nil: certificates that other software signed are not taken
+	Fronts     []Front           // of other organisations: their SCTs, beside that of CT.Key, are embedded for profiles that have it so
+	WeakKeys   *weakkey.List     // keys that are not certified, beside those that package weakkey finds; nil: none
 	Metrics    *metrics.Registry // served at caapi.PathMetrics; default one of its own. No two Servers may share one
 	Now        func() time.Time  // default time.Now
 	Log        *slog.Logger      // default slog.Default
@@ -51,7 +54,9 @@ type Server struct {
 	journal    *journal
 	book       *book
 	keys       keyedLock
-	front      *front    // nil: see Config.CT
+	front      *front // nil: see Config.CT
+	fronts     *fronts
+	weakKeys   *weakkey.List
 	crls       *crlMaker // nil: no CRLs are made
 	log        *slog.Logger
 	now        func() time.Time
@@ -80,7 +85,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	if err := cfg.Settings.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{settings: cfg.Settings.withDefaults(), ledger: ledger, metrics: cfg.Metrics, book: newBook(), log: cfg.Log, now: cfg.Now, step: cfg.step, keyUsable: cfg.KeyUsable, resolveKick: make(chan struct{}, 1), reloadKick: make(chan struct{}, 1)}
+	s := &Server{settings: cfg.Settings.withDefaults(), ledger: ledger, metrics: cfg.Metrics, book: newBook(), log: cfg.Log, now: cfg.Now, step: cfg.step, keyUsable: cfg.KeyUsable, weakKeys: cfg.WeakKeys, resolveKick: make(chan struct{}, 1), reloadKick: make(chan struct{}, 1)}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -110,13 +115,16 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 		return nil, err
 	}
 	if cfg.CT != nil {
-		s.front = &front{server: s, cfg: *cfg.CT}
+		s.front = newFront(s, *cfg.CT)
 	}
 	for _, u := range s.settings.Responders {
 		s.responders = append(s.responders, NewHTTPResponder(u, nil))
 	}
 	s.responders = append(s.responders, cfg.Responders...)
 
+	if err := s.loadFronts(cfg); err != nil {
+		return nil, err
+	}
 	if err := s.loadCRLs(cfg); err != nil {
 		return nil, err
 	}
@@ -129,7 +137,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 		func() float64 { return float64(s.book.unresolved()) })
 
 	ctx, cancel := context.WithCancel(context.Background())
-	s.running, s.stop = ctx, cancel
+	s.running, s.stop, s.fronts.ctx = ctx, cancel, ctx
 	s.background.Go(func() { s.resolve(ctx) })
 	s.startRevoking(ctx)
 	s.background.Go(func() { s.watchFiles(ctx) })

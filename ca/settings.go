@@ -16,6 +16,7 @@ type Settings struct {
 	StatusTimeout time.Duration `yaml:"status_timeout,omitempty"`  // for a change of status to reach the ledger; default 20s
 	AckTimeout    time.Duration `yaml:"ack_timeout,omitempty"`     // for the responders to apply it after that; default 10s
 	SubmitTimeout time.Duration `yaml:"submit_timeout,omitempty"`  // for one attempt, less than the other two; default 6s, or half of the lesser of them
+	FrontTimeout  time.Duration `yaml:"front_timeout,omitempty"`   // for one front to give an SCT; default 5s
 	MaxQueue      int           `yaml:"max_queue,omitempty"`       // certificates that may wait for the ledger; default 4096
 	MaxQueueBytes int           `yaml:"max_queue_bytes,omitempty"` // and their size; default 33554432
 	MaxWait       time.Duration `yaml:"max_wait,omitempty"`        // that others may make a certificate wait, beyond which it is turned away; default 2s, negative: no bound
@@ -36,7 +37,7 @@ func (s Settings) withDefaults() Settings {
 	for _, d := range []struct {
 		v *time.Duration
 		d time.Duration
-	}{{&s.IssueTimeout, 30 * time.Second}, {&s.StatusTimeout, 20 * time.Second}, {&s.AckTimeout, 10 * time.Second}} {
+	}{{&s.IssueTimeout, 30 * time.Second}, {&s.StatusTimeout, 20 * time.Second}, {&s.AckTimeout, 10 * time.Second}, {&s.FrontTimeout, 5 * time.Second}} {
 		if *d.v == 0 {
 			*d.v = d.d
 		}
@@ -59,6 +60,7 @@ func (s Settings) Validate() error {
 		{"status_timeout", s.StatusTimeout, maxAnswer},
 		{"ack_timeout", s.AckTimeout, maxAnswer - s.StatusTimeout},
 		{"submit_timeout", s.SubmitTimeout, maxAnswer},
+		{"front_timeout", s.FrontTimeout, maxAnswer},
 	} {
 		if c.value < 0 || c.value > c.most {
 			return invalid(c.key, c.value.String(), "must be positive and at most %v (status_timeout and ack_timeout add up)", c.most)

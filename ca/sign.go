@@ -4,20 +4,15 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"sync"
 	"time"
 
 	"github.com/cloudflare/cfssl/config"
-	cferr "github.com/cloudflare/cfssl/errors"
 	cflog "github.com/cloudflare/cfssl/log"
-	"github.com/cloudflare/cfssl/signer"
-	"github.com/cloudflare/cfssl/signer/local"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/certsig"
@@ -35,8 +30,6 @@ type issuer struct {
 	chain  []*x509.Certificate // issuer of cert first; empty for a root
 	id     wire.CAID
 	policy *profiles
-	plain  *config.Signing
-	algo   x509.SignatureAlgorithm
 	linter *linter
 	now    func() time.Time
 }
@@ -53,16 +46,11 @@ func newIssuer(cert *x509.Certificate, chain []*x509.Certificate, key crypto.Sig
 		return nil, fmt.Errorf("certificate %q: expired at %s", cert.Subject, cert.NotAfter.Format(time.RFC3339))
 	}
 	quietCFSSL()
-	plain := plainPolicy(policy.Signing)
-	algo := signer.DefaultSigAlgo(key)
-	if _, err := local.NewSigner(key, cert, algo, plain); err != nil {
+	l, err := newLinter(cert, plainPolicy(policy.Signing))
+	if err != nil {
 		return nil, fmt.Errorf("couldn't set up the signer: %w", err)
 	}
-	l, err := newLinter(cert, plain)
-	if err != nil {
-		return nil, fmt.Errorf("couldn't set up the linter: %w", err)
-	}
-	return &issuer{cert: cert, key: key, chain: chain, id: wire.CAIDOf(cert.RawSubjectPublicKeyInfo), policy: policy, plain: plain, algo: algo, linter: l, now: now}, nil
+	return &issuer{cert: cert, key: key, chain: chain, id: wire.CAIDOf(cert.RawSubjectPublicKeyInfo), policy: policy, linter: l, now: now}, nil
 }
 
 // profile finds a profile by name. cfssl itself would fall back to the default profile for a name it does not know.
@@ -85,6 +73,12 @@ func (i *issuer) validity(name string, p *config.SigningProfile) (from, to time.
 	now := i.now().UTC().Truncate(time.Second)
 	from = now.Add(-backdate)
 	to = from.Add(p.Expiry - time.Second) // both ends count (RFC 5280 section 4.1.2.5)
+	if !p.NotAfter.IsZero() {
+		to = p.NotAfter.UTC().Truncate(time.Second)
+	}
+	if !to.After(now) {
+		return from, to, wire.Errorf(wire.FailedPrecondition, "profile", name, "its not_after, %s, has passed: the CA's operator must change the profile", to.Format(time.RFC3339))
+	}
 	if from.Before(i.cert.NotBefore) {
 		from = i.cert.NotBefore.UTC()
 	}
@@ -93,14 +87,14 @@ func (i *issuer) validity(name string, p *config.SigningProfile) (from, to time.
 	}
 	if to.After(i.cert.NotAfter) {
 		return from, to, wire.Errorf(wire.FailedPrecondition, "profile", name,
-			"its expiry %s would end after the CA certificate, %s: renew the CA or shorten the profile's expiry", p.ExpiryString, i.cert.NotAfter.Format(time.RFC3339))
+			"its certificates would end after the CA certificate, at %s instead of %s: renew the CA or shorten the profile's expiry", to.Format(time.RFC3339), i.cert.NotAfter.Format(time.RFC3339))
 	}
 	return from, to, nil
 }
 
-// sign makes a certificate for a request that passed the checks. The result is verified as a relying party would, so that a
-// fault of key or signer never leaves this function.
-func (i *issuer) sign(csrPEM string, csr *x509.CertificateRequest, name string) (*x509.Certificate, error) {
+// sign makes a certificate, or the precertificate of one for a profile that has it so, for a request that passed the checks. The result is
+// verified as a relying party would, so that a fault of key or signer never leaves this function.
+func (i *issuer) sign(csr *x509.CertificateRequest, name string) (*x509.Certificate, error) {
 	p, err := i.profile(name)
 	if err != nil {
 		return nil, err
@@ -112,36 +106,53 @@ func (i *issuer) sign(csrPEM string, csr *x509.CertificateRequest, name string) 
 	if err != nil {
 		return nil, err
 	}
-	// Drawn here and not by cfssl: it decides which shard's CRL the certificate names.
+	// It decides which shard's CRL the certificate names.
 	serial, err := newSerial()
 	if err != nil {
 		return nil, err
 	}
-	req := signer.SignRequest{Request: csrPEM, Profile: name, NotBefore: from, NotAfter: to, Serial: serial}
-	if req.Extensions, err = i.policy.extension(name, i.id, serial); err != nil {
+	o := &order{csr: csr, profile: name, from: from, to: to, serial: serial, scts: i.policy.rules[name].scts}
+	if o.point, err = i.policy.extension(name, i.id, serial); err != nil {
 		return nil, err
 	}
-	if err := i.linter.check(req, p); err != nil {
+	d, err := i.linter.draft(o, p)
+	if err != nil {
 		return nil, err
 	}
-	key := &caught{Signer: i.key}
-	s, err := local.NewSigner(key, i.cert, i.algo, i.plain)
+	cert, err := i.signDraft(d)
 	if err != nil {
-		return nil, fmt.Errorf("couldn't set up the signer: %w", err)
+		return nil, err
 	}
-	out, err := s.Sign(req)
+	return cert, i.inspect(cert, csr)
+}
+
+// signDraft signs for real, and verifies what came of it.
+func (i *issuer) signDraft(d *draft) (*x509.Certificate, error) {
+	der, err := d.sign(i.key)
 	if err != nil {
-		return nil, signError(errors.Join(err, key.err), name)
+		return nil, keyError(err)
 	}
-	block, _ := pem.Decode(out)
-	if block == nil {
-		return nil, errors.New("the signer gave no certificate")
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
+	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return nil, fmt.Errorf("the signer gave a bad certificate: %w", err)
 	}
-	return cert, i.inspect(cert, csr)
+	if err := certsig.Check(cert, i.cert); err != nil {
+		return nil, fmt.Errorf("the signer gave a bad signature: %w", err)
+	}
+	return cert, checkSize(len(der))
+}
+
+// complete signs the certificate of a precertificate of this CA, with an SCT list.
+func (i *issuer) complete(precert, list []byte) (*x509.Certificate, error) {
+	d, err := completed(precert, list)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := i.signDraft(d)
+	if err != nil {
+		return nil, err
+	}
+	return cert, isCertificateOf(cert.Raw, precert)
 }
 
 // notSelf keeps name and key of the CA to the CA: a certificate with one of them would look like another one of the CA's own.
@@ -156,44 +167,19 @@ func (i *issuer) notSelf(csr *x509.CertificateRequest) error {
 }
 
 func (i *issuer) inspect(cert *x509.Certificate, csr *x509.CertificateRequest) error {
-	if err := certsig.Check(cert, i.cert); err != nil {
-		return fmt.Errorf("the signer gave a bad signature: %w", err)
-	}
 	pub, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !pub.Equal(csr.PublicKey) || cert.IsCA {
 		return errors.New("the signer gave another certificate than the one asked for")
 	}
-	if _, err := wire.SerialOf(cert.SerialNumber); err != nil {
-		return err
-	}
-	if len(cert.Raw) > wire.MaxCertDER {
-		return invalid("csr", fmt.Sprintf("certificate of %d bytes", len(cert.Raw)), "the certificate must have at most %d bytes", wire.MaxCertDER)
-	}
-	return nil
+	_, err := wire.SerialOf(cert.SerialNumber)
+	return err
 }
 
-// caught keeps the key's own error, of which cfssl leaves the text.
-type caught struct {
-	crypto.Signer
-	err error
-}
-
-// Sign implements crypto.Signer.
-func (c *caught) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts) (signature []byte, err error) {
-	signature, err = c.Signer.Sign(r, digest, opts)
-	c.err = err
-	return signature, err
-}
-
-// signError finds the requester's part in cfssl's errors, and the key's.
-func signError(err error, profile string) error {
+// keyError finds the part of a token in the errors of a key.
+func keyError(err error) error {
 	if down := new(hsm.Error); errors.As(err, &down) {
 		later := problem.New(http.StatusServiceUnavailable, problem.CodeUnavailable, "ca.key", "", "the token that has the CA's key must be able to sign; nothing was signed, ask again later")
 		return fmt.Errorf("%w: %w", later, down)
-	}
-	var ce *cferr.Error
-	if errors.As(err, &ce) && ce.ErrorCode == int(cferr.PolicyError)+int(cferr.UnmatchedWhitelist) {
-		return invalid("csr", "a name", "every name must match name_whitelist of the profile %s", profile)
 	}
 	return fmt.Errorf("couldn't sign: %w", err)
 }

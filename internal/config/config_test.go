@@ -31,6 +31,9 @@ ca:
   ack_timeout: 4s
   crl: {publish: ["http://127.0.0.1:8889", "https://org3.example"], full_every: 2h, tls_ca: org2-ca.pem, delta_url: "http://org1.example/crl/{ca}/delta.crl"}
   ct: {key_file: bridge/ct/x.pem, public_url: "https://ca.example"}
+  fronts:
+    - {log_list: org2-logs.json, tls_ca: org2-ca.pem}
+    - {url: "https://org3.example/logs/00", key: "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEtx8ngmjphtdl+Y976grmpSrGNHh5uVSWRoG95GRPYqZfaqkMw+8pq7JqfrD3rI366m6ACZZXsGq1TPF5aDEI8w=="}
 ocsp_bridge:
   dir: bridge
   listen: 0.0.0.0:9999
@@ -108,6 +111,8 @@ func TestConfigurationIsReadWithDefaultsAndPathsBesideIt(t *testing.T) {
 		{"client.tls.ca", client.TLS.CA, filepath.Join(dir, "org2-ca.pem")},
 		{"client.tls.cert", client.TLS.Cert, filepath.Join(dir, "me.pem")},
 		{"client.tls.key", client.TLS.Key, filepath.Join(dir, "me-key.pem")},
+		{"ca.fronts[0].log_list", ca.Fronts[0].LogList, filepath.Join(dir, "org2-logs.json")},
+		{"ca.fronts[0].tls_ca", ca.Fronts[0].TLSCA, filepath.Join(dir, "org2-ca.pem")},
 		{"ca.ct.key_file", ca.CT.KeyFile, filepath.Join(dir, "bridge/ct/x.pem")},
 		{"ocsp_bridge.enrol.token_file", bridge.Enrol[0].TokenFile, filepath.Join(dir, "org2.token")},
 	} {
@@ -177,6 +182,10 @@ func TestBadConfigurationNamesKeyValueAndRule(t *testing.T) {
 		"engine without section":    {strings.Replace(whole, "engine: fabric", "engine: embedded", 1), "ledger.embedded", "either dir"},
 		"no passphrase source":      {strings.Replace(whole, "passphrase: {file: pass}", "passphrase: {}", 1), "ca.passphrase", "exactly one"},
 		"rule of a setting":         {strings.Replace(whole, "not_issued: unknown", "not_issued: maybe", 1), "ocsp_bridge", "not_issued"},
+		"front without a key":       {strings.Replace(whole, ", key: \"MFkw", ", keys: \"MFkw", 1), "keys", "not a key"},
+		"front with a bad key":      {strings.Replace(whole, "key: \"MFkw", "key: \"MFkx", 1), "ca.fronts[1].key", "base64"},
+		"front without a URL":       {strings.Replace(whole, "url: \"https://org3.example/logs/00\", ", "", 1), "ca.fronts[1]", "needs url"},
+		"front, both forms":         {strings.Replace(whole, "{log_list: org2-logs.json,", "{log_list: org2-logs.json, url: \"https://x.example\",", 1), "ca.fronts[0]", "either"},
 		"incomplete enrolment":      {strings.Replace(whole, "issuer: ca.pem, ", "", 1), "ocsp_bridge.enrol", "issuer"},
 		"unknown access":            {strings.Replace(whole, "logs_access: members", "logs_access: closed", 1), "ocsp_bridge.logs_access", "open or members"},
 		"members without client CA": {strings.Replace(whole, ", client_ca: members.pem", "", 1), "ocsp_bridge.logs_access", "needs tls.client_ca"},

@@ -64,7 +64,9 @@ type CA struct {
 	Listen      string         `yaml:"listen,omitempty"` // host:port; default DefaultCAListen
 	TLS         *httpserve.TLS `yaml:"tls,omitempty"`    // required unless listen is a loopback address
 	Passphrase  keyfile.Source `yaml:"passphrase"`
-	CT          *CTSubmission  `yaml:"ct,omitempty"` // take certificates that other software signed; absent: no
+	CT          *CTSubmission  `yaml:"ct,omitempty"`        // take certificates that other software signed; absent: no
+	Fronts      []Front        `yaml:"fronts,omitempty"`    // other organisations' fronts of this CA's log, whose SCTs profiles may embed
+	WeakKeys    []string       `yaml:"weak_keys,omitempty"` // files: lists of keys that are not certified
 	ca.Settings `yaml:",inline"`
 }
 
@@ -176,6 +178,9 @@ func (f *File) NeedCA() (*CA, error) {
 	}
 	if o := f.CA.Operators; o != nil && f.CA.TLS == nil {
 		return nil, &Error{File: f.Path, Key: "ca.operators", Value: o.MSP, Rule: "needs ca.tls: certificates are shown in TLS"}
+	}
+	if err := f.checkFronts(f.CA.Fronts); err != nil {
+		return nil, err
 	}
 	if err := f.CA.Settings.Validate(); err != nil {
 		return nil, f.rule("ca.", err)
@@ -356,6 +361,10 @@ func (f *File) paths() []*string {
 		}
 		if c.Operators != nil {
 			ps = append(ps, &c.Operators.MSP)
+		}
+		ps = append(ps, frontPaths(c.Fronts)...)
+		for i := range c.WeakKeys {
+			ps = append(ps, &c.WeakKeys[i])
 		}
 		tls(c.TLS)
 	}

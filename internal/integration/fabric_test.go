@@ -54,6 +54,7 @@ func TestOnFabric(t *testing.T) {
 		{"CRLThatDiffersFromTheLedgerIsRefusedByEveryOrganisation", f.lyingCRL},
 		{"CallerOfAnotherOrganisationOrRoleIsRefused", f.strangersAreRefused},
 		{"EveryOrganisationTakesSubmissionsAsACTLog", f.submissionsAreForwarded},
+		{"SCTsOfThreeOrganisationsAreEmbedded", f.sctsAreEmbedded},
 		{"NoStatusChangeIsStarved", f.nobodyIsStarved},
 		{"IntegrationIsTakenOverWhenABridgeIsGone", f.integrationIsTakenOver},
 		{"BundlesVerifyOfflineWithOneOrganisationAway", f.bundlesVerifyOffline},

@@ -85,7 +85,14 @@ func newCA(file string, section *config.CA, ledger network.Ledger, responders []
 	if err != nil {
 		return nil, err
 	}
-	conf := ca.Config{Dir: section.Dir, Key: key, Settings: section.Settings, Responders: responders, CRLHTTP: crlClient}
+	fronts, err := caFronts(file, section)
+	if err != nil {
+		return nil, err
+	}
+	conf := ca.Config{Dir: section.Dir, Key: key, Settings: section.Settings, Responders: responders, CRLHTTP: crlClient, Fronts: fronts}
+	if conf.WeakKeys, err = weakKeys(file, section); err != nil {
+		return nil, err
+	}
 	if ct := section.CT; ct != nil {
 		log, err := openLogKey(ct)
 		if err != nil {
