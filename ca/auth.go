@@ -96,9 +96,6 @@ func (a *access) hmacKey(name string) ([]byte, bool) {
 	return nil, false
 }
 
-// named returns the client of the clients file called name, or nil.
-func (a *access) named(name string) *client { return a.list.Load().find(name) }
-
 // authenticate finds the client of a request by the one credential that it has: a bearer token (RFC 6750 section 2.1), a signature (RFC 9421)
 // or a certificate. It counts the request against the client's rate, and a failure against the address's. A request of two credentials is
 // refused: which of them would count?

@@ -32,6 +32,7 @@ type dualControl struct {
 	running map[string]chan struct{} // operations under way; closed when the attempt has ended
 
 	stamp string // of the watching goroutine: the files as they were last read
+	told  string // what the operators' log says is in force; empty: nothing. Of the goroutine of tellPolicy, once that runs
 }
 
 // executor returns what the operation's record is to say about the outcome. An error for which later is true leaves the operation approved, to be
@@ -39,7 +40,7 @@ type dualControl struct {
 type executor func(ctx context.Context, op dual.Operation, contents []byte) (any, error)
 
 // dualRetry is how long after an attempt that failed for want of the ledger an approved operation is tried again.
-const dualRetry = 5 * time.Second
+const dualRetry = 2 * time.Second
 
 // loadDual reads the policy and the operations that wait. It comes before anything is taken from a file that the policy is about. Errors:
 // dual.ErrRemoved; dual.ErrNotApproved.
@@ -154,7 +155,16 @@ func (s *Server) executeNow(id string) error {
 		return fmt.Errorf("operations of the kind %q are carried out by a command, not by the server", rec.Operation.Kind)
 	}
 	s.step("dual-" + rec.Operation.Kind)
-	outcome, err := run(s.running, rec.Operation, contents)
+	var outcome any
+	began := false
+	err = s.operators.internally(s.running, approvedEntry(rec), func(ctx context.Context) (err error) {
+		began = true
+		outcome, err = run(ctx, rec.Operation, contents)
+		return err
+	})
+	if !began {
+		return err
+	}
 	if later(err) {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -195,7 +196,7 @@ func TestOneTokenOnly(t *testing.T) {
 
 // A token that was stolen is cut off, and a client let in, without a restart; a file that cannot be read changes nothing.
 func TestClientsFileIsReadAgain(t *testing.T) {
-	w := newWorld(t, nil)
+	w := newWorld(t, func(c *Config) { c.Settings.Rate.FailuresPerMinute = -1 })
 	status := func(name string) int {
 		code, _, _ := w.call(http.MethodGet, caapi.PathCA, "", map[string]string{"Authorization": "Bearer " + name})
 		return code
@@ -375,4 +376,36 @@ func FuzzClients(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The commands in docs/operators.md, run by a shell: openssl and curl sign a request that the CA takes.
+func TestDocumentedSignature(t *testing.T) {
+	dir, _ := newDir(t)
+	if _, err := MakeClient(dir, NewClient{Name: "desk", Role: RoleRevoker, HMAC: true}); err != nil {
+		t.Fatal(err)
+	}
+	w := startWorld(t, dir, nil).settled()
+	register(t, w.node, dir)
+	text, err := os.ReadFile(filepath.Join("..", "docs", "operators.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var script strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if code, ok := strings.CutPrefix(line, "    "); ok && (script.Len() > 0 || strings.HasPrefix(code, "body=")) {
+			script.WriteString(code)
+		} else if script.Len() > 0 {
+			break
+		}
+	}
+	commands := strings.NewReplacer("https://ca.example:8888", w.url, "ca.example:8888", strings.TrimPrefix(w.url, "http://"), "curl ", "curl -s ").Replace(script.String())
+	cmd := exec.Command("bash", "-e", "-c", commands)
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %s\n%s", err, out, commands)
+	}
+	if p := asProblem(t, out); p.Status != http.StatusNotFound || p.Value != "4f0c" {
+		t.Fatalf("%s\n%s", out, commands)
+	}
 }

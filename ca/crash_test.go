@@ -18,6 +18,7 @@ import (
 	"github.com/certanchor/certanchor/internal/anchor/anchortest"
 	"github.com/certanchor/certanchor/internal/caapi"
 	"github.com/certanchor/certanchor/internal/keyfile"
+	"github.com/certanchor/certanchor/internal/oplog"
 	"github.com/certanchor/certanchor/network"
 
 	"net/http/httptest"
@@ -99,6 +100,9 @@ func crashChild(at string) {
 	server, err := New(cfg, &mortal{Ledger: node.Connect(wire.RoleOperator), at: at})
 	fail(err)
 	fronts.server.Store(server)
+	if id := os.Getenv(crashDualEnv); id != "" {
+		fail(crashDualChild(dir, server, id))
+	}
 	hs := httptest.NewServer(server.Handler())
 	client, err := caapi.New(caapi.Config{URL: hs.URL, TokenFile: filepath.Join(dir, OperatorTokenFile)})
 	fail(err)
@@ -116,7 +120,7 @@ func crashChild(at string) {
 // TestKilledBetweenAnyTwoSteps: after a restart the certificate is on the ledger once and its requester gets it under the same key,
 // or it never existed and the requester gets one now. What was released before the kill is what the requester gets again.
 func TestKilledBetweenAnyTwoSteps(t *testing.T) {
-	for _, at := range []string{stepChecked, stepSigned, stepJournalled, stepSubmitting, stepCommitted, stepAnchored, stepRecorded, stepReleasing, stepReleased} {
+	for _, at := range []string{stepRecordedAction, stepChecked, stepSigned, stepJournalled, stepSubmitting, stepCommitted, stepAnchored, stepRecorded, stepReleasing, stepReleased} {
 		t.Run(at, func(t *testing.T) {
 			t.Parallel()
 			dir, _ := newDir(t)
@@ -136,12 +140,22 @@ func TestKilledBetweenAnyTwoSteps(t *testing.T) {
 
 			w := startWorld(t, dir, nil)
 			journalled := len(w.server.book.bySerial)
-			if early := at == stepChecked || at == stepSigned; early != (journalled == 0) {
+			early := at == stepRecordedAction || at == stepChecked || at == stepSigned
+			if early != (journalled == 0) {
 				t.Fatalf("%d certificates in the journal", journalled)
 			}
 			waitFor(t, "resolution", func() bool { return open(w.server) == 0 })
 			if got := w.logSize(); got != uint64(journalled) {
 				t.Fatalf("%d certificates on the ledger, %d in the journal", got, journalled)
+			}
+			// The operators' log has the action, and finds out how it ended.
+			entries, outcomes := w.told()
+			want := "failed: the process ended before anything was signed"
+			if !early {
+				want = oplog.Done
+			}
+			if len(entries) != 1 || entries[0].Action != "POST /v1/certificates" || outcomes[entries[0].Seq].Outcome != want {
+				t.Fatalf("%+v, want the outcome %q", outcomes[entries[0].Seq], want)
 			}
 			cert, err := w.client("operator").Issue(t.Context(), caapi.IssueRequest{CSR: csr, Profile: "server"}, crashKey)
 			if err != nil {

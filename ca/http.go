@@ -41,6 +41,7 @@ func (s *Server) Handler() http.Handler {
 	route(caapi.PathResponders, map[string]http.HandlerFunc{"POST": s.guard(actEnrol, s.postResponder)})
 	route(caapi.PathCA, map[string]http.HandlerFunc{"GET": s.guard(actDescribe, s.getCA)})
 	route(caapi.PathCRLs, map[string]http.HandlerFunc{"GET": s.guard(actDescribe, s.getCRLs)})
+	route(caapi.PathBackup, map[string]http.HandlerFunc{"POST": s.guard(actExport, s.postBackup)})
 	s.operationRoutes(route)
 	route(caapi.PathHealth, map[string]http.HandlerFunc{"GET": s.getHealth})
 	route(caapi.PathReady, map[string]http.HandlerFunc{"GET": s.getReady})
@@ -56,9 +57,11 @@ func (s *Server) Handler() http.Handler {
 
 // guard authenticates the client and checks that its role allows act.
 func (s *Server) guard(act action, h handler) http.HandlerFunc {
+	h = s.recorded(act, h)
 	return func(w http.ResponseWriter, r *http.Request) {
 		c, err := s.clients.authenticate(r)
 		if err != nil {
+			s.operators.refusedAnonymous(r)
 			if problem.From(err).Status == http.StatusUnauthorized {
 				w.Header().Set("WWW-Authenticate", `Bearer realm="certanchor ca"`) // RFC 9110 section 11.6.1
 			}
@@ -67,7 +70,9 @@ func (s *Server) guard(act action, h handler) http.HandlerFunc {
 		}
 		if !allowed[c.role][act] {
 			s.log.Warn("refused", "client", c.name, "role", string(c.role), "method", r.Method, "path", r.URL.Path)
-			problem.Write(w, s.log, wire.Errorf(wire.PermissionDenied, "role", string(c.role), "must be a role that may %s", act))
+			err := wire.Errorf(wire.PermissionDenied, "role", string(c.role), "must be a role that may %s", act)
+			s.operators.refused(r, c, err)
+			problem.Write(w, s.log, err)
 			return
 		}
 		if err := h(w, r, c); err != nil {

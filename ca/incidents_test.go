@@ -23,8 +23,7 @@ func TestMammoth2024DiskFullInTheJournal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	size, disk := w.logSize(), w.server.journal.file
-	w.server.journal.file = full
+	size, disk := w.logSize(), w.server.journal.frames.Swap(full)
 	for range 3 {
 		code, _, b := w.call("POST", caapi.PathCertificates, serverRequest(t), nil)
 		if code != http.StatusInternalServerError || strings.Contains(string(b), "BEGIN") {
@@ -34,7 +33,7 @@ func TestMammoth2024DiskFullInTheJournal(t *testing.T) {
 	if ready := w.server.Ready(t.Context()); ready.Ready || w.logSize() != size {
 		t.Fatalf("%+v, %d certificates are on the ledger, before it were %d", ready, w.logSize(), size)
 	}
-	w.server.journal.file = disk
+	w.server.journal.frames.Swap(disk)
 	if err := w.server.Close(); err != nil {
 		t.Fatal(err)
 	}

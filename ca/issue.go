@@ -97,7 +97,7 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 		return nil, err
 	}
 	s.step(stepSigned)
-	rec := &record{Kind: kindSigned, Cert: cert.Raw, Client: r.Client, Profile: r.Profile, Request: request[:]}
+	rec := &record{Kind: kindSigned, Cert: cert.Raw, Client: r.Client, Profile: r.Profile, Request: request[:], Op: operationOf(ctx).reference()}
 	if r.IdempotencyKey != "" {
 		rec.Key = key[:]
 	}

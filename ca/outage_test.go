@@ -261,9 +261,7 @@ func TestHTTPResponder(t *testing.T) {
 
 func TestBrokenJournalIssuesNothing(t *testing.T) {
 	w := newWorld(t, nil)
-	if err := w.server.journal.file.Close(); err != nil {
-		t.Fatal(err)
-	}
+	breakDisk(t, w.server.journal)
 	for range 2 {
 		code, _, b := w.call("POST", caapi.PathCertificates, serverRequest(t), nil)
 		if code != http.StatusInternalServerError || strings.Contains(string(b), "BEGIN") {

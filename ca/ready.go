@@ -81,6 +81,9 @@ func (s *Server) Ready(ctx context.Context) caapi.Ready {
 	r := caapi.Ready{MSPID: s.ledger.MSPID(), Unresolved: s.book.unresolved()}
 	err := s.journal.health()
 	if err == nil {
+		err = s.operators.health(ctx)
+	}
+	if err == nil {
 		r.Height, err = s.height(ctx)
 	}
 	if err == nil {

@@ -1,29 +1,16 @@
 package ca
 
 import (
-	"bytes"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"hash/crc32"
 
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/framelog"
 )
 
-// The journal is a sequence of frames, one for each write that was made durable:
-//
-//	magic (4) | length of body (4) | CRC-32C of the frame's offset (8), the length (4) and the body (4) | body
-//
-// all big-endian. The body is a sequence of records, each preceded by its length (4). The offset in the checksum means that a
-// frame is valid in one place only, so that nothing inside a body can pass for one.
-const (
-	frameMagic  = 0xca1edb0c
-	frameHeader = 12
-	maxFrame    = 32 << 20
-	maxRecords  = 256 // in one frame; bounds what reading one record costs
-)
+// frameMagic begins each of the journal's frames; package framelog has their form.
+const frameMagic framelog.Magic = 0xca1edb0c
 
 // kind is what a record says.
 type kind uint
@@ -62,6 +49,7 @@ type record struct {
 
 	Refusal *wire.Error `cbor:"13,keyasint,omitempty"` // refused, abandoned: why
 
+	Op   uint64 `cbor:"30,keyasint,omitempty"` // signed: the record of the operators' log (docs/operators-log.md) in whose action it was, generation in the upper bits
 	Need uint   `cbor:"20,keyasint,omitempty"` // precert: how many SCTs the certificate is to have
 	SCTs []byte `cbor:"21,keyasint,omitempty"` // stamped: SignedCertificateTimestampList (RFC 6962 section 3.3)
 }
@@ -69,9 +57,8 @@ type record struct {
 const recordVersion = 1
 
 var (
-	recordEnc  cbor.EncMode
-	recordDec  cbor.DecMode
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+	recordEnc cbor.EncMode
+	recordDec cbor.DecMode
 )
 
 func init() {
@@ -111,91 +98,4 @@ func decodeRecord(b []byte) (*record, error) {
 		}
 	}
 	return &r, nil
-}
-
-// encodeFrame wraps encoded records for the place offset.
-func encodeFrame(offset int64, records [][]byte) []byte {
-	b := make([]byte, frameHeader)
-	for _, r := range records {
-		b = binary.BigEndian.AppendUint32(b, uint32(len(r))) //nolint:gosec // a record is at most some 70 kB
-		b = append(b, r...)
-	}
-	binary.BigEndian.PutUint32(b, frameMagic)
-	binary.BigEndian.PutUint32(b[4:], uint32(len(b)-frameHeader)) //nolint:gosec // at most maxRecords of them
-	binary.BigEndian.PutUint32(b[8:], frameSum(offset, b))
-	return b
-}
-
-func frameSum(offset int64, frame []byte) uint32 {
-	var place [12]byte
-	binary.BigEndian.PutUint64(place[:], uint64(offset)) //nolint:gosec // offsets are not negative
-	copy(place[8:], frame[4:8])
-	return crc32.Update(crc32.Checksum(place[:], castagnoli), castagnoli, frame[frameHeader:])
-}
-
-var errBadFrame = errors.New("not a valid frame")
-
-// nextFrame takes the frame at offset off the front of data. errBadFrame: there is none, or only part of one.
-func nextFrame(offset int64, data []byte) (frame []byte, err error) {
-	if len(data) < frameHeader || binary.BigEndian.Uint32(data) != frameMagic {
-		return nil, errBadFrame
-	}
-	n := binary.BigEndian.Uint32(data[4:])
-	if n == 0 || n > maxFrame || int(n) > len(data)-frameHeader {
-		return nil, errBadFrame
-	}
-	frame = data[:frameHeader+int(n)]
-	if frameSum(offset, frame) != binary.BigEndian.Uint32(frame[8:]) {
-		return nil, errBadFrame
-	}
-	return frame, nil
-}
-
-// frameLength is how many bytes to read for the frame that begins with head. For a header that cannot be one, nextFrame says so
-// when it gets as many.
-func frameLength(head []byte) int64 {
-	if len(head) < frameHeader {
-		return int64(len(head))
-	}
-	if n := binary.BigEndian.Uint32(head[4:]); n <= maxFrame {
-		return frameHeader + int64(n)
-	}
-	return frameHeader
-}
-
-// frameRecords decodes the records of a valid frame.
-func frameRecords(frame []byte) ([]*record, error) {
-	var rs []*record
-	for body := frame[frameHeader:]; len(body) > 0; {
-		if len(body) < 4 {
-			return nil, errors.New("frame ends inside a record")
-		}
-		n := binary.BigEndian.Uint32(body)
-		body = body[4:]
-		if uint64(n) > uint64(len(body)) {
-			return nil, errors.New("frame ends inside a record")
-		}
-		r, err := decodeRecord(body[:n])
-		if err != nil {
-			return nil, err
-		}
-		rs, body = append(rs, r), body[n:]
-	}
-	return rs, nil
-}
-
-// validFrameIn looks for a valid frame anywhere in data, which begins at offset. If there is one behind a bad frame, the bad one
-// had been made durable and was damaged later.
-func validFrameIn(offset int64, data []byte) bool {
-	magic := binary.BigEndian.AppendUint32(nil, frameMagic)
-	for i := 0; ; i++ {
-		next := bytes.Index(data[i:], magic)
-		if next < 0 {
-			return false
-		}
-		i += next
-		if _, err := nextFrame(offset+int64(i), data[i:]); err == nil {
-			return true
-		}
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/oplog"
 )
 
 // httpResponder asks an OCSP bridge over HTTP.
@@ -88,7 +89,11 @@ func (s *Server) EnrollResponder(ctx context.Context, caID wire.CAID, csr []byte
 		return nil, wire.Errorf(wire.NotFound, "ca_id", caID.String(), "must be this CA, %s", s.issuer.id)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr})
-	got, err := s.Issue(ctx, Request{CSR: string(text), Profile: ResponderProfile, Client: "this process", IdempotencyKey: rand.Text()})
+	var got *Issued
+	err := s.operators.internally(ctx, oplog.Entry{Actor: "this process", Action: "enrol OCSP responder"}, func(ctx context.Context) (err error) {
+		got, err = s.Issue(ctx, Request{CSR: string(text), Profile: ResponderProfile, Client: "this process", IdempotencyKey: rand.Text()})
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/caapi"
 	"github.com/certanchor/certanchor/internal/catalogue"
+	"github.com/certanchor/certanchor/internal/oplog"
+	"github.com/certanchor/certanchor/network"
 )
 
 // blockedFile lists keys that nothing is issued for any more.
@@ -207,8 +209,17 @@ func (s *Server) sweepRest(ctx context.Context, k catalogue.Key, l blockedKey) e
 		if c.State == wire.CertRevoked || s.bulks.listed(c.Serial) {
 			continue
 		}
+		if err := s.reachable(ctx); err != nil {
+			return err
+		}
 		change := wire.StatusChange{Serial: c.Serial, Op: wire.OpRevoke, Reason: wire.KeyCompromise, Invalidity: l.Invalidity}
-		res, receipt, err := s.commitChange(ctx, change)
+		var res wire.StatusResult
+		var receipt network.Receipt
+		entry := oplog.Entry{Actor: "ca", Action: "revoke a certificate with a compromised key", Target: c.Serial.String(), Detail: map[string]string{"spki": k.String(), "asked for by": l.By}}
+		err := s.operators.internally(ctx, entry, func(ctx context.Context) (err error) {
+			res, receipt, err = s.commitChange(ctx, change)
+			return err
+		})
 		if err != nil {
 			return err
 		}

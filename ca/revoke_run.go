@@ -130,7 +130,7 @@ func (s *Server) bulkRound(ctx context.Context, j *bulk, chunk []int) (rest []in
 	results := make([]*caapi.BulkResult, len(chunk))
 	var submit []int // of chunk
 	var lost []catalogue.Key
-	s.catchUp(ctx)
+	s.catalogueCatchUp(ctx)
 	for n, i := range chunk {
 		results[n] = s.foreseen(&j.items[i], records[n])
 		if results[n] != nil {
@@ -249,8 +249,8 @@ func statusLog(serial wire.Serial, at *uint64) caapi.StatusLog {
 	return caapi.StatusLog{StatusLogPending: caapi.PathCertificates + "/" + serial.String()}
 }
 
-// catchUp waits a little for the catalogue to have what the ledger has.
-func (s *Server) catchUp(ctx context.Context) {
+// catalogueCatchUp waits a little for the catalogue to have what the ledger has.
+func (s *Server) catalogueCatchUp(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	if h, err := s.height(ctx); err == nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/caapi"
+	"github.com/certanchor/certanchor/internal/oplog"
 	"github.com/certanchor/certanchor/network"
 )
 
@@ -256,7 +257,16 @@ func (s *Server) supersedeOne(ctx context.Context, l *supersession) (again time.
 	if err != nil {
 		return 0, s.superseded.end(l, err.Error())
 	}
-	res, receipt, err := s.commitChange(ctx, wire.StatusChange{Serial: old, Op: wire.OpRevoke, Reason: wire.Superseded})
+	if err := s.reachable(ctx); err != nil {
+		return supersedePause, err
+	}
+	var res wire.StatusResult
+	var receipt network.Receipt
+	entry := oplog.Entry{Actor: "ca", Action: "supersede", Target: l.Old, Detail: map[string]string{"superseded by": l.New, "asked for by": l.By}}
+	err = s.operators.internally(ctx, entry, func(ctx context.Context) error {
+		res, receipt, err = s.commitChange(ctx, wire.StatusChange{Serial: old, Op: wire.OpRevoke, Reason: wire.Superseded})
+		return err
+	})
 	switch {
 	case err == nil:
 		s.crls.changedAt(receipt.Block, old, res)

@@ -47,12 +47,12 @@ func (s *Server) openRevoking(cfg Config) (err error) {
 	return err
 }
 
-// startRevoking goes on with what an earlier process left.
-func (s *Server) startRevoking(ctx context.Context) {
+// startRevoking goes on with what an earlier process left, once the directory is known to be no old copy: settled says when.
+func (s *Server) startRevoking(ctx context.Context, settled func(func(context.Context)) func()) {
 	s.bulkCtx = ctx
 	s.background.Go(func() { _ = s.catalogue.Follow(ctx, s.ledger) }) // it logs why it ends, and tells who waits for it
-	s.background.Go(func() { s.sweepOn(ctx) })
-	s.background.Go(func() { s.supersede(ctx) })
+	s.background.Go(settled(s.sweepOn))
+	s.background.Go(settled(s.supersede))
 	sweeps := s.blocked.sweeps()
 	for _, j := range s.bulks.all() {
 		if k, err := catalogue.ParseKey(j.head.SPKI); err == nil && j.head.State != caapi.BulkPlanned {
@@ -60,7 +60,7 @@ func (s *Server) startRevoking(ctx context.Context) {
 		}
 		if v, _ := j.view(); v.State == caapi.BulkRunning {
 			s.log.Info("a bulk revocation goes on", "id", j.id, "total", v.Total, "done", v.Changed+v.Already+v.Failed)
-			s.background.Go(func() { s.runBulk(ctx, j) })
+			s.background.Go(settled(func(ctx context.Context) { s.runBulk(ctx, j) }))
 		}
 	}
 }

@@ -57,7 +57,9 @@ type Server struct {
 	front      *front // nil: see Config.CT
 	fronts     *fronts
 	weakKeys   *weakkey.List
-	crls       *crlMaker // nil: no CRLs are made
+	operators  *operators
+	backups    sync.Mutex // one at a time
+	crls       *crlMaker  // nil: no CRLs are made
 	log        *slog.Logger
 	now        func() time.Time
 	step       func(string)
@@ -106,7 +108,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.closeRevoking(), s.journal.close())
+			err = errors.Join(err, s.closeRevoking(), s.journal.close(), s.operators.log.Close())
 		}
 	}()
 	opts := s.settings.anchorOptions()
@@ -138,12 +140,22 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 
 	ctx, cancel := context.WithCancel(context.Background())
 	s.running, s.stop, s.fronts.ctx = ctx, cancel, ctx
-	s.background.Go(func() { s.resolve(ctx) })
-	s.startRevoking(ctx)
+	s.background.Go(func() { s.operators.run(ctx) })
+	// An old copy of the directory submits nothing and signs nothing, and what a restored journal lacks comes before what is added to it.
+	settled := func(fn func(context.Context)) func() {
+		return func() {
+			if s.operators.awaitSettled(ctx) {
+				fn(ctx)
+			}
+		}
+	}
+	s.background.Go(settled(s.resolve))
+	s.startRevoking(ctx, settled)
 	s.background.Go(func() { s.watchFiles(ctx) })
+	s.background.Go(settled(s.tellPolicy))
 	s.background.Go(func() { s.finishApproved(ctx) })
 	if s.crls != nil {
-		s.background.Go(func() { s.crls.run(ctx) })
+		s.background.Go(settled(s.crls.run))
 	}
 	return s, nil
 }
@@ -178,8 +190,14 @@ func (s *Server) load(cfg Config) error {
 	if s.clients, err = openAccess(cfg.Dir, s.settings, s.now, s.metrics.Auth(), s.log); err != nil {
 		return err
 	}
-	if s.journal, err = openJournal(filepath.Join(cfg.Dir, journalFile), s.issuer.id, s.log, s.book.apply); err != nil {
+	if err := s.loadOperators(cfg.Dir); err != nil {
 		return err
+	}
+	if s.journal, err = openJournal(filepath.Join(cfg.Dir, journalFile), s.issuer.id, s.log, func(r *record, pos position) error {
+		s.operators.trace(r)
+		return s.book.apply(r, pos)
+	}); err != nil {
+		return errors.Join(err, s.operators.log.Close())
 	}
 	s.book.replayed(s.now())
 	return nil
@@ -191,7 +209,8 @@ func (s *Server) Close() error {
 		s.stop()
 		s.anchor.Close()
 		s.background.Wait()
-		s.closeErr = errors.Join(s.closeRevoking(), s.journal.close())
+		s.operators.done.Wait()
+		s.closeErr = errors.Join(s.closeRevoking(), s.operators.close(), s.journal.close())
 	})
 	return s.closeErr
 }

@@ -24,6 +24,8 @@ type Settings struct {
 	MaxBatchBytes int           `yaml:"max_batch_bytes,omitempty"` // and their size; default 2097152
 	QuietTime     time.Duration `yaml:"quiet_time,omitempty"`      // a gap between requests that ends waiting for more of them; default 2ms, negative: no waiting
 
+	OperatorsLog OperatorsLogSettings `yaml:"operators_log,omitempty"`
+
 	Operators *OperatorSettings `yaml:"operators,omitempty"` // nil: certificates are no credentials
 	Rate      RateSettings      `yaml:"rate,omitempty"`
 
@@ -82,6 +84,9 @@ func (s Settings) Validate() error {
 		if err := checkBase(fmt.Sprintf("responders[%d]", i), raw); err != nil {
 			return err
 		}
+	}
+	if err := s.OperatorsLog.validate(); err != nil {
+		return err
 	}
 	if s.CRL != nil {
 		if err := s.CRL.validate(s.Responders); err != nil {

@@ -144,10 +144,12 @@ func (c *Contract) execute(t *transaction, function string, arg []byte) ([]byte,
 		return integrate(t, arg)
 	case wire.FnTick:
 		return tick(t, arg)
+	case wire.FnAnchorOperators:
+		return anchorOperators(t, arg)
 	case wire.FnRead:
 		return c.read(t, arg)
 	}
-	return nil, wire.Errorf(wire.InvalidArgument, "function", function, "must be Init, RegisterCA, Issue, Import, SetStatus, Revoke, Decide, Integrate, Tick or Read")
+	return nil, wire.Errorf(wire.InvalidArgument, "function", function, "must be Init, RegisterCA, Issue, Import, SetStatus, Revoke, Decide, Integrate, Tick, AnchorOperators or Read")
 }
 
 // wireError keeps the promise that every error of Invoke is a *wire.Error.

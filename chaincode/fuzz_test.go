@@ -68,6 +68,8 @@ func newStage(t testing.TB) *stage {
 	promised, _ := final(cctest.SCTList())
 	s.Must(t, admin1, wire.FnDecide, s.ca.QuorumArg(one, wire.Superseded))
 	s.Must(t, admin3, wire.FnDecide, s.ca.QuorumArg(one, wire.Superseded))
+	operators := cctest.NewOperatorsLog(0, "x", 5)
+	s.Must(t, op1, wire.FnAnchorOperators, operators.AnchorArg(t, s.ca, 0, 3))
 	s.seeds = map[string][][]byte{
 		wire.FnInit:       {s.InitArg(), initArg(1, "Org1MSP")},
 		wire.FnRegisterCA: {s.ca.RegisterArg("Org1MSP"), below.RegisterArg("Org2MSP"), registration("Org1MSP", below.DER)},
@@ -93,12 +95,16 @@ func newStage(t testing.TB) *stage {
 		},
 		wire.FnIntegrate: {cctest.IntegrateArg(0, s.Pending(t)...), cctest.IntegrateArg(1, make([]byte, 32))},
 		wire.FnTick:      {cctest.TickArg()},
-		wire.FnRead:      {cctest.ReadArg(wire.ConsortiumKey, "x"), cctest.ReadArg("")},
+		wire.FnAnchorOperators: {
+			operators.AnchorArg(t, s.ca, 3, 5), operators.AnchorArg(t, s.ca, 0, 5),
+			cctest.AnchorArg(wire.AnchorOperatorsArg{CAID: s.ca.ID, Head: cctest.NewOperatorsLog(1, "x", 2).Head(2), Lost: new(operators.Head(3))}),
+		},
+		wire.FnRead: {cctest.ReadArg(wire.ConsortiumKey, "x"), cctest.ReadArg("")},
 	}
 	return s
 }
 
-var fuzzFunctions = []string{wire.FnInit, wire.FnRegisterCA, wire.FnIssue, wire.FnSetStatus, wire.FnTick, wire.FnRead, "", "other", wire.FnRevoke, wire.FnDecide, wire.FnIntegrate, wire.FnImport}
+var fuzzFunctions = []string{wire.FnInit, wire.FnRegisterCA, wire.FnIssue, wire.FnSetStatus, wire.FnTick, wire.FnRead, "", "other", wire.FnRevoke, wire.FnDecide, wire.FnIntegrate, wire.FnImport, wire.FnAnchorOperators}
 
 var fuzzCallers = []chaincode.Caller{op1, op2, admin1, admin2, auditor4, stranger, {}}
 

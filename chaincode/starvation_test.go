@@ -221,6 +221,7 @@ func attempts(t *testing.T, l *life, cert *x509.Certificate, der []byte) []rival
 		{name: "integrating nothing", by: op1, function: wire.FnIntegrate, arg: cctest.IntegrateArg(0, leaf[:])},
 		{name: "integrating everything", by: op1, function: wire.FnIntegrate, arg: cctest.IntegrateArg(0, l.Pending(t)...)},
 		{name: "founding again", by: admin1, function: wire.FnInit, arg: l.InitArg()},
+		{name: "anchoring", by: op1, function: wire.FnAnchorOperators, arg: cctest.NewOperatorsLog(0, "x", 2).AnchorArg(t, l.ca, 0, 2)},
 		{name: "tick", by: op1, function: wire.FnTick, arg: cctest.TickArg()},
 	}
 }

@@ -60,6 +60,8 @@ func TestStateThatThisContractDidNotWriteIsInternal(t *testing.T) {
 		{wire.StatusHeadKey, wire.FnIntegrate, junk, cctest.IntegrateArg(0, hash), op1},
 		{wire.StatusHeadKey, wire.FnIntegrate, wire.Encode(&wire.StatusHead{V: wire.Version, Size: 1, Root: hash}), cctest.IntegrateArg(1, hash), op1},
 		{wire.StatusHeadKey, wire.FnIntegrate, wire.Encode(&wire.StatusHead{V: wire.Version, Size: 1, Root: hash, Range: [][]byte{make([]byte, 31)}}), cctest.IntegrateArg(1, hash), op1},
+		{wire.OperatorsKey(ca.ID), wire.FnAnchorOperators, junk, cctest.NewOperatorsLog(0, "x", 1).AnchorArg(t, ca, 0, 1), op1},
+		{wire.CAKey(ca.ID), wire.FnAnchorOperators, junk, cctest.NewOperatorsLog(0, "x", 1).AnchorArg(t, ca, 0, 1), op1},
 		{wire.PendingKey([32]byte{}), wire.FnIntegrate, junk, cctest.IntegrateArg(0, hash), op1},
 	} {
 		t.Run(c.function+" "+c.key[:5], func(t *testing.T) {
@@ -156,6 +158,7 @@ func TestEveryFailureOfTheStateIsInternal(t *testing.T) {
 		{wire.FnDecide, admin3, ca.QuorumArg(held, 0)}, // the deciding one
 		{wire.FnIntegrate, op2, cctest.IntegrateArg(0, l.Pending(t)...)},
 		{wire.FnSetStatus, op1, ca.StatusArg(wire.StatusChange{Serial: cctest.Serial(t, cert), Op: wire.OpRevoke})},
+		{wire.FnAnchorOperators, op1, cctest.NewOperatorsLog(0, "x", 1).AnchorArg(t, ca, 0, 1)},
 		{wire.FnTick, op1, cctest.TickArg()},
 		{wire.FnRead, op1, cctest.ReadArg("x")},
 	} {

@@ -71,6 +71,12 @@ func Decode(t TB, data []byte, v any) {
 		err = wire.Decode(data, v)
 	case *wire.TickResult:
 		err = wire.Decode(data, v)
+	case *wire.OperatorsRecord:
+		err = wire.Decode(data, v)
+	case *wire.AnchorOperatorsArg:
+		err = wire.Decode(data, v)
+	case *wire.AnchorOperatorsResult:
+		err = wire.Decode(data, v)
 	case *wire.ReadResult:
 		err = wire.Decode(data, v)
 	default:

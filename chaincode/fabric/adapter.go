@@ -48,7 +48,7 @@ type strict struct {
 // metadataFunction is contract-api's own, which tools use to discover a contract. It touches no state.
 const metadataFunction = contractapi.SystemContractName + ":GetMetadata"
 
-var functions = []string{wire.FnInit, wire.FnRegisterCA, wire.FnIssue, wire.FnImport, wire.FnSetStatus, wire.FnRevoke, wire.FnDecide, wire.FnIntegrate, wire.FnTick, wire.FnRead}
+var functions = []string{wire.FnInit, wire.FnRegisterCA, wire.FnIssue, wire.FnImport, wire.FnSetStatus, wire.FnRevoke, wire.FnDecide, wire.FnIntegrate, wire.FnTick, wire.FnAnchorOperators, wire.FnRead}
 
 func (s strict) Init(shim.ChaincodeStubInterface) *peer.Response {
 	return shim.Error(wire.Errorf(wire.InvalidArgument, "function", "", "the chaincode is not deployed with --init-required; call %s", wire.FnInit).Message())
@@ -119,6 +119,9 @@ func (c *contract) Integrate(ctx txContext, arg string) (string, error) {
 }
 func (c *contract) Tick(ctx txContext, arg string) (string, error) {
 	return c.invoke(ctx, wire.FnTick, arg)
+}
+func (c *contract) AnchorOperators(ctx txContext, arg string) (string, error) {
+	return c.invoke(ctx, wire.FnAnchorOperators, arg)
 }
 func (c *contract) Read(ctx txContext, arg string) (string, error) {
 	return c.invoke(ctx, wire.FnRead, arg)

@@ -28,6 +28,7 @@ func TestCDDLMatchesTypes(t *testing.T) {
 	types := map[string]reflect.Type{
 		"log-entry": reflect.TypeFor[LogEntry](), "status-change": reflect.TypeFor[StatusChange](), "status-result": reflect.TypeFor[StatusResult](),
 		"map-quorum": reflect.TypeFor[MapQuorum](), "import-item": reflect.TypeFor[ImportItem](), "import-entry": reflect.TypeFor[ImportEntry](),
+		"operators-head": reflect.TypeFor[OperatorsHead](),
 	}
 	for _, s := range samples {
 		types[s.rule] = reflect.TypeOf(s.v).Elem()

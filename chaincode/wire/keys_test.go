@@ -21,6 +21,7 @@ func TestKeys(t *testing.T) {
 		RevokeKey(id, serial, QuorumSource()):     "revoke/" + hexOf(0xab, 32) + "/01ff/quorum",
 		RuleKey(id, 12):                           "rule/" + hexOf(0xab, 32) + "/12",
 		StatusHeadKey:                             "status/head",
+		OperatorsKey(id):                          "operators/" + hexOf(0xab, 32),
 		ClockKey(0):                               "clock/0",
 		ClockKey(117815041):                       "clock/1",
 		ProposalKey(hash):                         "proposal/" + hexOf(0xcd, 32),
@@ -45,6 +46,9 @@ func TestKeys(t *testing.T) {
 	}
 	if gotID, err = ParseLogHeadKey(LogHeadKey(id)); err != nil || gotID != id {
 		t.Errorf("ParseLogHeadKey returned %v, %v", gotID, err)
+	}
+	if gotID, err = ParseOperatorsKey(OperatorsKey(id)); err != nil || gotID != id {
+		t.Errorf("ParseOperatorsKey returned %v, %v", gotID, err)
 	}
 }
 
@@ -78,6 +82,11 @@ func TestKeysThatAreNot(t *testing.T) {
 	for _, key := range []string{"", "log/", "log/head", "log//head", "log/" + id, id + "/head", "log/" + id + "/tail", "log/" + strings.ToUpper(id) + "/head"} {
 		if _, err := ParseLogHeadKey(key); err == nil {
 			t.Errorf("ParseLogHeadKey accepts %q", key)
+		}
+	}
+	for _, key := range []string{"", "operators/", "operators/" + id + "/", "operators/" + strings.ToUpper(id), id, "ca/" + id} {
+		if _, err := ParseOperatorsKey(key); err == nil {
+			t.Errorf("ParseOperatorsKey accepts %q", key)
 		}
 	}
 }

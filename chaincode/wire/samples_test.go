@@ -101,6 +101,12 @@ var samples = []sample{
 		"a300010103025820" + hexOf(0x02, 32)},
 	{"tick-arg", &TickArg{V: 1}, func() versioned { return new(TickArg) }, "a10001"},
 	{"tick-result", &TickResult{V: 1, Epoch: 2, Time: 3}, func() versioned { return new(TickResult) }, "a3000101020203"},
+	{"operators-record", &OperatorsRecord{V: 1, Head: OperatorsHead{Generation: 1, Size: 2, Root: fill(3, 32)}, Time: 4, Lost: &OperatorsHead{Size: 5, Root: fill(6, 32)}}, func() versioned { return new(OperatorsRecord) },
+		"a4000101a300010102025820" + hexOf(0x03, 32) + "020403a300000105025820" + hexOf(0x06, 32)},
+	{"anchor-operators-arg", &AnchorOperatorsArg{V: 1, CAID: caID(6), Head: OperatorsHead{Size: 2, Root: fill(3, 32)}, Proof: [][]byte{fill(4, 32)}}, func() versioned { return new(AnchorOperatorsArg) },
+		"a40001015820" + hexOf(0x06, 32) + "02a300000102025820" + hexOf(0x03, 32) + "03815820" + hexOf(0x04, 32)},
+	{"anchor-operators-result", &AnchorOperatorsResult{V: 1, Head: OperatorsHead{Size: 2, Root: fill(3, 32)}, Time: 4, Changed: true}, func() versioned { return new(AnchorOperatorsResult) },
+		"a4000101a300000102025820" + hexOf(0x03, 32) + "020403f5"},
 	{"read-arg", &ReadArg{V: 1, Keys: []string{"a", "b"}}, func() versioned { return new(ReadArg) }, "a20001018261616162"},
 	{"read-result", &ReadResult{V: 1, Values: [][]byte{{1}, nil}}, func() versioned { return new(ReadResult) }, "a20001" + "01824101f6"},
 }

@@ -60,7 +60,10 @@ func embeddedChain(t testing.TB, issues int) []*network.Block {
 	for _, c := range []*cctest.CA{ca, other} {
 		submit(wire.RoleAdministrator, wire.FnRegisterCA, c.RegisterArg(node.MSPID()))
 	}
+	operators := cctest.NewOperatorsLog(0, "x", 3*issues+3)
+	submit(wire.RoleOperator, wire.FnAnchorOperators, operators.AnchorArg(t, ca, 0, 2))
 	for i := range issues {
+		submit(wire.RoleOperator, wire.FnAnchorOperators, operators.AnchorArg(t, ca, uint64(3*i+2), uint64(3*i+5)))
 		ders := ca.IssueMany(t, 3)
 		_, cert := other.Issue(t)
 		submit(wire.RoleOperator, wire.FnIssue, ca.IssueArg(ders...))

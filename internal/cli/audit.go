@@ -57,6 +57,7 @@ Exit status 0 means that everything agrees, 1 that something differs or could no
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
+	cmd.AddCommand(newAuditOperatorsCommand())
 	fs := cmd.Flags()
 	fs.StringVar(&f.configFile, "config", "", "YAML configuration with the section ledger; ocsp_bridge has defaults for --bridge and --policy")
 	fs.StringVar(&f.ledger, "ledger", "", "directory of an embedded ledger that no process has open, instead of --config")

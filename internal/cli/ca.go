@@ -25,6 +25,7 @@ func newCACommand() *cobra.Command {
 	cmd.AddCommand(newCAInitCommand(), newCAClientCommand(), newCARegisterCommand(), newCAServeCommand(), withConfig(newCACRLCommand(), caDefaults))
 	cmd.AddCommand(withConfig(newCAIssueCommand(), caDefaults), withConfig(newCARevokeCommand(), caDefaults), withConfig(newCAStatusCommand(), caDefaults))
 	cmd.AddCommand(newCADecideCommands()...)
+	cmd.AddCommand(newCABackupCommand(), newCARestoreCommand(), newCARestoredCommand())
 	cmd.AddCommand(newCADualCommands()...)
 	return cmd
 }

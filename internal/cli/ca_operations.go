@@ -215,7 +215,7 @@ func newCADualControlCommand() *cobra.Command {
 		},
 	}
 	f.register(show)
-	cmd.AddCommand(withConfig(show, caDefaults), newCADualApplyCommand())
+	cmd.AddCommand(withConfig(show, caDefaults), newCADualApplyCommand(), newCADualAbandonCommand())
 	return cmd
 }
 
@@ -231,6 +231,33 @@ func printDualControl(w io.Writer, d *caapi.DualControl) error {
 		fmt.Fprintf(t, "%s\t%s\n", name, d.Operators[name])
 	}
 	return t.Flush()
+}
+
+func newCADualAbandonCommand() *cobra.Command {
+	var dir string
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "abandon",
+		Short: "take a dual-control policy out of force that nobody can change any more",
+		Long: `For a CA whose operators have lost their keys: works in the CA's directory, without approvals. The CA bridge tells of it in the operators' log at once or
+at its next start, and that log's head is anchored in the ledger: other organisations can see it.`,
+		Example: `  certanchor ca dual-control abandon --dir pki/ca --yes`,
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !yes {
+				return fmt.Errorf("%w: --yes must be given: one person then does what took several", errUsage)
+			}
+			if err := dual.Abandon(dir); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "no dual control is in force; the operators' log will tell of it")
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "the CA's directory (required)")
+	cmd.Flags().BoolVar(&yes, "yes", false, "do it (required)")
+	mustRequire(cmd, "dir")
+	return cmd
 }
 
 // dualApplyFlags change the policy, at a CA or in its directory.

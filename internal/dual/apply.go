@@ -120,7 +120,7 @@ func Adopt(dir string, contents []byte) error {
 	if _, err := ParsePolicy(contents); err != nil {
 		return err
 	}
-	if st, err := readState(dir); err != nil || st != nil {
+	if st, err := readState(dir); err != nil || st != nil && st.Policy != "" {
 		return errors.Join(err, fmt.Errorf("the dual-control policy: %w", fs.ErrExist))
 	}
 	if err := keyfile.WriteNew(filepath.Join(dir, PolicyFile), contents, 0o644); err != nil {
@@ -168,7 +168,11 @@ func (p *Policy) apply(op Operation, approvals []Approval, contents []byte, by s
 	if err := keyfile.Replace(filepath.Join(p.dir, r.file), contents, r.mode); err != nil {
 		return err
 	}
-	*r.current(st), *r.next(st) = op.Params[ParamSHA256], ""
+	if op.Kind == KindPolicy {
+		st.replace(op.Params[ParamSHA256])
+	} else {
+		*r.current(st), *r.next(st) = op.Params[ParamSHA256], ""
+	}
 	return st.write(p.dir)
 }
 

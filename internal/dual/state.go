@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -55,6 +56,8 @@ type state struct {
 	NextPolicy   string `json:"next_policy,omitempty"`
 	Profiles     string `json:"profiles"`
 	NextProfiles string `json:"next_profiles,omitempty"`
+
+	Previous []string `json:"previous,omitempty"` // policies that were in force before, the newest last
 }
 
 // LoadPolicy returns the policy in force for the CA in dir; if there is none, and never was, (nil, nil). The first policy that it finds is
@@ -62,29 +65,24 @@ type state struct {
 // Changes go through Apply. Errors: ErrRemoved, ErrNotApproved; a file that is malformed.
 func LoadPolicy(dir string) (*Policy, error) {
 	path := filepath.Join(dir, PolicyFile)
-	data, err := readLimited(path, MaxPolicyFile)
-	absent := errors.Is(err, fs.ErrNotExist)
-	if err != nil && !absent {
-		return nil, err
-	}
-	if _, err := os.Stat(filepath.Join(dir, stateDir, stateFile)); absent && errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	if missing(path) && missing(filepath.Join(dir, stateDir, stateFile)) {
+		return nil, nil // and nothing is left behind
 	}
 	unlock, err := lock(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	// Again, under the lock: a change may have been under way.
-	if data, err = readLimited(path, MaxPolicyFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	data, err := readLimited(path, MaxPolicyFile)
+	absent := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !absent {
 		return nil, err
 	}
-	absent = err != nil
 	st, err := readState(dir)
 	switch {
 	case err != nil:
 		return nil, err
-	case absent && st == nil:
+	case absent && (st == nil || st.Policy == ""):
 		return nil, nil
 	case absent:
 		return nil, fmt.Errorf("%s: must exist, with SHA-256 %s: %w; certanchor ca dual-control apply changes it", path, st.Policy, ErrRemoved)
@@ -100,23 +98,75 @@ func LoadPolicy(dir string) (*Policy, error) {
 	return p, st.take(dir, p)
 }
 
+func missing(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
 // take adopts p, or checks that it is what was adopted.
 func (st *state) take(dir string, p *Policy) error {
 	switch {
-	case st == nil:
-		profiles, err := fileDigest(filepath.Join(dir, profilesFile), maxProfiles)
-		if err != nil {
+	case st == nil || st.Policy == "":
+		if st == nil {
+			st = &state{Version: 1}
+		}
+		var err error
+		if st.Profiles, err = fileDigest(filepath.Join(dir, profilesFile), maxProfiles); err != nil {
 			return fmt.Errorf("the dual-control policy cannot be adopted: %w", err)
 		}
-		return (&state{Version: 1, Policy: p.digest, Profiles: profiles}).write(dir)
+		st.Policy = p.digest
+		return st.write(dir)
 	case p.digest == st.Policy:
 		return nil
 	case p.digest == st.NextPolicy:
-		st.Policy, st.NextPolicy = st.NextPolicy, ""
+		st.replace(p.digest)
 		return st.write(dir)
 	}
 	return fmt.Errorf("%s: has SHA-256 %s, must be %s, which is in force: %w; certanchor ca dual-control apply changes it",
 		filepath.Join(dir, PolicyFile), p.digest, st.Policy, ErrNotApproved)
+}
+
+// maxPrevious is how many policies before the one in force are remembered.
+const maxPrevious = 64
+
+// replace makes another policy the one in force; an empty digest: none.
+func (st *state) replace(digest string) {
+	if st.Policy != "" && st.Policy != digest {
+		st.Previous = append(st.Previous, st.Policy)
+		st.Previous = st.Previous[max(0, len(st.Previous)-maxPrevious):]
+	}
+	st.Policy, st.NextPolicy = digest, ""
+}
+
+// Abandon takes the policy of the CA in dir out of force without approvals, for a CA whose operators have lost their keys. It is no way that nobody
+// sees: the CA bridge tells of it in the operators' log, whose head other organisations have. Errors: fs.ErrNotExist if there is none.
+func Abandon(dir string) error {
+	unlock, err := lock(dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	st, err := readState(dir)
+	if err != nil {
+		return err
+	}
+	if st == nil || st.Policy == "" {
+		return fmt.Errorf("the dual-control policy: %w", fs.ErrNotExist)
+	}
+	if err := os.Remove(filepath.Join(dir, PolicyFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	st.replace("")
+	return st.write(dir)
+}
+
+// Succeeds reports whether what is in force for the CA in dir came, by approvals or by Abandon, after the policy with this digest, or is that one.
+func Succeeds(dir, digest string) (bool, error) {
+	st, err := readState(dir)
+	if st == nil || err != nil {
+		return false, err
+	}
+	return st.Policy == digest || slices.Contains(st.Previous, digest), nil
 }
 
 // lock keeps other processes, and other callers in this one, from the state until unlock is called.
@@ -162,7 +212,13 @@ func parseState(data []byte) (*state, error) {
 	if st.Version != 1 {
 		return nil, fmt.Errorf("version %d: must be 1", st.Version)
 	}
+	if len(st.Previous) > maxPrevious {
+		return nil, fmt.Errorf("previous: %d, must be at most %d", len(st.Previous), maxPrevious)
+	}
 	for field, v := range map[string]string{"policy": st.Policy, "profiles": st.Profiles} {
+		if v == "" && field == "policy" && len(st.Previous) > 0 { // abandoned
+			continue
+		}
 		if !isHex(v, 64) {
 			return nil, fmt.Errorf("%s %q: must be a SHA-256 in hexadecimal", field, v)
 		}

@@ -245,3 +245,29 @@ func TestWindowCountsWhatWentBefore(t *testing.T) {
 		t.Fatal(free, err)
 	}
 }
+
+// Lost keys do not lock a CA up; what was in force is remembered, and the next policy is a first one again.
+func TestAbandonedPolicyIsRemembered(t *testing.T) {
+	w := newWorld(t)
+	if err := Abandon(w.dir); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := LoadPolicy(w.dir); p != nil || err != nil {
+		t.Fatal(p, err)
+	}
+	if err := Abandon(w.dir); !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	next := policyFile(t, nil, w.alice, w.eve, newPerson(t, "carol", RoleAdministrator))
+	if err := Adopt(w.dir, next); err != nil {
+		t.Fatal(err)
+	}
+	for digest, want := range map[string]bool{w.policy.Digest(): true, Digest(next): true, Digest(nil): false} {
+		if got, err := Succeeds(w.dir, digest); err != nil || got != want {
+			t.Errorf("%s: %t, %v", digest, got, err)
+		}
+	}
+	if got, err := Succeeds(t.TempDir(), Digest(next)); got || err != nil {
+		t.Error("an empty directory succeeds a policy", err)
+	}
+}

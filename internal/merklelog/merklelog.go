@@ -28,6 +28,11 @@ type Log interface {
 	Find(leafHash [sha256.Size]byte) (uint64, bool, error)
 }
 
+// Hashes is what proofs are made of: the Nodes of a Log.
+type Hashes interface {
+	Nodes(ids []compact.NodeID) ([][]byte, error)
+}
+
 // Head is a log's state.
 type Head struct {
 	Size uint64
@@ -56,7 +61,7 @@ type Entry struct {
 
 // Inclusion returns the RFC 6962 section 2.1.1 path of a leaf in the tree of the given size. Requires index < size, and size
 // within a Head that was returned before.
-func Inclusion(l Log, index, size uint64) ([][sha256.Size]byte, error) {
+func Inclusion(l Hashes, index, size uint64) ([][sha256.Size]byte, error) {
 	if index >= size {
 		return nil, fmt.Errorf("merklelog: leaf %d is not in a tree of size %d", index, size)
 	}
@@ -69,7 +74,7 @@ func Inclusion(l Log, index, size uint64) ([][sha256.Size]byte, error) {
 
 // Consistency returns the RFC 6962 section 2.1.2 proof between two sizes; it is empty when first is 0 or equal to second.
 // Requires first <= second, and second within a Head that was returned before.
-func Consistency(l Log, first, second uint64) ([][sha256.Size]byte, error) {
+func Consistency(l Hashes, first, second uint64) ([][sha256.Size]byte, error) {
 	if first > second {
 		return nil, fmt.Errorf("merklelog: a tree of size %d does not come before one of %d", first, second)
 	}
@@ -84,7 +89,7 @@ func Consistency(l Log, first, second uint64) ([][sha256.Size]byte, error) {
 }
 
 // RootAt returns the root that the log had at a size within a Head that was returned before.
-func RootAt(l Log, size uint64) ([sha256.Size]byte, error) {
+func RootAt(l Hashes, size uint64) ([sha256.Size]byte, error) {
 	if size == 0 {
 		return [sha256.Size]byte(rfc6962.DefaultHasher.EmptyRoot()), nil
 	}
@@ -104,7 +109,7 @@ func RootAt(l Log, size uint64) ([sha256.Size]byte, error) {
 	return [sha256.Size]byte(root), nil
 }
 
-func resolve(l Log, need proof.Nodes) ([][sha256.Size]byte, error) {
+func resolve(l Hashes, need proof.Nodes) ([][sha256.Size]byte, error) {
 	hashes, err := l.Nodes(need.IDs)
 	if err != nil {
 		return nil, err

@@ -65,6 +65,7 @@ func RunContract(t *testing.T, e Engine) {
 		{"TheHolderOfAKeyRevokes", testHolderRevokes},
 		{"AMajorityDecides", testDecisions},
 		{"ChangesEnterTheStatusLog", testIntegrate},
+		{"TheOperatorsLogHasOneHistory", testOperators},
 		{"ConcurrentSubmitsEndInSuccessOrConflict", testConflicts},
 		{"ConcurrentSubmitsAllSucceedWhenRetried", testRetriedConflicts},
 		{"AnEndedContextSubmitsNothing", testEndedContext},

@@ -249,3 +249,34 @@ func rootOf(b *bench, leaves [][]byte) tlog.Hash {
 	check(b, err)
 	return root
 }
+
+func testOperators(b *bench) {
+	log, fork := cctest.NewOperatorsLog(0, "x", 9), cctest.NewOperatorsLog(0, "other", 12)
+	key := wire.OperatorsKey(b.ca.ID)
+	head := func() *wire.OperatorsRecord {
+		b.Helper()
+		var rec wire.OperatorsRecord
+		cctest.Decode(b, b.read(key)[0], &rec)
+		return &rec
+	}
+	b.insist(b.operator, wire.FnAnchorOperators, log.AnchorArg(b, b.ca, 0, 4))
+	r := b.insist(b.operator, wire.FnAnchorOperators, log.AnchorArg(b, b.ca, 4, 9))
+	if got := head(); !got.Head.Equal(log.Head(9)) || got.Lost != nil {
+		b.Errorf("the head is %+v", got)
+	}
+	again := b.insist(b.operator, wire.FnAnchorOperators, log.AnchorArg(b, b.ca, 4, 9))
+	var first, second wire.AnchorOperatorsResult
+	cctest.Decode(b, r.Result, &first)
+	cctest.Decode(b, again.Result, &second)
+	if !second.Head.Equal(first.Head) || second.Time != first.Time || second.Changed {
+		b.Errorf("the same again gave %+v, before it was %+v", second, first)
+	}
+	if _, err := b.operator.Submit(b.ctx, wire.FnAnchorOperators, fork.AnchorArg(b, b.ca, 9, 12)); !network.IsRejected(err) {
+		b.Errorf("a fork gave %v, want a RejectedError", err)
+	}
+	next, lost := cctest.NewOperatorsLog(1, "y", 2), log.Head(9)
+	b.insist(b.operator, wire.FnAnchorOperators, cctest.AnchorArg(wire.AnchorOperatorsArg{CAID: b.ca.ID, Head: next.Head(2), Lost: &lost}))
+	if got := head(); !got.Head.Equal(next.Head(2)) || got.Lost == nil || !got.Lost.Equal(lost) {
+		b.Errorf("the head is %+v", got)
+	}
+}

@@ -236,6 +236,8 @@ func (a *applier) applyWrite(w network.Write) error {
 		return a.applyPending(w)
 	case strings.HasPrefix(w.Key, wire.ClockPrefix):
 		return a.applyClock(w)
+	case strings.HasPrefix(w.Key, wire.OperatorsPrefix):
+		return a.applyOperators(w)
 	case strings.HasPrefix(w.Key, "proposal/"), strings.HasPrefix(w.Key, "vote/"):
 		return nil // what a decision is counts, not how it came about
 	}

@@ -237,6 +237,16 @@ var contradictions = map[string]spoiled{
 		without(b, wire.PendingPrefix)
 	}},
 
+	"operators of another CA": {func(c *chain) network.Tx { return c.anchor() }, func(_ *testing.T, _ *chain, b *network.Block) {
+		b.Txs[0].Writes[0].Key = wire.OperatorsKey(wire.CAID{9})
+	}},
+	"operators of no CA": {func(c *chain) network.Tx { return c.anchor() }, func(_ *testing.T, _ *chain, b *network.Block) {
+		b.Txs[0].Writes[0].Key = wire.OperatorsPrefix + "x"
+	}},
+	"operators unreadable": {func(c *chain) network.Tx { return c.anchor() }, func(_ *testing.T, _ *chain, b *network.Block) {
+		b.Txs[0].Writes[0].Value = []byte("x")
+	}},
+
 	"status root": integrates(func(t *testing.T, _ *chain, b *network.Block) {
 		edit(t, b, wire.StatusHeadKey, func(h *wire.StatusHead) { h.Root = bad[:] })
 	}),
@@ -322,5 +332,6 @@ func TestBlocksAreRightBeforeTheyAreSpoiled(t *testing.T) {
 		c.block(kind(nil).make(c))
 	}
 	c.block(c.suspend())
+	c.block(c.anchor())
 	apply(t, open(t, t.TempDir()), c.blocks...)
 }
