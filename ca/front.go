@@ -207,7 +207,7 @@ func (g *gate) recorded(ctx context.Context, cert *x509.Certificate) (at wire.Lo
 		g.recent.add(cert.Raw, at)
 	}
 	// The contract takes no new certificates of a suspended CA, and gives what has a record its place, as ever.
-	if err == nil && rec == nil && entry.State != wire.CAActive {
+	if err == nil && (rec == nil || rec.SerialOnly()) && entry.State != wire.CAActive {
 		err = wire.Errorf(wire.FailedPrecondition, "ca.state", fmt.Sprint(entry.State), "must be active (%d) to record new certificates", wire.CAActive)
 	}
 	return at, found, err

@@ -154,11 +154,22 @@ func TestBundleShowsTheStatus(t *testing.T) {
 		!slices.Equal(v.By, []string{"ca"}) || !v.CASuspended {
 		t.Errorf("revoked: %+v", v)
 	}
+	imported := w.Issue()
+	w.Change(wire.StatusLeaf{
+		Kind: wire.LeafCert, Serial: cctest.Serial(t, imported), Change: 1, State: uint(wire.CertRevoked), Imported: true, Asserted: wire.MillisOf(logged),
+	})
+	at = w.Now
+	for _, newer := range []bool{true, false} {
+		if v, err := client.VerifyBundle(p, imported, w.Bundle(imported, newer), w.Now); err != nil || v.Status != client.Revoked || !v.RevokedAt.Equal(at) || !v.Asserted.Equal(logged) {
+			t.Errorf("imported: %+v, %v", v, err)
+		}
+		w.Tick()
+	}
 	precert := w.Cert()
 	w.Log(precert, bundle.Precert)
 	w.Tick()
 	data := w.Bundle(precert, false)
-	if v, err := client.VerifyBundle(p, precert, data, w.Now); err != nil || v.Index != 1 {
+	if v, err := client.VerifyBundle(p, precert, data, w.Now); err != nil || v.Index != 2 {
 		t.Errorf("only a precertificate: %+v, %v", v, err)
 	}
 	for _, c := range []struct {

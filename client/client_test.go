@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -143,6 +144,34 @@ func TestStatusFollowsACertificatesLife(t *testing.T) {
 	_, never := w.ca.Issue(t)
 	if _, err := c.Status(t.Context(), never, w.ca.Cert); !errors.Is(err, client.ErrUnauthorized) || errors.Is(err, client.ErrTryLater) {
 		t.Errorf("never issued: %v", err)
+	}
+}
+
+// Of some certificates only the serial number is known, to whoever asks and to the ledger.
+func TestStatusOfASerialNumberThatWasImported(t *testing.T) {
+	w := newWorld(t)
+	cert := w.issue()
+	good, err := w.client().StatusOfSerial(t.Context(), cert.SerialNumber, w.ca.Cert)
+	if err != nil || good.Status != client.Good {
+		t.Errorf("%+v, %v", good, err)
+	}
+	asserted := time.Now().Add(-time.Hour).Truncate(time.Second)
+	w.submit(wire.FnImport, w.ca.ImportArg([]wire.ImportItem{{Serial: wire.Serial{5}, State: wire.CertRevoked, Revoked: wire.MillisOf(asserted)}}))
+	if a, err := w.client().StatusOfSerial(t.Context(), big.NewInt(5), w.ca.Cert); err != nil || a.Status != client.Revoked || !a.RevokedAt.Equal(asserted) {
+		t.Errorf("%+v, %v", a, err)
+	}
+	for name, ask := range map[string]func(*client.Client) error{
+		"no serial": func(c *client.Client) error { _, err := c.StatusOfSerial(t.Context(), nil, w.ca.Cert); return err },
+		"no issuer": func(c *client.Client) error { _, err := c.StatusOfSerial(t.Context(), big.NewInt(5), nil); return err },
+		"OCSPURL": func(c *client.Client) error {
+			c.OCSPURL = ""
+			_, err := c.StatusOfSerial(t.Context(), big.NewInt(5), w.ca.Cert)
+			return err
+		},
+	} {
+		if err := ask(w.client()); err == nil {
+			t.Errorf("%s: no error", name)
+		}
 	}
 }
 

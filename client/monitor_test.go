@@ -97,6 +97,7 @@ func TestMonitorReportsACertificatesWholeLife(t *testing.T) {
 	w.status(rule)
 	w.status(wire.StatusLeaf{Kind: wire.LeafCA, CAID: w.cas[0].ID, Change: 3, State: uint(wire.CASuspended)})
 	w.status(wire.StatusLeaf{Kind: wire.LeafCert, CAID: w.cas[0].ID, Serial: wire.Serial{9}, Change: 1, State: uint(wire.CertRevoked)})
+	w.status(wire.StatusLeaf{Kind: wire.LeafCert, CAID: w.cas[0].ID, Serial: serial, Change: 4, State: uint(wire.CertRevoked), Imported: true, Asserted: wire.MillisOf(at)})
 
 	got = x.catchUp()
 	var told []string
@@ -104,12 +105,15 @@ func TestMonitorReportsACertificatesWholeLife(t *testing.T) {
 		if len(e.Names) != 1 || e.Names[0] != "www.example.org" || e.CAID != w.cas[0].ID.String() {
 			t.Errorf("event is %+v", e)
 		}
+		if e.Asserted.Equal(at) != (e.Index == 10) {
+			t.Errorf("asserted at %s: %+v", e.Asserted, e)
+		}
 		told = append(told, strings.TrimSpace(fmt.Sprint(e.Index, " ", e.Kind, " ", e.Change, " ", e.Reason, " ", e.By, " ", e.Covers, " ", e.Detail != "")))
 	}
 	if want := []string{
 		"1 status held certificateHold ca 0 false", "2 status released  ca 0 false", "3 status revoked superseded ca 0 false",
 		"4 status revoked keyCompromise holder 0 false", "5 status revoked keyCompromise holder 0 true", "6 status revoked keyCompromise quorum 0 false",
-		"7 ca revoked cACompromise rule 1 1 false", "8 ca suspended   1 false",
+		"7 ca revoked cACompromise rule 1 1 false", "8 ca suspended   1 false", "10 status revoked unspecified ca 0 false",
 	}; !slices.Equal(told, want) {
 		t.Errorf("events are\n%s\nwant\n%s", strings.Join(told, "\n"), strings.Join(want, "\n"))
 	}

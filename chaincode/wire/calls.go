@@ -156,7 +156,7 @@ type DecisionKind uint
 const (
 	DecideSuspend DecisionKind = 1 // no new certificates, no releases; its operating organisation may do so alone
 	DecideResume  DecisionKind = 2 // ends a suspension; alone: only the organisation that suspended alone
-	DecideRule    DecisionKind = 3 // revokes everything the CA logged in an interval
+	DecideRule    DecisionKind = 3 // revokes everything the CA logged in an interval, what it imported then included
 	DecideRevoke  DecisionKind = 4 // revokes one certificate
 )
 

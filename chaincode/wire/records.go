@@ -172,7 +172,7 @@ type Revocation struct {
 }
 
 // Rule revokes every certificate of a CA with a leaf timestamp in [From, To), at RuleKey. A certificate with a precertificate has
-// two timestamps: either counts.
+// two timestamps: either counts. An imported certificate's is that of the import; a serial number without its certificate has none.
 type Rule struct {
 	V          uint   `cbor:"0,keyasint"`
 	N          uint64 `cbor:"1,keyasint"` // from 1

@@ -47,7 +47,7 @@ func entryKey(log string, index uint64) []byte {
 
 // tx takes a transaction that was executed. x has the state before it, and its writes.
 func (d *derivation) tx(tx *network.Tx, x *execution) error {
-	if err := d.noteChanges(x); err != nil {
+	if err := d.noteChanges(tx, x); err != nil {
 		return err
 	}
 	switch tx.Function {
@@ -64,17 +64,21 @@ func (d *derivation) tx(tx *network.Tx, x *execution) error {
 }
 
 // noteChanges remembers when a status changed: until then another answer was right. That a certificate is recorded as valid is no change.
-func (d *derivation) noteChanges(x *execution) error {
+func (d *derivation) noteChanges(tx *network.Tx, x *execution) error {
 	for key, value := range x.writes {
 		if strings.HasPrefix(key, wire.CertPrefix) {
 			before, err := x.Get(key)
 			if err != nil {
 				return err
 			}
-			if changed, err := changesStatus(before, value); err != nil || !changed {
-				if err != nil {
-					return err
-				}
+			if before == nil && tx.Function == wire.FnIssue {
+				continue // as most are
+			}
+			changed, err := changesStatus(before, value)
+			if err != nil {
+				return err
+			}
+			if !changed {
 				continue
 			}
 		} else if !strings.HasPrefix(key, wire.RevokePrefix) && !strings.HasPrefix(key, wire.RulePrefix) {

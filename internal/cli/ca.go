@@ -27,6 +27,7 @@ func newCACommand() *cobra.Command {
 	cmd.AddCommand(newCADecideCommands()...)
 	cmd.AddCommand(newCABackupCommand(), newCARestoreCommand(), newCARestoredCommand())
 	cmd.AddCommand(newCADualCommands()...)
+	cmd.AddCommand(newCAImportCommand(), newCAMirrorCommand())
 	return cmd
 }
 

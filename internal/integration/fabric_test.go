@@ -71,6 +71,7 @@ func TestOnFabric(t *testing.T) {
 		{"ThousandsAreRevokedInOneCall", f.thousandsAtOnce},
 		{"IndexIsRebuiltFromBlocks", f.indexRebuilt},
 		{"AuditAgreesWithEveryOrganisation", f.auditAgrees},
+		{"AnOutsideCAIsImported", f.anOutsideCAIsImported},
 	} {
 		if !t.Run(c.name, c.run) {
 			return // later cases would only report the damage again

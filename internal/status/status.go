@@ -25,7 +25,7 @@ type Status struct {
 // Bad reports whether the certificate is on hold or revoked, which is what CRLs list.
 func (s Status) Bad() bool { return s.State == wire.CertHeld || s.State == wire.CertRevoked }
 
-// Since is the date that OCSP and CRLs tell of a hold or revocation (RFC 6960 section 4.2.1 revocationTime, RFC 5280 section 5.1.2.6
+// Since is the date that OCSP and CRLs tell of a hold or revocation (RFC 6960 section 2.4 revocationTime, RFC 5280 section 5.1.2.6
 // revocationDate): Time, or the date that the CA asserted if that is earlier.
 func (s Status) Since() wire.Millis {
 	if s.Asserted != 0 {

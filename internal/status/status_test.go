@@ -24,6 +24,14 @@ func TestEvaluateJoins(t *testing.T) {
 	held.State, held.Reason, held.StatusTime, held.Change = wire.CertHeld, wire.CertificateHold, 20, 3
 	revoked := valid
 	revoked.State, revoked.Reason, revoked.StatusTime, revoked.Change = wire.CertRevoked, wire.Superseded, 40, 1
+	bare := wire.CertRecord{State: wire.CertValid, StatusTime: 10, Imported: true, Change: 2}
+	bareHeld := wire.CertRecord{State: wire.CertHeld, Reason: wire.CertificateHold, StatusTime: 20, Imported: true, Asserted: 3, Change: 1}
+	imported := revoked
+	imported.Imported, imported.Asserted = true, 4
+	afterwards := revoked
+	afterwards.Asserted = 4
+	released := valid
+	released.Imported, released.Asserted, released.Change = true, 4, 2
 	holder := func(key []byte, reason wire.Reason, at wire.Millis) wire.Revocation {
 		return wire.Revocation{Source: wire.SourceHolder, SPKIHash: key, Reason: reason, Time: at, Change: 1}
 	}
@@ -51,6 +59,16 @@ func TestEvaluateJoins(t *testing.T) {
 		{"rule on the certificate", valid, nil, []wire.Rule{rule(10, 11)}, Status{State: r, Reason: wire.CACompromise, Time: 50, Change: 1}},
 		{"rule on the precertificate", valid, nil, []wire.Rule{rule(5, 6)}, Status{State: r, Reason: wire.CACompromise, Time: 50, Change: 1}},
 		{"rule on both", valid, nil, []wire.Rule{rule(0, 100)}, Status{State: r, Reason: wire.CACompromise, Time: 50, Change: 1}},
+		{"imported", imported, nil, nil, Status{State: r, Reason: wire.Superseded, Time: 40, Asserted: 4, Change: 1}},
+		{"imported, and before it others", imported, []wire.Revocation{quorum}, nil, Status{State: r, Reason: wire.PrivilegeWithdrawn, Time: 30, Asserted: 4, Change: 2}},
+		{"issued, and a date imported", afterwards, nil, nil, Status{State: r, Reason: wire.Superseded, Time: 40, Change: 1}},
+		{"imported and released", released, nil, nil, Status{State: wire.CertValid, Time: 10, Change: 2}},
+		{"imported, released, revoked by others", released, []wire.Revocation{quorum}, nil, Status{State: r, Reason: wire.PrivilegeWithdrawn, Time: 30, Change: 3}},
+		{"a serial number", bare, nil, nil, Status{State: Unknown, Time: 10, Change: 2}},
+		{"a serial number, and a holder", bare, []wire.Revocation{holder(key, wire.Superseded, 30)}, []wire.Rule{rule(0, 100)}, Status{State: Unknown, Time: 10, Change: 2}},
+		{"a serial number, and a majority", bare, []wire.Revocation{quorum}, nil, Status{State: r, Reason: wire.PrivilegeWithdrawn, Time: 30, Change: 3}},
+		{"a serial number on hold", bareHeld, nil, nil, Status{State: wire.CertHeld, Reason: wire.CertificateHold, Time: 20, Asserted: 3, Change: 1}},
+		{"a serial number on hold, and a majority", bareHeld, []wire.Revocation{quorum}, nil, Status{State: r, Reason: wire.PrivilegeWithdrawn, Time: 20, Asserted: 3, Change: 2}},
 		{"rules on neither", valid, nil, []wire.Rule{rule(0, 5), rule(6, 10), rule(11, 100)}, Status{State: wire.CertValid, Time: 10}},
 	} {
 		if got := Evaluate(&c.rec, c.revs, c.rules); got != c.want {
@@ -62,6 +80,18 @@ func TestEvaluateJoins(t *testing.T) {
 // drawReason favours what is special.
 func drawReason(t *rapid.T) wire.Reason {
 	return rapid.SampledFrom([]wire.Reason{wire.Unspecified, wire.KeyCompromise, wire.CACompromise, wire.Superseded}).Draw(t, "reason")
+}
+
+// drawRevocations draws revocations by a majority and by the holders of keys.
+func drawRevocations(t *rapid.T, key *rapid.Generator[[]byte]) []wire.Revocation {
+	at := func(what string) wire.Millis { return wire.Millis(rapid.IntRange(1, 6).Draw(t, what)) }
+	maybe := func(what string) wire.Millis { return wire.Millis(rapid.IntRange(0, 3).Draw(t, what)) }
+	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) wire.Revocation {
+		return wire.Revocation{
+			Source: wire.Source(rapid.IntRange(1, 2).Draw(t, "source")), SPKIHash: key.Draw(t, "key"),
+			Reason: drawReason(t), Time: at("time"), Invalidity: maybe("invalidity"), Change: uint64(rapid.IntRange(1, 2).Draw(t, "change")),
+		}
+	}), 0, 4).Draw(t, "revocations")
 }
 
 func drawCase(t *rapid.T) (*wire.CertRecord, []wire.Revocation, []wire.Rule) {
@@ -77,15 +107,17 @@ func drawCase(t *rapid.T) (*wire.CertRecord, []wire.Revocation, []wire.Rule) {
 	case wire.CertRevoked:
 		rec.Reason, rec.Change, rec.Invalidity = drawReason(t), 1, maybe("invalidity")
 	}
+	if rapid.Bool().Draw(t, "imported") {
+		rec.Imported, rec.Asserted = true, maybe("asserted")
+		if rapid.Bool().Draw(t, "serial number only") {
+			rec.Final, rec.SPKIHash = nil, nil
+			return rec, drawRevocations(t, key), nil
+		}
+	}
 	if rapid.Bool().Draw(t, "with a precertificate") {
 		rec.Pre = &wire.LogEntry{Time: at("pre")}
 	}
-	revs := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) wire.Revocation {
-		return wire.Revocation{
-			Source: wire.Source(rapid.IntRange(1, 2).Draw(t, "source")), SPKIHash: key.Draw(t, "key"),
-			Reason: drawReason(t), Time: at("time"), Invalidity: maybe("invalidity"), Change: uint64(rapid.IntRange(1, 2).Draw(t, "change")),
-		}
-	}), 0, 4).Draw(t, "revocations")
+	revs := drawRevocations(t, key)
 	rules := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) wire.Rule {
 		from := at("from")
 		return wire.Rule{From: from, To: from + at("length"), Reason: drawReason(t), Time: at("time"), Invalidity: maybe("invalidity")}
@@ -106,7 +138,7 @@ func TestEvaluateDoesNotDependOnOrder(t *testing.T) {
 		if len(revs) > 0 && Applies(&revs[0], rec.SPKIHash) {
 			before = Evaluate(rec, revs[1:], rules)
 		}
-		if before.State == wire.CertRevoked && (want.State != wire.CertRevoked || want.Time > before.Time || before.Reason == wire.KeyCompromise && want.Reason != before.Reason) {
+		if before.State == wire.CertRevoked && (want.State != wire.CertRevoked || want.Time > before.Time || want.Since() > before.Since() || before.Reason == wire.KeyCompromise && want.Reason != before.Reason) {
 			t.Fatalf("one revocation more made %+v of %+v", want, before)
 		}
 	})

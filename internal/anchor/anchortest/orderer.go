@@ -132,13 +132,23 @@ func (e *envelope) commit(ctx context.Context) {
 	}
 }
 
-// head is what an Issue reads and writes; empty for other functions.
+// head is what an Issue, and an Import of certificates, reads and writes; empty for other transactions.
 func (e *envelope) head(ctx context.Context) (string, error) {
-	if e.function != wire.FnIssue {
+	var a wire.IssueArg
+	var err error
+	switch e.function {
+	case wire.FnIssue:
+		err = wire.Decode(e.arg, &a)
+	case wire.FnImport:
+		var im wire.ImportArg
+		if err = wire.Decode(e.arg, &im); err == nil && len(im.Packed) == 0 {
+			return "", nil
+		}
+		a.CAID = im.CAID
+	default:
 		return "", nil
 	}
-	var a wire.IssueArg
-	if err := wire.Decode(e.arg, &a); err != nil {
+	if err != nil {
 		return "", &network.RejectedError{Function: e.function, Reason: err}
 	}
 	answer, err := e.ledger.Evaluate(ctx, wire.FnRead, wire.Encode(&wire.ReadArg{V: wire.Version, Keys: []string{wire.LogHeadKey(a.CAID)}}))

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -118,8 +119,9 @@ func TestMissingTilesRaio2025(t *testing.T) {
 	}
 }
 
-func TestAResponderServingAnotherStatusIsFound(t *testing.T) {
-	w := newWorld(t)
+// liar is the bridge, but that it says good of one serial number.
+func (w *world) liar(of *big.Int) *httptest.Server {
+	t := w.t
 	inner := w.bridge.Handler()
 	lie := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/ocsp" {
@@ -129,7 +131,7 @@ func TestAResponderServingAnotherStatusIsFound(t *testing.T) {
 		der := new(bytes.Buffer)
 		_, _ = der.ReadFrom(r.Body)
 		req, err := ocspwire.ParseRequest(der.Bytes(), 1)
-		if err != nil || req.Items[0].ID.Serial.Cmp(w.revoked.SerialNumber) != 0 {
+		if err != nil || req.Items[0].ID.Serial.Cmp(of) != 0 {
 			r.Body = http.NoBody
 			r2 := r.Clone(r.Context())
 			r2.Body = readCloser{bytes.NewReader(der.Bytes())}
@@ -147,7 +149,13 @@ func TestAResponderServingAnotherStatusIsFound(t *testing.T) {
 		out.Header().Set("Content-Type", "application/ocsp-response")
 		_, _ = out.Write(answer)
 	}))
-	defer lie.Close()
+	t.Cleanup(lie.Close)
+	return lie
+}
+
+func TestAResponderServingAnotherStatusIsFound(t *testing.T) {
+	w := newWorld(t)
+	lie := w.liar(w.revoked.SerialNumber)
 	o := w.options(t.TempDir())
 	o.Bridges = append(o.Bridges, lie.URL)
 	r := w.audit(o)
