@@ -130,6 +130,9 @@ func (a *access) authenticate(r *http.Request) (*client, error) {
 
 // credential says which one the request has. finish, if not nil, ends the authentication once the request is within the client's rate.
 func (a *access) credential(r *http.Request) (how string, identify func(*http.Request) (*client, func() error, error), err error) {
+	if id := identified(r); id != nil {
+		return id.how, id.identify, nil
+	}
 	var found []string
 	if len(r.Header.Values("Authorization")) > 0 {
 		found, how, identify = append(found, "Authorization"), howToken, a.byToken

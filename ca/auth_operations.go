@@ -72,9 +72,12 @@ func (s *Server) getOperation(w http.ResponseWriter, r *http.Request, _ *client)
 	return s.answer(w, http.StatusOK, s.describeOperation(rec))
 }
 
-func (s *Server) getContents(w http.ResponseWriter, r *http.Request, _ *client) error {
+func (s *Server) getContents(w http.ResponseWriter, r *http.Request, c *client) error {
 	contents, err := s.dual.store.Payload(r.PathValue("id"))
 	if err != nil {
+		return err
+	}
+	if err := maySeeKeys(c, contents); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")

@@ -35,9 +35,12 @@ func (s *Server) approvedProfiles(dir string) error {
 }
 
 // getProfiles answers with the file as it is: what a change is made from.
-func (s *Server) getProfiles(w http.ResponseWriter, _ *http.Request, _ *client) error {
+func (s *Server) getProfiles(w http.ResponseWriter, _ *http.Request, c *client) error {
 	data, err := os.ReadFile(filepath.Join(s.dual.dir, profilesFile))
 	if err != nil {
+		return err
+	}
+	if err := maySeeKeys(c, data); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")

@@ -39,6 +39,7 @@ type profiles struct {
 	*config.Signing
 	points map[string]*points     // by profile; none for a profile without crl_url
 	rules  map[string]*issueRules // by profile
+	cfssl  *cfsslProfiles
 }
 
 // points is the CRL distribution point of a profile's certificates: one, with every URL at which its CRL is to be had.

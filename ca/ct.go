@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
@@ -21,18 +23,27 @@ const (
 	stepFinalRecorded   = "final recorded"
 )
 
-// loadFronts reads whose SCTs can be had. A profile that needs more could never issue.
+// loadFronts reads whose SCTs can be had.
 func (s *Server) loadFronts(cfg Config) (err error) {
 	if s.fronts, err = newFronts(cfg, s.issuer, s.settings.FrontTimeout, s.log); err != nil {
 		return err
 	}
-	for name, r := range s.issuer.policy.rules {
-		if n := s.fronts.count(); r.scts > n {
-			return invalid("signing.profiles."+name+"."+keySCTs, fmt.Sprint(r.scts), "must be at most the number of fronts that are configured, %d: this organisation's (ca.ct) and the others' (ca.fronts)", n)
+	for _, name := range slices.Sorted(maps.Keys(s.issuer.policy.rules)) {
+		if err := s.checkFronts(name); err != nil {
+			s.log.Warn("a profile cannot be used", "profile", name, "error", err)
 		}
 	}
 	s.metrics.Gauge("ca_fronts", "Organisations' fronts that this CA can have SCTs of, its own among them.", func() float64 { return float64(s.fronts.count()) })
 	s.metrics.Gauge("ca_fronts_failing", "Fronts that gave no SCTs lately.", func() float64 { return float64(s.fronts.failing()) })
+	return nil
+}
+
+// checkFronts refuses a profile that needs more SCTs than there are fronts: nothing is promised that could not be kept.
+func (s *Server) checkFronts(profile string) error {
+	if r, n := s.issuer.policy.rules[profile], s.fronts.count(); r != nil && r.scts > n {
+		return wire.Errorf(wire.FailedPrecondition, "profile", profile, "its certificates need SCTs of %d fronts of the log of this CA, and %d are configured: "+
+			"this organisation's (ca.ct) and others' (ca.fronts)", r.scts, n)
+	}
 	return nil
 }
 

@@ -96,9 +96,13 @@ func (p *panel) behave(i int, c conduct) {
 
 // configure makes the CA know the fronts.
 func (p *panel) configure(c *Config) {
+	id := wire.CAID{}
+	if cert, _, err := LoadCertificate(c.Dir); err == nil {
+		id = wire.CAIDOf(cert.RawSubjectPublicKeyInfo)
+	}
 	c.CT = &Submissions{Key: p.keys[0], Prefix: "https://ca.example"}
 	for i, s := range p.http {
-		c.Fronts = append(c.Fronts, Front{URL: s.URL, Key: p.keys[i+1].SPKI()})
+		c.Fronts = append(c.Fronts, Front{CAID: id, URL: s.URL, Key: p.keys[i+1].SPKI()})
 	}
 }
 

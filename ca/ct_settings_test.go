@@ -2,10 +2,15 @@ package ca
 
 import (
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/caapi"
+	"github.com/certanchor/certanchor/internal/sct"
 )
 
 func TestFrontsThatCannotBeAreRefused(t *testing.T) {
@@ -20,17 +25,24 @@ func TestFrontsThatCannotBeAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer node.Close()
+	own := Config{Dir: dir}
+	p.configure(&own)
+	var many []Front
+	for n := range maxFronts + 1 {
+		k, err := sct.LoadOrCreate(filepath.Join(t.TempDir(), fmt.Sprint(n)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		many = append(many, Front{CAID: own.Fronts[0].CAID, URL: "https://a.example", Key: k.SPKI()})
+	}
 	for name, tc := range map[string]struct {
 		change      func(*Config)
 		field, rule string
 	}{
-		"too few":        {func(c *Config) { c.Fronts = nil }, "signing.profiles.server.scts", "number of fronts that are configured, 1"},
-		"none":           {func(c *Config) { c.Fronts, c.CT = nil, nil }, "signing.profiles.server.scts", "configured, 0"},
-		"own one twice":  {func(c *Config) { c.Fronts = []Front{{URL: "https://a.example", Key: p.keys[0].SPKI()}} }, "signing.profiles.server.scts", "configured, 1"},
 		"one key twice":  {func(c *Config) { c.Fronts[1].Key = c.Fronts[0].Key }, "fronts[1].key", "another log's"},
 		"no key":         {func(c *Config) { c.Fronts[1].Key = nil }, "fronts[1].key", "SubjectPublicKeyInfo"},
 		"no URL":         {func(c *Config) { c.Fronts[0].URL = "org2" }, "fronts[0].url", "http or https URL"},
-		"too many":       {func(c *Config) { c.Fronts = make([]Front, maxFronts+1) }, "fronts", "at most 64"},
+		"too many":       {func(c *Config) { c.Fronts = many }, "fronts", "at most 64"},
 		"negative delay": {func(c *Config) { c.Settings.FrontTimeout = -1 }, "front_timeout", "positive"},
 	} {
 		cfg := Config{Dir: dir, Key: key}
@@ -40,6 +52,36 @@ func TestFrontsThatCannotBeAreRefused(t *testing.T) {
 		we, ok := errors.AsType[*wire.Error](err)
 		if !ok || we.Field != tc.field || !strings.Contains(we.Rule, tc.rule) {
 			t.Errorf("%s: %v, %v", name, s, err)
+		}
+	}
+}
+
+// TestNothingIsPromisedWithoutEnoughFronts: the own one, named again, and those of another CA's log do not count.
+func TestNothingIsPromisedWithoutEnoughFronts(t *testing.T) {
+	for name, change := range map[string]func(*Config, *panel){
+		"only the own one": func(c *Config, _ *panel) { c.Fronts = nil },
+		"none":             func(c *Config, _ *panel) { c.Fronts, c.CT = nil, nil },
+		"own one twice":    func(c *Config, p *panel) { c.Fronts[0].Key = p.keys[0].SPKI() },
+		"another CA's":     func(c *Config, _ *panel) { c.Fronts[0].CAID[0]++ },
+	} {
+		dir, _ := ctDir(t, 2)
+		p, err := newPanel(dir, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.close)
+		w := startWorld(t, dir, func(c *Config) {
+			p.configure(c)
+			change(c, p)
+		})
+		register(t, w.node, dir)
+		before := w.fingerprint()
+		code, _, b := w.call("POST", caapi.PathCertificates, body(t, caapi.IssueRequest{CSR: newCSR(t, nil), Profile: "server"}), nil)
+		if pr := asProblem(t, b); code != 409 || pr.Field != "profile" || pr.Value != "server" || !strings.Contains(pr.Rule, "SCTs of 2 fronts") || w.fingerprint() != before {
+			t.Errorf("%s: %d %s", name, code, b)
+		}
+		if _, err := w.client("operator").Issue(t.Context(), caapi.IssueRequest{CSR: newCSR(t, nil), Profile: "client"}, ""); err != nil {
+			t.Errorf("%s: another profile: %v", name, err)
 		}
 	}
 }
@@ -114,5 +156,26 @@ func TestJournalThatContradictsItselfIsRefused(t *testing.T) {
 				t.Errorf("%s: record %d: %v", name, i, err)
 			}
 		}
+	}
+}
+
+// TestProfileInTheDocumentationIsOne: docs/profiles.md shows a profile that can be used.
+func TestProfileInTheDocumentationIsOne(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "docs", "profiles.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(text), "```json\n")
+	profile, _, ended := strings.Cut(rest, "```")
+	if !ok || !ended {
+		t.Fatal("no example")
+	}
+	def := string(defaultProfiles(&InitOptions{}, DefaultValidity))
+	p, err := parseProfiles([]byte(strings.Replace(def, `"server": {`, strings.TrimSpace(profile)+`, "other": {`, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := p.rules["server"]; r.scts != 3 || r.maxNames != 20 || r.wildcards || r.private || len(r.keys) != 2 || p.Profiles["other"] == nil {
+		t.Errorf("%+v", r)
 	}
 }

@@ -3,6 +3,7 @@ package ca
 import (
 	"bytes"
 	"crypto/elliptic"
+	"crypto/x509"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	ct "github.com/google/certificate-transparency-go"
 
+	"github.com/certanchor/certanchor/chaincode/cctest"
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/anchor/anchortest"
 	"github.com/certanchor/certanchor/internal/caapi"
@@ -292,6 +294,11 @@ func FuzzParseStamp(f *testing.F) {
 // FuzzCompleted: what is made of a precertificate is its certificate, or nothing.
 func FuzzCompleted(f *testing.F) {
 	key := ecKey(f, elliptic.P256())
+	pre, _, final := cctest.NewCA(f).Precert(f, func(*x509.Certificate) {})
+	der, _ := final(cctest.SCTList())
+	for _, seed := range [][]byte{pre, der, pre[:len(pre)-1], nil} {
+		f.Add(seed, []byte{0, 3, 0, 1, 7})
+	}
 	f.Fuzz(func(t *testing.T, der, list []byte) {
 		d, err := completed(der, list)
 		if err != nil {

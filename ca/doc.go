@@ -18,6 +18,16 @@
 // A client whose answer got lost repeats the request with the same Idempotency-Key, or asks for the serial number that a
 // problem of unknown outcome names in "instance".
 //
+// # Certificates with SCTs
+//
+// A profile may have it that a certificate embeds SCTs of several organisations' fronts. Then it has a precertificate, and more steps (ct.go):
+//
+//	check -> sign -> journal "precert" -> anchor -> journal "preAnchored" -> SCTs -> journal "stamped"
+//	      -> sign -> journal "final" -> anchor -> journal "anchored" -> release
+//
+// Up to "preAnchored" it may end as refused or abandoned. From then on it is a promise, which the CA keeps when it can: after a crash, or
+// once enough fronts answer. "stamped" comes before the second signature, so that there is one certificate of a precertificate.
+//
 // # CRLs
 //
 // Beside that, and never in the way of it, the CA signs CRLs of what an OCSP bridge of its organisation says that the ledger says:
@@ -29,7 +39,7 @@
 //	ca.pem          the CA certificate
 //	chain.pem       its issuers up to the root, issuer first; absent for a self-signed CA
 //	ca.key          its key, encrypted PKCS#8, mode 0600; or one line, the RFC 7512 URI of a key in a PKCS #11 token
-//	profiles.json   what it issues, in cfssl's configuration format
+//	profiles.json   what it issues, in cfssl's configuration format with keys of its own (docs/profiles.md)
 //	clients         who may use the HTTP API: name, role and SHA-256 of the token, mode 0600
 //	operator.token  the token of the first operator, mode 0600
 //	journal         what was signed and what became of it; one process at a time holds its lock

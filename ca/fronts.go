@@ -24,6 +24,7 @@ import (
 // Front is an organisation's front of this CA's log, which signs SCTs of the precertificates that are in its own blocks. The organisation's
 // own, whose key Submissions has, needs none: its SCTs are signed here.
 type Front struct {
+	CAID wire.CAID    // whose log it is; a CA leaves others' alone
 	URL  string       // submission prefix, that /ct/v1/ is below
 	Key  []byte       // of the log, DER SubjectPublicKeyInfo
 	HTTP *http.Client // default: one with the system's roots
@@ -74,10 +75,13 @@ func newFronts(cfg Config, i *issuer, timeout time.Duration, log *slog.Logger) (
 		f.own = cfg.CT.Key
 		seen[f.own.ID()] = true
 	}
-	if len(cfg.Fronts) > maxFronts {
-		return nil, invalid("fronts", fmt.Sprintf("%d fronts", len(cfg.Fronts)), "must be at most %d", maxFronts)
-	}
 	for n, c := range cfg.Fronts {
+		if c.CAID != i.id {
+			continue
+		}
+		if f.count() >= maxFronts {
+			return nil, invalid("fronts", fmt.Sprintf("%d fronts", len(cfg.Fronts)), "must be at most %d of one CA", maxFronts)
+		}
 		field := fmt.Sprintf("fronts[%d]", n)
 		if u, err := url.Parse(c.URL); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 			return nil, invalid(field+".url", c.URL, "must be the http or https URL that /ct/v1/ is below, without query and fragment")
@@ -135,16 +139,16 @@ func (f *fronts) stamp(ctx context.Context, precert []byte, at wire.LogEntry, k 
 		return nil, fmt.Errorf("the ledger has leaf hash %x at index %d, this precertificate would have %x", at.LeafHash, at.Index, hash)
 	}
 	got := make([]*sct.SCT, 1+len(f.others))
-	n := 0
+	n, why := 0, error(nil)
 	if f.own != nil {
-		if got[0], err = f.own.SignSCT(leaf); err != nil {
-			return nil, err
+		if got[0], why = f.own.SignSCT(leaf); why == nil { // the key may be in a token that is away
+			n++
 		}
-		n++
 	}
-	why := errTooFewFronts
 	if n < k {
-		n, why = f.ask(ctx, precert, leaf, k, n, got)
+		var said error
+		n, said = f.ask(ctx, precert, leaf, k, n, got)
+		why = errors.Join(why, said)
 	}
 	if n < k {
 		return nil, fmt.Errorf("%d of %d, must be %d: %w", n, f.count(), k, why)

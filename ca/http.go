@@ -49,6 +49,7 @@ func (s *Server) Handler() http.Handler {
 	if s.front != nil {
 		mux.Handle("/ct/v1/", s.metrics.HTTP("/ct/v1/", s.front))
 	}
+	s.routeCFSSL(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, s.log, wire.Errorf(wire.NotFound, "path", r.URL.Path, "is not a resource of this API"))
 	})

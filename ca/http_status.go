@@ -56,7 +56,7 @@ func (s *Server) Describe() *caapi.CA {
 	d := &caapi.CA{CAID: s.issuer.id.String(), Certificate: string(encodeCert(s.issuer.cert.Raw)), Chain: s.above(), Profiles: []caapi.Profile{}}
 	for _, name := range slices.Sorted(maps.Keys(s.issuer.policy.Profiles)) {
 		p := s.issuer.policy.Profiles[name]
-		q := caapi.Profile{Name: name, Usages: p.Usage, Expiry: p.ExpiryString, OCSPURL: p.OCSP}
+		q := caapi.Profile{Name: name, Usages: p.Usage, Expiry: p.ExpiryString, OCSPURL: p.OCSP, SCTs: s.issuer.policy.rules[name].scts}
 		if pt := s.issuer.policy.points[name]; pt != nil {
 			q.CRLURLs, q.CRLShards = pt.urls, pt.shards
 		}

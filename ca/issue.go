@@ -26,6 +26,8 @@ type Request struct {
 
 	Supersedes wire.Serial   // a certificate that is revoked when this one is there; nil: none
 	Overlap    time.Duration // and how long after
+
+	override override // over cfssl's API
 }
 
 // Issued is a certificate that the ledger has.
@@ -54,7 +56,7 @@ const (
 func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.settings.IssueTimeout)
 	defer cancel()
-	request := sha256.Sum256(fmt.Appendf(nil, "%d:%s%s%s", len(r.Profile), r.Profile, r.CSR, r.superseding()))
+	request := digestOf(&r)
 	var key digest
 	if r.IdempotencyKey != "" {
 		key = sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(r.Client), r.Client, r.IdempotencyKey))
@@ -76,7 +78,7 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 		return nil, err
 	}
 	defer leave()
-	if err := errors.Join(s.clockSound(), s.checkSuperseded(ctx, r)); err != nil {
+	if err := errors.Join(s.clockSound(), s.checkFronts(r.Profile), s.checkSuperseded(ctx, r)); err != nil {
 		return nil, err
 	}
 	// Nothing is signed with a key out of use, that could not be journalled, or that the ledger could not take.
@@ -136,6 +138,9 @@ func (s *Server) checked(r Request) (*x509.CertificateRequest, error) {
 	}
 	p, err := s.issuer.profile(r.Profile)
 	if err != nil {
+		return nil, err
+	}
+	if csr, err = r.override.apply(csr, r.Profile, p); err != nil {
 		return nil, err
 	}
 	if err := s.issuer.policy.rules[r.Profile].check(csr, r.Profile); err != nil {

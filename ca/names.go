@@ -58,11 +58,7 @@ func checkNames(csr *x509.CertificateRequest) error {
 
 // checkSubject is for names that were not parsed from DER.
 func checkSubject(field string, name pkix.Name) error {
-	var attrs []pkix.AttributeTypeAndValue
-	for _, rdn := range name.ToRDNSequence() {
-		attrs = append(attrs, rdn...)
-	}
-	return checkAttributes(field, attrs)
+	return checkAttributes(field, attributesOf(name))
 }
 
 // Attributes that must be IA5Strings (RFC 5280 sections 4.1.2.4 and 4.1.2.6), which crypto/x509 and cfssl do not write.

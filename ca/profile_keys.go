@@ -19,6 +19,7 @@ const (
 	keyPrivate  = "private_names"
 	keyIPs      = "ip_addresses"
 	keyMaxNames = "max_names"
+	keyNewKey   = "new_key" // cfssl's newcert may make the private key here; absent: it may not
 )
 
 // ownKeys is what a profile says in them; nil: nothing.
@@ -32,6 +33,7 @@ type ownKeys struct {
 	private   *bool
 	ips       *bool
 	maxNames  *int
+	newKey    *bool
 }
 
 // fields lists the keys, where their values go, and what these must be.
@@ -46,6 +48,7 @@ func (k *ownKeys) fields() []ownField {
 		{keyPrivate, &k.private, "must be true or false"},
 		{keyIPs, &k.ips, "must be true or false"},
 		{keyMaxNames, &k.maxNames, fmt.Sprintf("must be a number of 1 to %d", mostNames)},
+		{keyNewKey, &k.newKey, "must be true or false"},
 	}
 }
 

@@ -126,22 +126,25 @@ func parseProfiles(data []byte) (*profiles, error) {
 	// cfssl's own loader skips keys that it does not know.
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(new(config.Config)); err != nil {
+	strict := new(config.Config)
+	if err := dec.Decode(strict); err != nil {
 		return nil, fmt.Errorf("must be a cfssl configuration: %w", err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("must hold one JSON value")
 	}
+	authKeys, err := checkConfig(strict)
+	if err != nil {
+		return nil, err
+	}
 	cfg, err := config.LoadConfig(data)
 	if err != nil {
 		return nil, err
 	}
-	if cfg.OCSP != nil || len(cfg.AuthKeys) > 0 || len(cfg.Remotes) > 0 {
-		return nil, errors.New("ocsp, auth_keys and remotes: must not be set, this CA does not use them")
-	}
 	if len(cfg.Signing.Profiles) == 0 {
 		return nil, errors.New("signing.profiles: must not be empty")
 	}
+	adoptDefault(cfg.Signing, own)
 	for _, name := range slices.Sorted(maps.Keys(cfg.Signing.Profiles)) {
 		if err := checkProfile(name, cfg.Signing.Profiles[name]); err != nil {
 			return nil, err
@@ -154,7 +157,13 @@ func parseProfiles(data []byte) (*profiles, error) {
 	if err := checkURLs("signing.default", cfg.Signing.Default); err != nil {
 		return nil, err
 	}
-	return newProfiles(cfg.Signing, own)
+	p, err := newProfiles(cfg.Signing, own)
+	if err != nil {
+		return nil, err
+	}
+	p.cfssl = authKeys
+	p.cfssl.allowNewKeys(own)
+	return p, nil
 }
 
 func checkProfile(name string, p *config.SigningProfile) error {
@@ -196,8 +205,6 @@ func checkUnused(bad func(string, any, string) error, p *config.SigningProfile) 
 	switch {
 	case p.RemoteName != "" || p.AuthRemote.RemoteName != "":
 		return bad("remote", p.RemoteName+p.AuthRemote.RemoteName, "must not be set: this CA signs with its own key")
-	case p.AuthKeyName != "" || p.PrevAuthKeyName != "":
-		return bad("auth_key", p.AuthKeyName+p.PrevAuthKeyName, "must not be set: clients authenticate with bearer tokens")
 	case p.CopyExtensions:
 		return bad("copy_extensions", true, "must not be set: the requester would decide about extensions")
 	case len(p.AllowedExtensions) > 0:

@@ -16,6 +16,7 @@ import (
 const (
 	resolveEvery    = time.Second // while something is unresolved
 	resolveParallel = 256         // certificates handed to the batcher at once
+	maxWarnings     = 16          // of one round, about certificates one by one
 )
 
 func (s *Server) kickResolver() {
@@ -47,7 +48,7 @@ func (s *Server) resolve(ctx context.Context) {
 func (s *Server) resolveRound(ctx context.Context) {
 	var g errgroup.Group
 	g.SetLimit(resolveParallel)
-	var short atomic.Int64
+	var short, failed atomic.Int64
 	for _, e := range s.book.take() {
 		g.Go(func() error {
 			err := s.resolveOne(ctx, e)
@@ -57,13 +58,16 @@ func (s *Server) resolveRound(ctx context.Context) {
 			s.book.release(e)
 			if errors.Is(err, errTooFewFronts) {
 				short.Add(1) // there may be thousands, for one reason
-			} else if ctx.Err() == nil {
+			} else if ctx.Err() == nil && failed.Add(1) <= maxWarnings {
 				s.log.Warn("a certificate is still without an outcome", "serial", e.serial.String(), "error", err)
 			}
 			return nil
 		})
 	}
 	_ = g.Wait() // the goroutines report to the log
+	if n := failed.Load(); n > maxWarnings && ctx.Err() == nil {
+		s.log.Warn("more certificates are still without an outcome", "certificates", n-maxWarnings)
+	}
 	if n := short.Load(); n > 0 && ctx.Err() == nil {
 		s.log.Warn("certificates wait for SCTs of more fronts", "certificates", n)
 	}

@@ -98,7 +98,7 @@ func TestDryRunFixesTheListThatIsRevokedLater(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	late := w.issue("requester", "server", "two.shop.example")
-	code, _, answer := w.call(http.MethodPost, caapi.PathBulk+"/"+b.ID, `{"digest":"`+digestOf(nil)+`"}`, nil)
+	code, _, answer := w.call(http.MethodPost, caapi.PathBulk+"/"+b.ID, `{"digest":"`+listDigest(nil)+`"}`, nil)
 	if p := asProblem(t, answer); code != http.StatusBadRequest || p.Field != "digest" {
 		t.Fatalf("%d %s", code, answer)
 	}

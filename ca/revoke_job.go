@@ -63,8 +63,8 @@ func itemOf(c wire.StatusChange, base uint64) bulkItem {
 
 var opNames = map[wire.StatusOp]string{wire.OpRevoke: caapi.OperationRevoke, wire.OpHold: caapi.OperationHold, wire.OpRelease: caapi.OperationRelease}
 
-// digestOf is caapi.Bulk.Digest.
-func digestOf(items []bulkItem) string {
+// listDigest is caapi.Bulk.Digest.
+func listDigest(items []bulkItem) string {
 	h := sha256.New()
 	dash := func(s string) string {
 		if s == "" {
@@ -267,7 +267,7 @@ func readPlan(path string) (*bulkHead, []bulkItem, error) {
 		}
 		items = append(items, i)
 	}
-	if len(items) != head.Total || digestOf(items) != head.Digest {
+	if len(items) != head.Total || listDigest(items) != head.Digest {
 		return nil, nil, fmt.Errorf("its list of %d certificates is not the one of %d with the digest %s", len(items), head.Total, head.Digest)
 	}
 	return &head, items, nil
@@ -282,7 +282,7 @@ func (b *bulks) add(id string, head bulkHead, items []bulkItem) (*bulk, error) {
 		}
 		id = hex.EncodeToString(raw[:])
 	}
-	head.ID, head.State, head.Total, head.Digest = id, caapi.BulkPlanned, len(items), digestOf(items)
+	head.ID, head.State, head.Total, head.Digest = id, caapi.BulkPlanned, len(items), listDigest(items)
 	head.Made, head.Created = wire.MillisOf(b.now()), b.now().UTC().Format(caapi.TimeFormat)
 	var buf bytes.Buffer
 	w := bufio.NewWriter(&buf)

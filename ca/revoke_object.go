@@ -12,14 +12,14 @@ import (
 	"unicode/utf8"
 )
 
-// object is a field of parseObject that is an object itself.
-type object struct {
+// objectField is a field of parseObject that is an object itself.
+type objectField struct {
 	fields map[string]any
 	seen   *bool // set when it is there
 }
 
 // parseObject is parseFields for objects whose fields, all of which may be absent, are strings (*string), booleans (*bool) and
-// objects (*object).
+// objects (*objectField).
 func parseObject(body []byte, fields map[string]any) error {
 	if !utf8.Valid(body) {
 		return invalid("body", "", "must be UTF-8 (RFC 8259 section 8.1)")
@@ -75,7 +75,7 @@ func takeObject(dec *json.Decoder, prefix string, fields map[string]any) error {
 }
 
 func takeValue(dec *json.Decoder, name string, dst any) error {
-	if o, ok := dst.(*object); ok {
+	if o, ok := dst.(*objectField); ok {
 		*o.seen = true
 		return takeObject(dec, name+".", o.fields)
 	}

@@ -97,7 +97,7 @@ func (s *Server) parseSelection(body []byte) (*bulkRequest, error) {
 	asked := false
 	err := parseObject(body, map[string]any{
 		"operation": &b.Operation, "reason": &b.Reason, "invalidity_date": &b.InvalidityDate, "spki": &b.SPKI, "key": &b.Key, "dry_run": &b.DryRun,
-		"query": &object{seen: &asked, fields: map[string]any{
+		"query": &objectField{seen: &asked, fields: map[string]any{
 			"profile": &q.Profile, "client": &q.Client, "name": &q.Name, "subject": &q.Subject, "issued_from": &q.IssuedFrom, "issued_to": &q.IssuedTo,
 			"expires_from": &q.ExpiresFrom, "expires_to": &q.ExpiresTo, "state": &q.State,
 		}},

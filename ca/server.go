@@ -187,6 +187,9 @@ func (s *Server) load(cfg Config) error {
 			s.log.Warn("a profile cannot be used", "profile", name, "error", err)
 		}
 	}
+	if err := s.checkCFSSL(); err != nil {
+		return err
+	}
 	if s.clients, err = openAccess(cfg.Dir, s.settings, s.now, s.metrics.Auth(), s.log); err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ type Settings struct {
 	MaxBatchBytes int           `yaml:"max_batch_bytes,omitempty"` // and their size; default 2097152
 	QuietTime     time.Duration `yaml:"quiet_time,omitempty"`      // a gap between requests that ends waiting for more of them; default 2ms, negative: no waiting
 
+	CFSSL        *CFSSLSettings       `yaml:"cfssl,omitempty"` // nil: cfssl's API is there, and nothing of it is open
 	OperatorsLog OperatorsLogSettings `yaml:"operators_log,omitempty"`
 
 	Operators *OperatorSettings `yaml:"operators,omitempty"` // nil: certificates are no credentials

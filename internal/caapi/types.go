@@ -121,6 +121,7 @@ type Profile struct {
 	Usages  []string `json:"usages"`
 	Expiry  string   `json:"expiry"`
 	OCSPURL string   `json:"ocsp_url,omitempty"`
+	SCTs    int      `json:"scts,omitempty"` // that a certificate embeds; 0: none, it has no precertificate
 
 	CRLURLs   []string `json:"crl_urls,omitempty"`   // with {ca} and {shard}; the first is the scope of a shard's CRL
 	CRLShards int      `json:"crl_shards,omitempty"` // 0: the URLs are those of the complete CRL

@@ -22,7 +22,7 @@ func newCACommand() *cobra.Command {
 		Use: "ca", Short: "make, register and run a certificate authority",
 		Example: `  certanchor ca init --dir pki/ca --subject "CN=Example CA,O=Example"`,
 	}
-	cmd.AddCommand(newCAInitCommand(), newCAClientCommand(), newCARegisterCommand(), newCAServeCommand(), withConfig(newCACRLCommand(), caDefaults))
+	cmd.AddCommand(newCAInitCommand(), newCAAdoptCommand(), newCAClientCommand(), newCARegisterCommand(), newCAServeCommand(), withConfig(newCACRLCommand(), caDefaults))
 	cmd.AddCommand(withConfig(newCAIssueCommand(), caDefaults), withConfig(newCARevokeCommand(), caDefaults), withConfig(newCAStatusCommand(), caDefaults))
 	cmd.AddCommand(newCADecideCommands()...)
 	cmd.AddCommand(newCABackupCommand(), newCARestoreCommand(), newCARestoredCommand())

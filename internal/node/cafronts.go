@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/certanchor/certanchor/ca"
@@ -41,14 +43,17 @@ func caFronts(file string, section *config.CA) ([]ca.Front, error) {
 			if err != nil {
 				return nil, bad("key", c.Key, err)
 			}
-			fronts = append(fronts, ca.Front{URL: c.URL, Key: key, HTTP: client})
+			fronts = append(fronts, ca.Front{CAID: cmp.Or(caOf(c.URL), id), URL: c.URL, Key: key, HTTP: client})
 			continue
 		}
 		text, err := os.ReadFile(c.LogList)
 		if err != nil {
 			return nil, bad("log_list", c.LogList, err)
 		}
-		listed, err := listedFronts(text, id)
+		listed, err := listedFronts(text)
+		if err == nil && !slices.ContainsFunc(listed, func(f ca.Front) bool { return f.CAID == id }) {
+			err = fmt.Errorf("must have a log of the CA %s that takes submissions", id)
+		}
 		if err != nil {
 			return nil, bad("log_list", c.LogList, err)
 		}
@@ -78,9 +83,19 @@ func frontClient(file string, section *config.CA, roots string) (*http.Client, e
 	return &http.Client{Transport: transport(t)}, nil
 }
 
-// listedFronts finds a CA's logs in a log list of version 3, by the CA's ID at the end of their URL. Logs that take no submissions are left out. Errors: it
-// is no log list, or has none.
-func listedFronts(text []byte, id wire.CAID) ([]ca.Front, error) {
+// caOf reads the CA's ID at the end of a submission prefix; zero: there is none.
+func caOf(prefix string) wire.CAID {
+	prefix = strings.TrimRight(prefix, "/")
+	id, err := wire.ParseCAID(prefix[strings.LastIndexByte(prefix, '/')+1:])
+	if err != nil {
+		return wire.CAID{}
+	}
+	return id
+}
+
+// listedFronts finds CAs' logs in a log list of version 3, of all CAs: the CA's key may change. Logs that take no submissions are left out. Errors: it is no
+// log list.
+func listedFronts(text []byte) ([]ca.Front, error) {
 	var list struct {
 		Operators []struct {
 			Logs []struct {
@@ -98,13 +113,10 @@ func listedFronts(text []byte, id wire.CAID) ([]ca.Front, error) {
 	var fronts []ca.Front
 	for _, o := range list.Operators {
 		for _, l := range o.Logs {
-			if url := strings.TrimRight(l.URL, "/"); strings.HasSuffix(url, "/"+id.String()) && l.State.Pending == nil {
-				fronts = append(fronts, ca.Front{URL: url, Key: l.Key})
+			if id := caOf(l.URL); id != (wire.CAID{}) && l.State.Pending == nil {
+				fronts = append(fronts, ca.Front{CAID: id, URL: strings.TrimRight(l.URL, "/"), Key: l.Key})
 			}
 		}
-	}
-	if len(fronts) == 0 {
-		return nil, fmt.Errorf("must have a log of the CA %s that takes submissions", id)
 	}
 	return fronts, nil
 }

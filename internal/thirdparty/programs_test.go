@@ -33,6 +33,7 @@ func TestMain(m *testing.M) {
 var build = sync.OnceValue(func() error {
 	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", dir+string(filepath.Separator), "tool", "./static-fsck")
 	cmd.Dir = "programs"
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // no program needs a database in C
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s in %s: %w\n%s", cmd, cmd.Dir, err, out)
 	}

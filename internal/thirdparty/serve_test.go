@@ -8,12 +8,14 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,6 +32,7 @@ import (
 )
 
 const (
+	passphrase   = "correct horse battery staple"
 	patience     = time.Minute
 	tickInterval = time.Second
 )
@@ -38,6 +41,8 @@ const (
 type service struct {
 	ca     *cctest.CA // below a root, which programs for CT logs expect
 	bridge string     // URL of the OCSP bridge
+	caURL  string     // of the CA bridge
+	token  string     // of its operator
 	api    *caapi.Client
 }
 
@@ -51,11 +56,10 @@ func newCA(t *testing.T) *cctest.CA {
 }
 
 // serve starts everything for a CA. Two of them have the CA in common and no more than that.
-func serve(t *testing.T, authority *cctest.CA) *service {
+func serve(t *testing.T, authority *cctest.CA, changes ...func(*config.File)) *service {
 	t.Helper()
 	state := t.TempDir()
-	const passphrase = "correct horse battery staple"
-	made, err := ca.Init(ca.InitOptions{Dir: filepath.Join(state, "ca"), Subject: pkix.Name{CommonName: "replaced"}, Passphrase: []byte(passphrase)})
+	_, err := ca.Init(ca.InitOptions{Dir: filepath.Join(state, "ca"), Subject: pkix.Name{CommonName: "replaced"}, Passphrase: []byte(passphrase)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,6 +78,19 @@ func serve(t *testing.T, authority *cctest.CA) *service {
 		CA:         &config.CA{Dir: filepath.Join(state, "ca"), Listen: caListen, Passphrase: keyfile.Source{File: filepath.Join(state, "pass")}},
 		OCSPBridge: &config.OCSPBridge{Dir: filepath.Join(state, "bridge"), Listen: bridgeListen, Settings: ocspbridge.DefaultSettings()},
 	}
+	for _, change := range changes {
+		change(conf)
+	}
+	tokenFile := filepath.Join(conf.CA.Dir, ca.OperatorTokenFile)
+	token, err := os.ReadFile(tokenFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &service{ca: authority, bridge: "http://" + bridgeListen, caURL: "http://" + conf.CA.Listen, token: strings.TrimSpace(string(token))}
+	var secure caapi.TLS
+	if conf.CA.TLS != nil {
+		s.caURL, secure.CA = "https://"+conf.CA.Listen, conf.CA.TLS.Cert // which trusts itself
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- node.ServeAll(ctx, conf) }()
@@ -83,16 +100,20 @@ func serve(t *testing.T, authority *cctest.CA) *service {
 			t.Error(err)
 		}
 	})
-	s := &service{ca: authority, bridge: "http://" + bridgeListen}
-	if s.api, err = caapi.New(caapi.Config{URL: "http://" + caListen, TokenFile: made.OperatorToken}); err != nil {
+	if s.api, err = caapi.New(caapi.Config{URL: s.caURL, TokenFile: tokenFile, TLS: secure}); err != nil {
 		t.Fatal(err)
 	}
-	for _, url := range []string{"http://" + caListen, s.bridge} {
-		eventually(t, func() error {
-			_, err := get(url + "/readyz")
-			return err
-		})
-	}
+	eventually(t, func() error {
+		ready, err := s.api.Ready(t.Context())
+		if err == nil && !ready.Ready {
+			err = errors.New(ready.Detail)
+		}
+		return err
+	})
+	eventually(t, func() error {
+		_, err := get(s.bridge + "/readyz")
+		return err
+	})
 	eventually(t, func() error { // the responder has its certificate, so that all other entries are the test's
 		if size := s.listed(t, authority.ID.String()).Size; size != 1 {
 			return fmt.Errorf("%d entries", size)
