@@ -179,7 +179,10 @@ const (
 
 // revokeApproved revokes every certificate of an approved list. What the contract refuses is counted and does not keep the others from it; repeating
 // changes nothing.
-func (s *Server) revokeApproved(ctx context.Context, _ dual.Operation, contents []byte) (any, error) {
+func (s *Server) revokeApproved(ctx context.Context, op dual.Operation, contents []byte) (any, error) {
+	if id, ok := op.Params[paramBulk]; ok {
+		return s.bulkApproved(ctx, id)
+	}
 	var (
 		mu     sync.Mutex
 		sum    revokedAll

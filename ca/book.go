@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unique"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 )
@@ -51,6 +52,8 @@ type entry struct {
 	request digest
 	key     digest // zero: the request had no idempotency key
 
+	client, profile unique.Handle[string] // few different ones, of many certificates
+
 	need int // SCTs that the certificate is to have; 0: it has no precertificate
 
 	// These change under book.mu; whoever owns the entry may read them without, and once it is resolved everybody may.
@@ -80,6 +83,8 @@ type book struct {
 	bySerial  map[string]*entry
 	byKey     map[digest]*entry
 	loose     map[*entry]struct{} // in stateSigned, and nobody is bringing them to the ledger
+	counts    [stateAbandoned + 1]int
+	last      *entry // that which stands last in the log
 }
 
 func newBook() *book {
@@ -127,6 +132,7 @@ func (b *book) apply(r *record, pos position) error {
 	default:
 		return fmt.Errorf("serial %x: unknown kind of record %d", r.Serial, r.Kind)
 	}
+	b.tally(e)
 	delete(b.loose, e) // there only during replay
 	close(e.resolved)
 	e.resolved = settledChan
@@ -163,7 +169,7 @@ func (e *entry) advance(r *record, pos position) (ok bool, err error) {
 
 // add requires mu.
 func (b *book) add(r *record, pos position) error {
-	e := &entry{serial: r.Serial, pos: pos, state: stateSigned, resolved: make(chan struct{})}
+	e := &entry{serial: r.Serial, pos: pos, state: stateSigned, resolved: make(chan struct{}), client: unique.Make(r.Client), profile: unique.Make(r.Profile)}
 	if r.Kind == kindPrecert {
 		e.stage, e.need = stagePrecert, int(min(r.Need, maxSCTs)) //nolint:gosec // a small number
 	}
@@ -178,6 +184,7 @@ func (b *book) add(r *record, pos position) error {
 		b.byKey[e.key] = e
 	}
 	b.bySerial[string(r.Serial)] = e
+	b.counts[stateSigned]++
 	if b.replaying {
 		b.loose[e] = struct{}{}
 	}

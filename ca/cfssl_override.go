@@ -91,7 +91,7 @@ func (o *override) checkHosts(name string, w *config.CSRWhitelist) error {
 
 // digestOf is what makes two requests the same.
 func digestOf(r *Request) digest {
-	text := fmt.Appendf(nil, "%d:%s%s", len(r.Profile), r.Profile, r.CSR)
+	text := fmt.Appendf(nil, "%d:%s%s%s", len(r.Profile), r.Profile, r.CSR, r.superseding())
 	if r.override.hosts != nil || r.override.subject != nil {
 		more, err := json.Marshal([]any{r.override.hosts, r.override.subject})
 		if err != nil { // strings always marshal

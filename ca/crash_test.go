@@ -86,7 +86,7 @@ func crashChild(at string) {
 	}
 	key, err := LoadKey(dir, []byte(testPassphrase))
 	fail(err)
-	cfg := Config{Dir: dir, Key: key, Log: slog.New(slog.DiscardHandler), step: func(s string) {
+	cfg := Config{Dir: dir, Key: key, bulkChunk: crashChunk, Log: slog.New(slog.DiscardHandler), step: func(s string) {
 		if s == at {
 			die()
 		}
@@ -106,9 +106,12 @@ func crashChild(at string) {
 	hs := httptest.NewServer(server.Handler())
 	client, err := caapi.New(caapi.Config{URL: hs.URL, TokenFile: filepath.Join(dir, OperatorTokenFile)})
 	fail(err)
+	if os.Getenv(crashBulkEnv) != "" {
+		fail(crashBulk(dir, hs.URL))
+	}
 	csr, err := os.ReadFile(filepath.Join(dir, "request.pem"))
 	fail(err)
-	cert, err := client.Issue(context.Background(), caapi.IssueRequest{CSR: string(csr), Profile: "server"}, crashKey)
+	cert, err := client.Issue(context.Background(), caapi.IssueRequest{CSR: string(csr), Profile: "server", Supersedes: os.Getenv(crashOldEnv)}, crashKey)
 	fail(err)
 	fmt.Print(cert.Certificate)
 	die()

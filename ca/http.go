@@ -33,6 +33,10 @@ func (s *Server) Handler() http.Handler {
 	route(caapi.PathCertificates, map[string]http.HandlerFunc{"POST": s.guard(actIssue, s.postCertificate)})
 	route(caapi.PathCertificates+"/{serial}", map[string]http.HandlerFunc{"GET": s.guard(actRead, s.getCertificate)})
 	route(caapi.PathRevocations, map[string]http.HandlerFunc{"POST": s.guard(actRevoke, s.postRevocation)})
+	route(caapi.PathStatus, map[string]http.HandlerFunc{"GET": s.guard(actDescribe, s.getStatus)})
+	route(caapi.PathBulk, map[string]http.HandlerFunc{"GET": s.guard(actRead, s.getBulks), "POST": s.guard(actRevoke, s.postBulk)})
+	route(caapi.PathBulk+"/{id}", map[string]http.HandlerFunc{"GET": s.guard(actRead, s.getBulk), "POST": s.guard(actRevoke, s.postBulkStart)})
+	route(caapi.PathBulk+"/{id}"+caapi.PathResults, map[string]http.HandlerFunc{"GET": s.guard(actRead, s.getBulkResults)})
 	route(caapi.PathReleases, map[string]http.HandlerFunc{"POST": s.guard(actRevoke, s.postRelease)})
 	route(caapi.PathResponders, map[string]http.HandlerFunc{"POST": s.guard(actEnrol, s.postResponder)})
 	route(caapi.PathCA, map[string]http.HandlerFunc{"GET": s.guard(actDescribe, s.getCA)})
@@ -81,7 +85,7 @@ func (s *Server) guard(act action, h handler) http.HandlerFunc {
 
 func (s *Server) postCertificate(w http.ResponseWriter, r *http.Request, c *client) error {
 	var req caapi.IssueRequest
-	if err := readFields(w, r, map[string]*string{"csr": &req.CSR, "profile": &req.Profile}); err != nil {
+	if err := readFields(w, r, map[string]*string{"csr": &req.CSR, "profile": &req.Profile, "supersedes?": &req.Supersedes, "overlap?": &req.Overlap}); err != nil {
 		return err
 	}
 	if req.Profile == ResponderProfile {
@@ -109,8 +113,12 @@ func (s *Server) issue(w http.ResponseWriter, r *http.Request, c *client, req ca
 			return err
 		}
 	}
+	old, overlap, err := s.superseding(c, req)
+	if err != nil {
+		return err
+	}
 	// A requester that hangs up must not leave the question open when it can be answered.
-	got, err := s.Issue(context.WithoutCancel(r.Context()), Request{CSR: req.CSR, Profile: req.Profile, Client: c.name, IdempotencyKey: key, CA: id})
+	got, err := s.Issue(context.WithoutCancel(r.Context()), Request{CSR: req.CSR, Profile: req.Profile, Client: c.name, IdempotencyKey: key, CA: id, Supersedes: old, Overlap: overlap})
 	if err != nil {
 		return err
 	}
@@ -119,6 +127,7 @@ func (s *Server) issue(w http.ResponseWriter, r *http.Request, c *client, req ca
 		s.enrolment(got.Serial)
 	}
 	answer := s.issuerOf(got.Serial).describe(got)
+	answer.Supersedes = s.issuerOf(got.Serial).superseded.of(got)
 	w.Header().Set("Location", caapi.PathCertificates+"/"+answer.Serial)
 	s.step(stepReleasing)
 	return s.answer(w, http.StatusCreated, answer)

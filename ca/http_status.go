@@ -20,7 +20,7 @@ func (s *Server) postRevocation(w http.ResponseWriter, r *http.Request, c *clien
 	if waits, err := s.revokeUnderDual(w, c, req); waits || err != nil {
 		return err
 	}
-	change, acknowledged, err := s.Revoke(context.WithoutCancel(r.Context()), req)
+	change, acknowledged, err := s.revoke(context.WithoutCancel(r.Context()), c.name, req)
 	return s.changed(w, c, change, acknowledged, err)
 }
 

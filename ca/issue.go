@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/anchor"
 	"github.com/certanchor/certanchor/internal/caapi"
+	"github.com/certanchor/certanchor/internal/catalogue"
 	"github.com/certanchor/certanchor/internal/problem"
 	"github.com/certanchor/certanchor/network"
 )
@@ -22,6 +24,9 @@ type Request struct {
 	Client         string    // who asks
 	IdempotencyKey string    // may be empty
 	CA             wire.CAID // which generation of the CA's key; zero: the one that issues
+
+	Supersedes wire.Serial   // a certificate that is revoked when this one is there; nil: none
+	Overlap    time.Duration // and how long after
 
 	override override // over cfssl's API
 }
@@ -37,12 +42,13 @@ type Issued struct {
 
 // Steps of an issuance, in order, as Config.step sees them.
 const (
-	stepChecked    = "checked"
-	stepSigned     = "signed"
-	stepJournalled = "journalled"
-	stepAnchored   = "anchored"
-	stepRecorded   = "recorded"
-	stepReleasing  = "releasing" // over HTTP: the answer is about to be written
+	stepChecked     = "checked"
+	stepSigned      = "signed"
+	stepSuperseding = "superseding" // it is durable which certificate the new one replaces, if it does
+	stepJournalled  = "journalled"
+	stepAnchored    = "anchored"
+	stepRecorded    = "recorded"
+	stepReleasing   = "releasing" // over HTTP: the answer is about to be written
 )
 
 // Issue carries a request through the steps in doc.go. It returns a certificate only when the ledger has it. Errors:
@@ -74,7 +80,12 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkFronts(r.Profile); err != nil {
+	leave, err := s.blocked.enter(catalogue.KeyOf(csr.RawSubjectPublicKeyInfo))
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	if err := errors.Join(s.clockSound(), s.checkFronts(r.Profile), s.checkSuperseded(ctx, r)); err != nil {
 		return nil, err
 	}
 	// Nothing is signed with a key out of use, that could not be journalled, or that the ledger could not take.
@@ -105,7 +116,14 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 	if k := s.issuer.policy.rules[r.Profile].scts; k > 0 {
 		rec.Kind, rec.Need = kindPrecert, uint(k) //nolint:gosec // 1 to maxSCTs
 	}
-	if err := s.note(rec); err != nil {
+	if err := s.superseded.begin(r, rec.Serial); err != nil {
+		return nil, err
+	}
+	s.step(stepSuperseding)
+	err = s.note(rec)
+	defer s.superseded.journalled(r, rec.Serial) // and once more when the outcome is known
+	s.superseded.journalled(r, rec.Serial)
+	if err != nil {
 		return nil, fmt.Errorf("couldn't journal the certificate, which is dropped: %w", err)
 	}
 	s.step(stepJournalled)

@@ -47,6 +47,7 @@ func (s *Server) Certificate(ctx context.Context, serial wire.Serial) (*caapi.Ce
 	if rec.State != wire.CertValid && rec.Asserted != 0 {
 		answer.Status.Asserted = rec.Asserted.Time().Format(caapi.TimeFormat)
 	}
+	answer.Status.StatusLog = s.logged(serial, rec.Change)
 	return answer, nil
 }
 

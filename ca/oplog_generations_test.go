@@ -60,9 +60,9 @@ func TestGenerationsOfAKeyShareTheOperatorsLog(t *testing.T) {
 		waitFor(t, "comparison with the ledger", s.operators.settled.Load)
 	}
 	r := rotated(t, w.dir)
-	w.await(keystate.Active, keystate.Generated)
+	w.awaitKeys(keystate.Active, keystate.Generated)
 	w.registerCert(r.Certificate)
-	w.await(keystate.Retired, keystate.Active)
+	w.awaitKeys(keystate.Retired, keystate.Active)
 	w.ledger.Plan(func(function string) anchortest.Fault {
 		if function == wire.FnAnchorOperators {
 			return anchortest.Unavailable

@@ -8,6 +8,7 @@ import (
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/caapi"
+	"github.com/certanchor/certanchor/internal/catalogue"
 	"github.com/certanchor/certanchor/network"
 )
 
@@ -23,11 +24,15 @@ type Responder interface {
 // first result tells about both; acknowledged is true when every responder has confirmed (invariant 2, docs/invariants.md). After an
 // error nothing is known to have changed; problem.From tells unknown outcomes apart.
 func (s *Server) Revoke(ctx context.Context, r caapi.RevokeRequest) (_ *caapi.StatusChange, acknowledged bool, err error) {
+	return s.revoke(ctx, "", r)
+}
+
+func (s *Server) revoke(ctx context.Context, by string, r caapi.RevokeRequest) (_ *caapi.StatusChange, acknowledged bool, err error) {
 	change, err := s.parseRevocation(r)
 	if err != nil {
 		return nil, false, err
 	}
-	return s.change(ctx, change)
+	return s.change(ctx, by, change)
 }
 
 // Release ends a hold, in the same way.
@@ -36,42 +41,55 @@ func (s *Server) Release(ctx context.Context, r caapi.ReleaseRequest) (_ *caapi.
 	if err != nil {
 		return nil, false, err
 	}
-	return s.change(ctx, wire.StatusChange{Serial: serial, Op: wire.OpRelease})
+	return s.change(ctx, "", wire.StatusChange{Serial: serial, Op: wire.OpRelease})
 }
 
 func (s *Server) parseRevocation(r caapi.RevokeRequest) (wire.StatusChange, error) {
-	c := wire.StatusChange{Op: wire.OpRevoke}
-	var err error
-	if c.Serial, err = wire.ParseSerial(r.Serial); err != nil {
-		return c, err
+	serial, err := wire.ParseSerial(r.Serial)
+	if err != nil {
+		return wire.StatusChange{}, err
 	}
-	if c.Reason, err = wire.ParseReason(r.Reason); err != nil {
+	c, err := s.parseStatus(r.Reason, r.InvalidityDate)
+	c.Serial = serial
+	return c, err
+}
+
+// parseStatus reads what a revocation or hold is, without its certificate.
+func (s *Server) parseStatus(reason, invalidityDate string) (c wire.StatusChange, err error) {
+	c.Op = wire.OpRevoke
+	if c.Reason, err = wire.ParseReason(reason); err != nil {
 		return c, err
 	}
 	if c.Reason == wire.CertificateHold {
 		c.Op = wire.OpHold
 	}
-	if r.InvalidityDate == "" {
-		return c, nil
+	if invalidityDate != "" {
+		c.Invalidity, err = s.parseInvalidity(c.Op, invalidityDate)
 	}
-	const field = "invalidity_date"
-	t, err := time.Parse(time.RFC3339, r.InvalidityDate)
-	switch {
-	case err != nil:
-		return c, invalid(field, r.InvalidityDate, "must be a time in RFC 3339 form")
-	case c.Op == wire.OpHold:
-		return c, invalid(field, r.InvalidityDate, "a hold has none (RFC 5280 section 5.3.2)")
-	case t.Unix() <= 0 || t.After(s.now()):
-		return c, invalid(field, r.InvalidityDate, "must be after 1970 and not in the future")
-	}
-	c.Invalidity = wire.MillisOf(t)
-	return c, nil
+	return c, err
 }
 
-func (s *Server) change(ctx context.Context, c wire.StatusChange) (*caapi.StatusChange, bool, error) {
+func (s *Server) parseInvalidity(op wire.StatusOp, text string) (wire.Millis, error) {
+	const field = "invalidity_date"
+	t, err := time.Parse(time.RFC3339, text)
+	switch {
+	case err != nil:
+		return 0, invalid(field, text, "must be a time in RFC 3339 form")
+	case op == wire.OpHold:
+		return 0, invalid(field, text, "a hold has none (RFC 5280 section 5.3.2)")
+	case t.Unix() <= 0 || t.After(s.now()):
+		return 0, invalid(field, text, "must be after 1970 and not in the future")
+	}
+	return wire.MillisOf(t), nil
+}
+
+func (s *Server) change(ctx context.Context, by string, c wire.StatusChange) (*caapi.StatusChange, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.settings.StatusTimeout+s.settings.AckTimeout)
 	defer cancel()
 	s = s.holder(ctx, c.Serial)
+	if err := s.beforeChange(ctx, by, c); err != nil {
+		return nil, false, err
+	}
 	res, receipt, err := s.commitChange(ctx, c)
 	if err != nil {
 		return nil, false, err
@@ -84,16 +102,51 @@ func (s *Server) change(ctx context.Context, c wire.StatusChange) (*caapi.Status
 	if res.State != wire.CertValid {
 		answer.Reason, answer.RevocationTime = res.Reason.String(), res.Time.Time().Format(caapi.TimeFormat)
 	}
-	var missing []string
-	for _, r := range answer.Responders {
-		if !r.Applied {
-			missing = append(missing, r.URL)
-		}
+	if at, err := s.catalogue.Get(c.Serial); err == nil && at != nil && at.Change == res.Change {
+		answer.StatusLog = statusLog(c.Serial, at.Position)
+	} else if res.Change > 0 {
+		answer.StatusLog = statusLog(c.Serial, nil)
 	}
+	missing := unconfirmed(answer.Responders)
 	if len(missing) > 0 {
 		answer.Detail = "the change is committed on the ledger but not acknowledged yet by " + strings.Join(missing, ", ")
 	}
 	return answer, len(missing) == 0, nil
+}
+
+// beforeChange refuses what could not be, and keeps a compromised key from new certificates before anybody learns that it is one.
+func (s *Server) beforeChange(ctx context.Context, by string, c wire.StatusChange) error {
+	if err := s.clockSound(); err != nil {
+		return err
+	}
+	if c.Op != wire.OpRevoke || c.Reason != wire.KeyCompromise {
+		return nil
+	}
+	known, err := s.catalogue.Get(c.Serial)
+	if err != nil {
+		return err
+	}
+	var hash []byte
+	if known != nil {
+		hash = known.Key
+	} else { // recorded a moment ago
+		values, err := s.readState(ctx, wire.CertKey(s.issuer.id, c.Serial))
+		if err != nil {
+			return err
+		}
+		if values[0] == nil {
+			return nil // the contract says what is wrong
+		}
+		var rec wire.CertRecord
+		if err := wire.Decode(values[0], &rec); err != nil {
+			return err
+		}
+		hash = rec.SPKIHash
+	}
+	if len(hash) != len(catalogue.Key{}) {
+		return nil
+	}
+	return s.blocked.block(by, false, 0, catalogue.Key(hash))
 }
 
 func (s *Server) commitChange(ctx context.Context, c wire.StatusChange) (wire.StatusResult, network.Receipt, error) {

@@ -50,7 +50,7 @@ func (w *world) states() (all []keystate.State) {
 	return all
 }
 
-func (w *world) await(states ...keystate.State) {
+func (w *world) awaitKeys(states ...keystate.State) {
 	w.t.Helper()
 	waitFor(w.t, "the keys to be "+string(states[0])+" and so on", func() bool { return slices.Equal(w.states(), states) })
 }
@@ -78,7 +78,7 @@ func TestRotationWhileTheBridgeRuns(t *testing.T) {
 	if again, err := Rotate(rotateOptions(w.dir)); err != nil || again.Made || !again.Certificate.Equal(r.Certificate) {
 		t.Fatalf("another one: %+v, %v", again, err)
 	}
-	w.await(keystate.Active, keystate.Generated)
+	w.awaitKeys(keystate.Active, keystate.Generated)
 	if got := w.issueAs(""); got.CAID != oldID {
 		t.Fatalf("issued by %s before the new key is trusted", got.CAID)
 	}
@@ -92,7 +92,7 @@ func TestRotationWhileTheBridgeRuns(t *testing.T) {
 	}
 
 	w.registerCert(r.Certificate)
-	w.await(keystate.Retired, keystate.Active)
+	w.awaitKeys(keystate.Retired, keystate.Active)
 	fresh := w.issueAs("")
 	if cert := parsePEM(t, fresh.Certificate); fresh.CAID != newID || cert.CheckSignatureFrom(r.Certificate) != nil || parsePEM(t, fresh.Chain[0]).Equal(r.Old) {
 		t.Fatalf("%+v", fresh)
@@ -187,7 +187,7 @@ func TestRotationWaitsForTheResponders(t *testing.T) {
 	})
 	r := rotated(t, w.dir)
 	w.registerCert(r.Certificate)
-	w.await(keystate.Active, keystate.Active)
+	w.awaitKeys(keystate.Active, keystate.Active)
 	if got := w.issueAs(""); got.CAID != w.server.CAID().String() {
 		t.Fatalf("issued by %s, for which nobody answers yet", got.CAID)
 	}
@@ -195,7 +195,7 @@ func TestRotationWaitsForTheResponders(t *testing.T) {
 	if _, err := w.client("responder").EnrollResponder(t.Context(), wire.CAIDOf(r.Certificate.RawSubjectPublicKeyInfo), block); err != nil {
 		t.Fatal(err)
 	}
-	w.await(keystate.Retired, keystate.Active)
+	w.awaitKeys(keystate.Retired, keystate.Active)
 	if got := w.issueAs(""); got.CAID != keyName(r.Certificate) {
 		t.Fatal(got.CAID)
 	}
@@ -210,9 +210,9 @@ func TestRotationDoesNotWaitForEver(t *testing.T) {
 	})
 	r := rotated(t, w.dir)
 	w.registerCert(r.Certificate)
-	w.await(keystate.Active, keystate.Active)
+	w.awaitKeys(keystate.Active, keystate.Active)
 	later.Store(int64(overlapMost))
-	w.await(keystate.Retired, keystate.Active)
+	w.awaitKeys(keystate.Retired, keystate.Active)
 }
 
 // Killed at each step, the next process goes on where the states are.

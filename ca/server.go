@@ -46,6 +46,8 @@ type Config struct {
 	// step is called with the name of each step of an issuance that has just ended. Tests die there.
 	step    func(string)
 	lintCRL func(der []byte) error // default lintCRL
+
+	bulkChunk int // certificates of a bulk that are brought to the ledger at a time; default wire.MaxBatch
 }
 
 // Server is a running CA. Its methods are safe for concurrent use.
@@ -75,6 +77,7 @@ type Server struct {
 	custody    *custody
 	line       *lineage
 	enrolled   atomic.Int64 // responder certificates that this process has issued
+	revoking
 
 	registered atomic.Bool  // seen on the trust list with this organisation as its operator; never unset
 	reached    atomic.Int64 // when the ledger last answered, Unix milliseconds
@@ -118,7 +121,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.journal.close(), s.custody.close(), s.closeOperators())
+			err = errors.Join(err, s.closeRevoking(), s.journal.close(), s.custody.close(), s.closeOperators())
 		}
 	}()
 	opts := s.settings.anchorOptions()
@@ -141,6 +144,10 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 		return nil, err
 	}
 
+	if err := s.openRevoking(cfg); err != nil {
+		return nil, fmt.Errorf("CA in %s: %w", cfg.Dir, err)
+	}
+
 	s.metrics.Gauge("ca_unresolved_certificates", "Certificates signed and left by their requester, whose outcome on the ledger is not known yet.",
 		func() float64 { return float64(s.book.unresolved()) })
 
@@ -158,6 +165,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 		}
 	}
 	s.background.Go(settled(s.resolve))
+	s.startRevoking(ctx, settled)
 	s.background.Go(func() { s.watchFiles(ctx) })
 	s.background.Go(func() { s.finishApproved(ctx) })
 	if s.crls != nil {
@@ -235,7 +243,7 @@ func (s *Server) Close() error {
 		s.stop()
 		s.anchor.Close()
 		s.background.Wait()
-		s.closeErr = errors.Join(s.endSuccession(), s.closeOperators(), s.journal.close(), s.custody.close())
+		s.closeErr = errors.Join(s.endSuccession(), s.closeRevoking(), s.closeOperators(), s.journal.close(), s.custody.close())
 	})
 	return s.closeErr
 }

@@ -27,6 +27,11 @@ func (s *Server) SubmitCertificate(ctx context.Context, der []byte) (wire.LogEnt
 func (s *Server) submit(ctx context.Context, der []byte) (wire.LogEntry, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.settings.IssueTimeout)
 	defer cancel()
+	leave, err := s.enterSubmitted(der)
+	if err != nil {
+		return wire.LogEntry{}, err
+	}
+	defer leave()
 	ctx, release, err := s.admit(ctx)
 	if err != nil {
 		return wire.LogEntry{}, err

@@ -107,9 +107,9 @@ func TestSubordinateCA(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w.await(keystate.Active, keystate.Generated)
+	w.awaitKeys(keystate.Active, keystate.Generated)
 	w.registerCert(next, root.Certificate.Raw)
-	w.await(keystate.Retired, keystate.Active)
+	w.awaitKeys(keystate.Retired, keystate.Active)
 	if got := w.issueAs(""); got.CAID != keyName(next) {
 		t.Fatal(got.CAID)
 	}

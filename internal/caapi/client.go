@@ -251,7 +251,7 @@ func (c *Client) sendOnce(ctx context.Context, method, path string, header http.
 	for k, v := range header {
 		req.Header[http.CanonicalHeaderKey(k)] = v
 	}
-	if payload != nil {
+	if payload != nil && req.Header.Get("Content-Type") == "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	switch {

@@ -25,6 +25,9 @@ type IssueRequest struct {
 	CSR     string `json:"csr"` // PEM, PKCS#10
 	Profile string `json:"profile,omitempty"`
 	CAID    string `json:"ca_id,omitempty"` // POST PathResponders: which generation of the CA's key; default: the one that issues
+
+	Supersedes string `json:"supersedes,omitempty"` // serial number of a certificate that is revoked, as superseded, once this one is issued
+	Overlap    string `json:"overlap,omitempty"`    // and how long after that, such as 72h; default 0
 }
 
 // Certificate is an issued certificate and where it stands on the ledger.
@@ -47,7 +50,15 @@ type Certificate struct {
 	Block uint64 `json:"block"`
 	TxID  string `json:"tx_id"`
 
+	Supersedes *Superseded `json:"supersedes,omitempty"`
+
 	Status *Status `json:"status,omitempty"` // GET only
+}
+
+// Superseded is a certificate that another one replaces.
+type Superseded struct {
+	Serial string `json:"serial"`
+	At     string `json:"at"` // when it is revoked, or was to be
 }
 
 // Status is what the ledger says about a certificate now.
@@ -58,6 +69,8 @@ type Status struct {
 	Asserted       string `json:"asserted,omitempty"`        // of a hold or revocation that was imported: since when, as the CA said
 	InvalidityDate string `json:"invalidity_date,omitempty"` // RFC 5280 section 5.3.2
 	Change         uint64 `json:"change"`                    // number of changes so far
+
+	StatusLog // of the CA operator's newest change
 }
 
 // RevokeRequest revokes a certificate, or holds it if the reason is certificateHold (POST PathRevocations).
@@ -75,16 +88,17 @@ type ReleaseRequest struct {
 // StatusChange is the answer to both. With status 200 every responder has applied the change; with 202 it is committed, and
 // those with Applied false have not confirmed it.
 type StatusChange struct {
-	Serial         string      `json:"serial"`
-	State          string      `json:"state"`
-	Reason         string      `json:"reason,omitempty"`
-	RevocationTime string      `json:"revocation_time,omitempty"` // since when it is held or revoked
-	Change         uint64      `json:"change"`
-	Changed        bool        `json:"changed"` // false: it was so already
-	Block          uint64      `json:"block"`
-	TxID           string      `json:"tx_id"`
-	Responders     []Responder `json:"responders"`
-	Detail         string      `json:"detail,omitempty"` // with 202: who has not confirmed
+	Serial         string `json:"serial"`
+	State          string `json:"state"`
+	Reason         string `json:"reason,omitempty"`
+	RevocationTime string `json:"revocation_time,omitempty"` // since when it is held or revoked
+	Change         uint64 `json:"change"`
+	Changed        bool   `json:"changed"` // false: it was so already
+	Block          uint64 `json:"block"`
+	TxID           string `json:"tx_id"`
+	StatusLog
+	Responders []Responder `json:"responders"`
+	Detail     string      `json:"detail,omitempty"` // with 202: who has not confirmed
 }
 
 // Responder tells whether one of the organisation's OCSP responders has applied a change.

@@ -58,8 +58,9 @@ func caIDOf(dir string) (string, error) {
 }
 
 const (
-	journalName = "journal"
-	caName      = "ca.pem"
+	journalName  = "journal"
+	caName       = "ca.pem"
+	catalogueDir = "catalogue/"
 
 	maxSmall = 1 << 20 // a file up to this size is looked into for a key
 )
@@ -198,13 +199,13 @@ func list(dir string) ([]string, error) {
 	return names, err
 }
 
-// leftOut: tokens and keys of clients are their own, locks and sockets are a process's.
+// leftOut: tokens and keys of clients are their own, locks and sockets are a process's, and the catalogue is made of the ledger.
 func leftOut(name string) bool {
 	switch ext := path.Ext(name); {
 	case ext == ".token", ext == ".hmac", ext == ".lock", ext == ".sock":
 		return true
 	}
-	return path.Base(name) == "lock" || name == oplog.RestoredFile
+	return path.Base(name) == "lock" || name == oplog.RestoredFile || strings.HasPrefix(name, catalogueDir)
 }
 
 func rank(name string) int {

@@ -23,6 +23,7 @@ func newCACommand() *cobra.Command {
 		Example: `  certanchor ca init --dir pki/ca --subject "CN=Example CA,O=Example"`,
 	}
 	cmd.AddCommand(newCAInitCommand(), newCAAdoptCommand(), newCAClientCommand(), newCARegisterCommand(), newCAServeCommand(), withConfig(newCACRLCommand(), caDefaults))
+	cmd.AddCommand(withConfig(newCAIssueCommand(), caDefaults), withConfig(newCARevokeCommand(), caDefaults), withConfig(newCAStatusCommand(), caDefaults))
 	cmd.AddCommand(newCADecideCommands()...)
 	cmd.AddCommand(newCABackupCommand(), newCARestoreCommand(), newCARestoredCommand())
 	cmd.AddCommand(newCADualCommands()...)

@@ -28,9 +28,8 @@ func newCertCommand() *cobra.Command {
 
 func newCertIssueCommand() *cobra.Command {
 	var (
-		f                       caFlags
-		csrFile, profile, out   string
-		idempotencyKey, outFile string
+		f                                     caFlags
+		csrFile, profile, out, idempotencyKey string
 	)
 	cmd := &cobra.Command{
 		Use:   "issue",
@@ -53,20 +52,7 @@ CA's log. With --idempotency-key the command can be repeated after a failure: th
 			if err != nil {
 				return err
 			}
-			if out != "" {
-				if err := os.WriteFile(out, []byte(got.Certificate), 0o644); err != nil {
-					return err
-				}
-				outFile = out
-			}
-			if f.asJSON {
-				return printJSON(cmd.OutOrStdout(), got)
-			}
-			if outFile == "" {
-				fmt.Fprint(cmd.OutOrStdout(), got.Certificate)
-			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "serial %s, log index %d at %s, block %d, transaction %s\n", got.Serial, got.LogIndex, got.Timestamp, got.Block, got.TxID)
-			return nil
+			return printIssued(cmd, got, out, f.asJSON)
 		},
 	}
 	fs := cmd.Flags()

@@ -68,6 +68,7 @@ func TestOnFabric(t *testing.T) {
 		{"NothingIsLostWhenThePeerIsKilled", f.killNode("org1.peer")},
 		{"NothingIsLostWhenTheBFTLeaderIsKilled", f.killLeader},
 		{"CommitsResumeWhenTheLeaderFreezesAndThenTheNext", f.leadersFreeze},
+		{"ThousandsAreRevokedInOneCall", f.thousandsAtOnce},
 		{"IndexIsRebuiltFromBlocks", f.indexRebuilt},
 		{"AuditAgreesWithEveryOrganisation", f.auditAgrees},
 		{"AnOutsideCAIsImported", f.anOutsideCAIsImported},
