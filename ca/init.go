@@ -69,6 +69,8 @@ type InitOptions struct {
 	Request bool
 	By      string // who makes it, for the history of the key; default: the user of this process
 
+	Iterations int // of PBKDF2 in the key file; default keyfile.Iterations. Fewer are for tests, as with iterations
+
 	successor  bool             // a generation that is not in use yet, within another CA's directory, whose clients and profiles it has
 	other      crypto.PublicKey // a key that it must not be; may be nil
 	rawSubject []byte           // DER of Subject; may be nil
@@ -185,7 +187,7 @@ func (o *InitOptions) saveKey(path string, key crypto.Signer) error {
 	if o.KeyURI != "" {
 		return keyfile.WriteNew(path, []byte(o.KeyURI+"\n"), 0o600)
 	}
-	return keyfile.SaveWith(path, key, o.Passphrase, cmp.Or(o.iterations, keyfile.Iterations))
+	return keyfile.SaveWith(path, key, o.Passphrase, cmp.Or(o.iterations, o.Iterations, keyfile.Iterations))
 }
 
 // populate writes every file of a new CA into dir.

@@ -31,7 +31,7 @@ type RotateOptions struct {
 	By         string // default: the user of this process
 	Now        func() time.Time
 
-	iterations int
+	Iterations int // see InitOptions
 }
 
 // Rotation is how far one has come.
@@ -115,7 +115,7 @@ func (o *RotateOptions) init(last generationDir, dir string) (InitOptions, error
 	c := last.cert
 	init := InitOptions{
 		Dir: dir, Subject: o.Subject, Algorithm: o.Algorithm, KeyURI: o.KeyURI, PathLen: max(0, c.MaxPathLen), Request: o.Request, By: o.By, Now: o.Now,
-		Validity: cmp.Or(o.Validity, c.NotAfter.Sub(c.NotBefore).Truncate(time.Hour)), successor: true, other: c.PublicKey, iterations: o.iterations,
+		Validity: cmp.Or(o.Validity, c.NotAfter.Sub(c.NotBefore).Truncate(time.Hour)), successor: true, other: c.PublicKey, Iterations: o.Iterations,
 	}
 	if init.Subject.CommonName == "" {
 		init.Subject = c.Subject

@@ -20,7 +20,7 @@ import (
 )
 
 func rotateOptions(dir string) RotateOptions {
-	return RotateOptions{Dir: dir, By: "alice", Passphrase: func() ([]byte, error) { return []byte(testPassphrase), nil }, iterations: testIterations}
+	return RotateOptions{Dir: dir, By: "alice", Passphrase: func() ([]byte, error) { return []byte(testPassphrase), nil }, Iterations: testIterations}
 }
 
 func openTestKey(dir string) (crypto.Signer, error) { return LoadKey(dir, []byte(testPassphrase)) }

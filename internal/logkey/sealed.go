@@ -76,12 +76,21 @@ func Encrypt(path string, seal *keyfile.Sealer) (done bool, err error) {
 	return true, keyfile.Replace(path, text, 0o600)
 }
 
-// Name returns the name of the key whose file has this text, encrypted or not.
-func Name(text []byte) (string, error) {
+// algLog is the signature type of a log key: signed-note's Ed25519.
+const algLog = 1
+
+// Name returns the name of the log key whose file has this text, encrypted or not. Errors: it is no log key.
+func Name(text []byte) (name string, err error) {
+	var alg byte
 	if keyfile.IsSealed(text) {
 		block, _ := pem.Decode(text)
-		return block.Headers[headName], nil
+		n, perr := strconv.ParseUint(block.Headers[headType], 10, 8)
+		name, alg, err = block.Headers[headName], byte(n), perr
+	} else {
+		name, alg, _, err = split(strings.TrimSuffix(string(text), "\n"))
 	}
-	name, _, _, err := split(strings.TrimSuffix(string(text), "\n"))
+	if err == nil && alg != algLog {
+		err = fmt.Errorf("signature type is %d: must be %d, a log's key", alg, algLog)
+	}
 	return name, err
 }

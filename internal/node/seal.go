@@ -14,12 +14,15 @@ import (
 	ocspbridge "github.com/certanchor/certanchor/ocsp-bridge"
 )
 
+// sealIterations are of PBKDF2, 0 for the usual number. Tests have fewer.
+var sealIterations = 0
+
 // sealer reads the passphrase of key files; nil: they are not encrypted.
 func sealer(key string, source *keyfile.Source) (*keyfile.Sealer, error) {
 	if source == nil {
 		return nil, nil //nolint:nilnil // that is what a nil one stands for
 	}
-	s, err := keyfile.NewSealer(*source, key, 0)
+	s, err := keyfile.NewSealer(*source, key, sealIterations)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}

@@ -21,7 +21,7 @@ func newFileService(t *testing.T) *hsmService {
 	t.Helper()
 	s := &hsmService{t: t, dir: t.TempDir()}
 	s.caCert = filepath.Join(s.dir, "ca", "ca.pem")
-	made, err := ca.Init(ca.InitOptions{Dir: filepath.Join(s.dir, "ca"), Subject: pkix.Name{CommonName: "CA in a file"}, Passphrase: []byte("correct horse battery")})
+	made, err := ca.Init(ca.InitOptions{Dir: filepath.Join(s.dir, "ca"), Subject: pkix.Name{CommonName: "CA in a file"}, Passphrase: []byte("correct horse battery"), Iterations: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,6 +75,8 @@ func (s *hsmService) unencrypted() (paths []string) {
 
 // The bridge's keys are encrypted by a command, stay the same keys, and those that are made later are encrypted too.
 func TestKeyFilesAreEncryptedAndStayTheSame(t *testing.T) {
+	sealIterations = 1000 // the keys protect nothing
+	t.Cleanup(func() { sealIterations = 0 })
 	s := newFileService(t)
 	_, file := s.issue("www.example.org")
 	s.awaitOCSP(file, "good")
@@ -156,7 +158,7 @@ func TestRotationWithoutAGapInOCSP(t *testing.T) {
 	_, old := s.issue("old.example.org")
 	s.awaitOCSP(old, "good")
 	pass := func() ([]byte, error) { return []byte("correct horse battery"), nil }
-	r, err := ca.Rotate(ca.RotateOptions{Dir: filepath.Join(s.dir, "ca"), Passphrase: pass})
+	r, err := ca.Rotate(ca.RotateOptions{Dir: filepath.Join(s.dir, "ca"), Passphrase: pass, Iterations: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
