@@ -44,7 +44,7 @@ func parseCSR(text string) (*x509.CertificateRequest, error) {
 	}
 	csr, err := x509.ParseCertificateRequest(der) // refuses trailing data
 	if err != nil {
-		if strings.Contains(err.Error(), "elliptic curve") {
+		if strings.Contains(err.Error(), "elliptic curve") || strings.Contains(err.Error(), "not on curve") {
 			return nil, invalid("csr.public_key", "an EC key", "%s (%v)", keyRule, err)
 		}
 		if strings.Contains(err.Error(), "SAN ") { // what crypto/x509 says of alternative names that are no IA5Strings, among others
