@@ -54,14 +54,15 @@ func (tb *table) forms(w *world) {
 func awkward(w *world) *question {
 	a := asker{w, w.main}
 	id := a.id(crypto.SHA1, w.issue("awkward.test", "server").SerialNumber)
-	for {
-		nonce := make([]byte, 32)
+	for octets := 32; ; {
+		nonce := make([]byte, octets)
 		_, err := rand.Read(nonce)
 		w.must(err)
 		q := a.asking("", good(), &ocspwire.Request{Items: []ocspwire.RequestItem{{ID: id}}, Nonce: nonce})
 		text := base64.StdEncoding.EncodeToString(q.der)
-		if len(q.der)%3 == 0 {
-			w.t.Fatalf("%d octets: must have padding", len(q.der))
+		if len(q.der)%3 == 0 { // no padding, by the length of the serial number
+			octets--
+			continue
 		}
 		if strings.Contains(text, "//") && strings.Contains(text, "+") {
 			return q

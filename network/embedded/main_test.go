@@ -155,6 +155,23 @@ func (c *child) signal(t testing.TB, s os.Signal) {
 	}
 }
 
+// freeze returns when the child stands still: the signal alone returns when its threads still run.
+func (c *child) freeze(t testing.TB) {
+	t.Helper()
+	c.signal(t, syscall.SIGSTOP)
+	for {
+		var status syscall.WaitStatus
+		_, err := syscall.Wait4(c.cmd.Process.Pid, &status, syscall.WUNTRACED, nil)
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if err != nil || !status.Stopped() {
+			t.Fatalf("the ledger's process is not frozen: status %x, %v", status, err)
+		}
+		return
+	}
+}
+
 func dial(t testing.TB, socket, role string) network.Ledger {
 	t.Helper()
 	l, err := Dial(t.Context(), DialOptions{Socket: socket, Role: role, Log: slog.New(slog.DiscardHandler)})
@@ -186,7 +203,7 @@ func TestConformanceOverSocket(t *testing.T) {
 		Direct:         func(t testing.TB, role string) network.Ledger { return dial(t, socketOf(c.dir), role) },
 		Kill:           func(t testing.TB) { c.kill(t) },
 		Start:          func(t testing.TB) { c.start(t) },
-		Freeze:         func(t testing.TB) { c.signal(t, syscall.SIGSTOP) },
+		Freeze:         func(t testing.TB) { c.freeze(t) },
 		Thaw:           func(t testing.TB) { c.signal(t, syscall.SIGCONT) },
 	})
 }
