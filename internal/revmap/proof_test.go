@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"slices"
 	"testing"
+
+	"github.com/certanchor/certanchor/internal/rapidtest"
 )
 
 // samples are proofs of all three kinds, of a tree small enough to try every change of every octet.
@@ -44,9 +46,13 @@ func samples(t testing.TB) (*memory, [32]byte, []sample) {
 
 func TestEveryChangeOfAnOctetFails(t *testing.T) {
 	_, root, all := samples(t)
+	step := 1
+	if rapidtest.Raced { // which shows nothing new in the sixteen values of a nibble; at the next octet they are others
+		step = 17
+	}
 	for _, s := range all {
 		for i := range s.proof {
-			for x := 1; x < 256; x++ {
+			for x := 1 + i%step; x < 256; x += step {
 				b := bytes.Clone(s.proof)
 				b[i] ^= byte(x)
 				if holds(root, s.key, s.value, b) {
@@ -75,9 +81,13 @@ func TestTruncatedAndExtendedProofsFail(t *testing.T) {
 
 func TestPermutedProofsFail(t *testing.T) {
 	_, root, all := samples(t)
+	step := 1
+	if rapidtest.Raced {
+		step = 5
+	}
 	for _, s := range all {
 		for i := range s.proof {
-			for j := range i {
+			for j := i % step; j < i; j += step {
 				b := bytes.Clone(s.proof)
 				b[i], b[j] = b[j], b[i]
 				if !bytes.Equal(b, s.proof) && holds(root, s.key, s.value, b) {

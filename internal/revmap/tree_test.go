@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/certanchor/certanchor/internal/rapidtest"
 )
 
 // drawKey gives keys that are often close to earlier ones.
@@ -27,7 +29,7 @@ func drawKey(r *rapid.T, m model) [32]byte {
 }
 
 func TestTreeEqualsReference(t *testing.T) {
-	rapid.Check(t, func(r *rapid.T) {
+	rapidtest.Check(t, 4, func(r *rapid.T) {
 		s, m, root := newMemory(), model{}, EmptyRoot
 		for range rapid.IntRange(1, 6).Draw(r, "batches") {
 			batch := model{}

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/rapidtest"
 	"github.com/certanchor/certanchor/internal/status"
 	"github.com/certanchor/certanchor/network"
 )
@@ -234,7 +235,7 @@ func TestEveryPrefixOfTheLedgerTellsItsChanges(t *testing.T) {
 }
 
 func TestChangesAgreeWithTheContract(t *testing.T) {
-	rapid.Check(t, func(r *rapid.T) {
+	rapidtest.Check(t, 4, func(r *rapid.T) {
 		l := newLive(t, r)
 		for range rapid.IntRange(10, 80).Draw(r, "steps") {
 			l.step()

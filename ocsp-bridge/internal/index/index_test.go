@@ -16,11 +16,12 @@ import (
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/merklelog"
 	"github.com/certanchor/certanchor/internal/ocspwire"
+	"github.com/certanchor/certanchor/internal/rapidtest"
 	"github.com/certanchor/certanchor/network"
 )
 
 func TestProofsAndRootsAgreeWithTlog(t *testing.T) {
-	rapid.Check(t, func(r *rapid.T) {
+	rapidtest.Check(t, 4, func(r *rapid.T) {
 		c := newChain(t)
 		ix := open(t, t.TempDir())
 		var sizes []int64

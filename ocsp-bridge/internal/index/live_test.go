@@ -15,6 +15,7 @@ import (
 	"github.com/certanchor/certanchor/chaincode"
 	"github.com/certanchor/certanchor/chaincode/cctest"
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/rapidtest"
 	"github.com/certanchor/certanchor/internal/status"
 	"github.com/certanchor/certanchor/network"
 )
@@ -267,7 +268,7 @@ func (l *live) compare(ix *Index) {
 // TestIndexAgreesWithTheContract has the contract do whatever it lets anybody do, in blocks with losers, and compares the index with the
 // contract's state and with the reference, before and after a restart.
 func TestIndexAgreesWithTheContract(t *testing.T) {
-	rapid.Check(t, func(r *rapid.T) {
+	rapidtest.Check(t, 4, func(r *rapid.T) {
 		l := newLive(t, r)
 		for range rapid.IntRange(10, 60).Draw(r, "steps") {
 			l.step()

@@ -53,8 +53,8 @@ func twin(n int) [32]byte {
 // would stop every bridge; now each costs what the first did.
 func TestTwinsOfOneSerialCostTheSameEach(t *testing.T) {
 	const (
-		rounds = 25
-		each   = 200
+		rounds = 12
+		each   = 100
 	)
 	c := newChain(t)
 	c.block(c.issue(1), c.integrate(1), c.tick())
@@ -112,9 +112,9 @@ func TestTwinsOfOneSerialCostTheSameEach(t *testing.T) {
 	referenceOf(t, c.blocks).compare(ix)
 }
 
-// Whoever asks about a certificate reads what is about it, and not what the holders of 10,000 other keys say about its serial number.
+// Whoever asks about a certificate reads what is about it, and not what the holders of 3,000 other keys say about its serial number.
 func TestReadersOfOneCertificateDoNotPayForItsTwins(t *testing.T) {
-	const foreign = 10_000
+	const foreign = 3000
 	var costs [2]map[string]cost
 	for i, n := range []int{0, foreign} {
 		c := newChain(t)

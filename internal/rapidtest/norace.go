@@ -1,0 +1,6 @@
+//go:build !race
+
+package rapidtest
+
+// Raced says that the race detector looks on.
+const Raced = false
