@@ -226,8 +226,8 @@ func printAudit(out, notes io.Writer, r *session.Result, asJSON bool) error {
 		fmt.Fprintf(w, "log\t%s: %d, root %s\n", l.Name, l.Size, l.Root)
 	}
 	for _, b := range r.Bridges {
-		fmt.Fprintf(w, "bridge\t%s: %d heads, %d tiles, %d entry bundles (%d octets), %d OCSP answers (%d times tryLater), %d proof bundles\n",
-			b.URL, b.Heads, b.Tiles, b.Bundles, b.Octets, b.OCSP, b.Unanswered, b.Proofs)
+		fmt.Fprintf(w, "bridge\t%s: %d heads, %d tiles, %d entry bundles (%d octets), %d OCSP answers (%d times tryLater%s), %d proof bundles\n",
+			b.URL, b.Heads, b.Tiles, b.Bundles, b.Octets, b.OCSP, b.Unanswered, withoutResponder(b.NoResponder), b.Proofs)
 	}
 	result := "everything agrees"
 	if !r.Compared {
@@ -309,4 +309,12 @@ func (b *progressBar) end() {
 	if b.terminal {
 		fmt.Fprint(b.w, "\r\x1b[K")
 	}
+}
+
+// withoutResponder says how often a bridge could not answer because nobody can.
+func withoutResponder(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d times of a CA without a responder", n)
 }

@@ -13,8 +13,8 @@ import (
 	testnetwork "github.com/certanchor/certanchor/test-network"
 )
 
-// anOutsideCAIsImported registers a CA of openssl's, imports it through one organisation's peer, and reads it at another's. It comes after the
-// audit, which asks responders about everything: nobody has a certificate to answer for this CA.
+// anOutsideCAIsImported registers a CA of openssl's, imports it through one organisation's peer, and reads it at another's. Nobody
+// has a certificate to answer for this CA by OCSP, and the audit, which asks responders about everything, must know that.
 func (f *fabricCase) anOutsideCAIsImported(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

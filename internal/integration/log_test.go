@@ -345,6 +345,7 @@ func (f *fabricCase) bundlesVerifyOffline(t *testing.T) {
 // auditAgrees: after everything that was done to the network, an auditor who trusts the genesis block and the policy alone finds that
 // every organisation serves what the blocks give, and a monitor finds every log consistent.
 func (f *fabricCase) auditAgrees(t *testing.T) {
+	awaitOCSP(t, f.d, f.d.Orgs[0], f.issue(t), client.Good) // something for monitors to find
 	c := commands{t: t, exe: nettest.Program(t), dir: t.TempDir()}
 	connection := f.net.Connection(4, testnetwork.Auditor)
 	conf, err := yaml.Marshal(&config.File{Ledger: config.Ledger{Engine: config.EngineFabric, Fabric: &connection}})
@@ -366,8 +367,12 @@ func (f *fabricCase) auditAgrees(t *testing.T) {
 	t.Logf("%s", out)
 	for _, org := range f.d.Orgs {
 		args := append([]string{"monitor", "--bridge", org.URL, "--match", "example", "--once", "--from-start", "--json"}, policy...)
-		if out, stderr, err := c.run(args...); err != nil || !strings.Contains(out, `"certificate"`) {
-			t.Errorf("monitor of %s: %v\n%s\n%s", org.MSPID, err, out, stderr)
-		}
+		eventually(t, func() error { // heads come after the certificate
+			out, stderr, err := c.run(args...)
+			if err != nil || !strings.Contains(out, `"certificate"`) {
+				return fmt.Errorf("monitor of %s: %w\n%s\n%s", org.MSPID, err, out, stderr)
+			}
+			return nil
+		})
 	}
 }

@@ -15,6 +15,7 @@ const (
 	nothing  outcome = iota // no answer was due, or none came
 	compared                // an answer was, rightly or wrongly
 	later                   // the bridge says that it has none now
+	nobody                  // it says so of a CA for which nobody can answer
 )
 
 // question is what one bridge is asked about one certificate.
@@ -222,7 +223,12 @@ func (g *asked) probe() (some []*question) {
 func (c *comparison) putOff(g *asked) {
 	n, b := g.with(later), g.bridge
 	if !g.bundle {
-		b.Unanswered = n
+		b.Unanswered, b.NoResponder = n, g.with(nobody)
+		for _, q := range g.all {
+			if q.outcome == nobody {
+				c.note("CA %s has no valid OCSP responder certificate on the ledger: nobody can answer for it by OCSP", q.of.CAID)
+			}
+		}
 	}
 	switch {
 	case g.waiting():

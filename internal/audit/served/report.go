@@ -53,14 +53,15 @@ func (d *Difference) String() string {
 
 // Bridge says what was compared at one bridge.
 type Bridge struct {
-	URL        string `json:"url"`
-	Heads      int    `json:"heads"`
-	Tiles      int    `json:"tiles"`   // of hashes
-	Bundles    int    `json:"bundles"` // of entries, of both kinds
-	Octets     int64  `json:"octets"`  // of both
-	OCSP       int    `json:"ocsp"`    // answers compared
-	Unanswered int    `json:"ocsp_try_later"`
-	Proofs     int    `json:"proof_bundles"` // certificates' bundles compared
+	URL         string `json:"url"`
+	Heads       int    `json:"heads"`
+	Tiles       int    `json:"tiles"`             // of hashes
+	Bundles     int    `json:"bundles"`           // of entries, of both kinds
+	Octets      int64  `json:"octets"`            // of both
+	OCSP        int    `json:"ocsp"`              // answers compared
+	Unanswered  int    `json:"ocsp_try_later"`    // of CAs that have a responder
+	NoResponder int    `json:"ocsp_no_responder"` // tryLater, of CAs without any valid responder certificate on the ledger
+	Proofs      int    `json:"proof_bundles"`     // certificates' bundles compared
 }
 
 // Log says what a log is by the blocks.

@@ -39,6 +39,9 @@ func (c *comparison) sample(ctx context.Context) error {
 		if len(c.bridges) == 0 {
 			return nil
 		}
+		if err := c.sawResponder(cert); err != nil {
+			return err
+		}
 		if !cert.Plain() {
 			always = append(always, cert)
 			return nil

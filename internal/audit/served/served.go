@@ -75,6 +75,8 @@ type comparison struct {
 	sampled []*subject
 	report  *Report
 
+	responders map[wire.CAID]bool // CAs with a valid responder certificate; complete once the sample is taken
+
 	inBundles    map[string]*bundleNote // by note; guarded by mu
 	newestTick   time.Time              // by the blocks; zero before the first
 	tickInterval time.Duration
@@ -96,6 +98,7 @@ type bridge struct {
 func Run(ctx context.Context, o Options) (*Report, error) {
 	c := &comparison{
 		Options: o, findings: newFindings(cmp.Or(o.Limit, DefaultLimit)), claims: map[string][]*claim{}, inBundles: map[string]*bundleNote{}, report: NewReport(),
+		responders: map[wire.CAID]bool{},
 	}
 	c.Concurrency, c.Patience = cmp.Or(o.Concurrency, DefaultConcurrency), cmp.Or(o.Patience, DefaultPatience)
 	if c.Now == nil {

@@ -59,6 +59,8 @@ func (c *comparison) askOCSP(ctx context.Context, q *question, s *subject) (outc
 	switch {
 	case ctx.Err() != nil, errors.As(err, new(*noAnswer)):
 		return nothing, nil
+	case errors.Is(err, client.ErrTryLater) && !c.responders[s.CAID]:
+		return nobody, nil
 	case errors.Is(err, client.ErrTryLater):
 		return later, nil
 	case errors.Is(err, client.ErrUnauthorized) && !b.covers(s):

@@ -24,7 +24,7 @@ func TestACleanLedgerAndBridgeAgree(t *testing.T) {
 	agrees(t, r)
 	b := r.Bridges[0]
 	// 263 leaves of one CA: a full tile, a partial one, and one of level 1, for both kinds of files; the other CA has no responder here.
-	if r.Certificates != 264 || r.Good != 260 || r.Held != 1 || r.Revoked != 3 || b.OCSP != 262 || b.Unanswered != 2 || b.Proofs != 263 {
+	if r.Certificates != 264 || r.Good != 260 || r.Held != 1 || r.Revoked != 3 || b.OCSP != 262 || b.Unanswered != 0 || b.NoResponder != 2 || b.Proofs != 263 {
 		t.Errorf("%+v, %+v", r.Report, b)
 	}
 	if b.Heads != 8 || b.Tiles != 10 || b.Bundles != 11 {
@@ -33,7 +33,8 @@ func TestACleanLedgerAndBridgeAgree(t *testing.T) {
 	if len(r.Logs) != 4 || r.Logs[2].Name != audit.StatusLog || r.Logs[2].Size == 0 || r.Logs[3].Size != 2 {
 		t.Errorf("%+v", r.Logs)
 	}
-	if notes := strings.Join(r.Notes, "\n"); !strings.Contains(notes, "FIRST BLOCK WAS TAKEN") || !strings.Contains(notes, "POLICY WAS TAKEN") || r.GenesisPinned {
+	if notes := strings.Join(r.Notes, "\n"); !strings.Contains(notes, "FIRST BLOCK WAS TAKEN") || !strings.Contains(notes, "POLICY WAS TAKEN") ||
+		!strings.Contains(notes, "CA "+w.other.ID.String()+" has no valid OCSP responder certificate") || strings.Contains(notes, "CA "+w.ca.ID.String()) || r.GenesisPinned {
 		t.Errorf("notes %q", notes)
 	}
 

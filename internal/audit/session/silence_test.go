@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"crypto/x509"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -8,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/certanchor/certanchor/chaincode/cctest"
+	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/audit/served"
 )
 
@@ -69,6 +72,44 @@ func TestABridgeWithoutAnyAnswerDoesNotAgree(t *testing.T) {
 	finds(t, r, served.KindUnanswered, w.url+"/logs/.../bundle", "503")
 	if len(r.Differences) != 2 || r.Bridges[0].OCSP != 0 || r.Bridges[0].Unanswered < 30 {
 		t.Errorf("%v, %+v", r.Differences, r.Bridges[0])
+	}
+}
+
+// TestACAWithoutAResponderIsNoDifference: its key is elsewhere, so nobody can answer for it, until somebody could and does not.
+func TestACAWithoutAResponderIsNoDifference(t *testing.T) {
+	w := newWorldWith(t, func(w *world) { w.without = true })
+	o := w.options(t.TempDir())
+	o.Patience = time.Millisecond
+	r := w.audit(o)
+	agrees(t, r)
+	b := r.Bridges[0]
+	if b.OCSP != 0 || b.Unanswered != 0 || b.NoResponder < 30 || b.Proofs == 0 {
+		t.Errorf("%+v", b)
+	}
+	for _, useless := range []func(*x509.Certificate){
+		cctest.Responder(w.clock.Now().Add(-time.Minute), 2*time.Minute), // expires below
+		cctest.Responder(w.clock.Now().Add(time.Hour), time.Hour),        // not valid yet
+	} {
+		der, _ := w.ca.Issue(t, useless)
+		w.submit(wire.FnIssue, w.ca.IssueArg(der))
+	}
+	gone, cert := w.ca.Issue(t, cctest.Responder(w.clock.Now().Add(-time.Minute), time.Hour))
+	w.submit(wire.FnIssue, w.ca.IssueArg(gone))
+	w.change(cert, wire.OpRevoke, wire.Superseded)
+	w.clock.move(2 * time.Minute)
+	w.integrate()
+	w.applied(w.tick())
+	o.Dir = t.TempDir()
+	agrees(t, w.audit(o))
+
+	der, _ := w.ca.Issue(t, cctest.Responder(w.clock.Now().Add(-time.Minute), time.Hour))
+	w.submit(wire.FnIssue, w.ca.IssueArg(der))
+	w.applied(w.tick())
+	o.Dir = t.TempDir()
+	r = w.audit(o)
+	finds(t, r, served.KindUnanswered, w.url+"/ocsp", "tryLater")
+	if b := r.Bridges[0]; len(r.Differences) != 1 || b.NoResponder != 2 || b.Unanswered < 30 {
+		t.Errorf("%v, %+v", r.Differences, b)
 	}
 }
 

@@ -71,6 +71,8 @@ type world struct {
 	tamper func(path string, status int, body []byte) (int, []byte) // guarded by mu
 	served map[string][]byte                                        // by path: the last answer, before tampering; guarded by mu
 
+	without bool // any enroller: nobody has a responder certificate
+
 	revoked, held *x509.Certificate
 	rule          *x509.Certificate // revoked by a rule
 	good          *x509.Certificate
@@ -80,8 +82,14 @@ func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	return newWorldWith(t, func(*world) {})
+}
+
+func newWorldWith(t testing.TB, change func(*world)) *world {
+	t.Helper()
 	root := cctest.NewCA(t)
 	w := &world{t: t, dir: t.TempDir(), clock: &clock{now: cctest.T0}, ca: cctest.NewCA(t, cctest.WithParent(root)), other: cctest.NewCA(t), served: map[string][]byte{}}
+	change(w)
 	node, err := embedded.Open(embedded.Options{Dir: filepath.Join(w.dir, "ledger"), MSPID: mspID, Channel: channel, TickInterval: tick, Now: w.clock.Now, Log: quiet()})
 	must(t, err)
 	w.node, w.conn = node, node.Connect(wire.RoleOperator)
@@ -234,7 +242,7 @@ func (w *world) start() error {
 	b, err := ocspbridge.New(w.t.Context(), ocspbridge.Config{
 		Dir: filepath.Join(w.dir, "bridge"), NoTicker: true, NoIntegrator: true, Log: quiet(), Now: w.clock.Now, PublicURL: base,
 		Enrollers: func(id wire.CAID) ocspbridge.Enroller {
-			if id != w.ca.ID {
+			if id != w.ca.ID || w.without {
 				return nil
 			}
 			return w
