@@ -21,7 +21,7 @@ import (
 // that it makes by itself all have one serial number, which no CA may do (RFC 5280 section 4.1.2.2) and the ledger refuses. It has
 // a flag for get-entry-and-proof, but no test behind it; package ctapi/interop has one.
 func TestHammerFindsNoErrors(t *testing.T) {
-	const operations, supply = 800, 700
+	const operations, supply = 400, 350
 	authority := newCA(t)
 	source, target := serve(t, authority), serve(t, authority)
 	source.submit(t, supply)

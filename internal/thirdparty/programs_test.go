@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 // build builds all programs; the compiler's cache makes every time but the first quick. Without the race detector, which is
 // for this project's code.
 var build = sync.OnceValue(func() error {
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", dir+string(filepath.Separator), "tool", "./static-fsck")
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", dir+string(filepath.Separator), "tool", "./static-fsck")
 	cmd.Dir = "programs"
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // no program needs a database in C
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -127,22 +127,26 @@ func TestAFlippedBitInAnyBlockIsFound(t *testing.T) {
 			b[len(b)/2] ^= 1
 		}
 	}
-	for name, change := range map[string]func(*network.Tx){
-		"argument": func(tx *network.Tx) { flip(tx.Arg) },
-		"result":   func(tx *network.Tx) { flip(tx.Result) },
-		"write":    func(tx *network.Tx) { flip(tx.Writes[0].Value) },
-	} {
-		for n := range w.blocks() {
-			o := w.options(t.TempDir())
-			o.Bridges = nil
+	o := w.options(t.TempDir()) // the audit goes on from block to block
+	o.Bridges = nil
+	for n := range uint64(len(w.blocks())) {
+		for name, change := range map[string]func(*network.Tx){
+			"argument": func(tx *network.Tx) { flip(tx.Arg) },
+			"result":   func(tx *network.Tx) { flip(tx.Result) },
+			"write":    func(tx *network.Tx) { flip(tx.Writes[0].Value) },
+		} {
 			o.Ledger = &changed{Ledger: w.conn, change: func(b *network.Block) {
-				if b.Number == uint64(n) {
+				if b.Number == n {
 					change(&b.Txs[0])
 				}
 			}}
 			if d := w.audit(o).Differences; len(d) != 1 || d[0].Kind != served.KindBlock || !strings.HasPrefix(d[0].Where, "block ") {
 				t.Errorf("%s of block %d: %v", name, n, d)
 			}
+		}
+		o.Ledger = &changed{w.conn, func(*network.Block) {}, n + 1}
+		if r := w.audit(o); len(r.Differences) > 0 || r.Blocks != n+1 {
+			t.Fatalf("%d blocks as they are: %v", n+1, r.Differences)
 		}
 	}
 }
