@@ -300,7 +300,7 @@ func TestAddressesAreCountedByNetwork(t *testing.T) {
 		}
 	}
 	l := newLimits(RateSettings{FailuresPerMinute: 1}, time.Now)
-	for i := range 3 * maxBuckets {
+	for i := range maxBuckets + maxBuckets/4 {
 		l.failed(fmt.Sprintf("[2001:db8:%x:%x::1]:1", i>>16, i&0xffff))
 	}
 	if n := len(l.addresses.all); n > maxBuckets+1 {
