@@ -44,6 +44,9 @@ func (o *OperatorSettings) validate() error {
 		return invalid("operators.msp", "", "must name a folder with cacerts")
 	}
 	for attr, role := range o.Roles {
+		if attr == "" {
+			return invalid("operators.roles", "", "must name values of the attribute %s: who has none has no role", wire.RoleAttribute)
+		}
 		if allowed[role] == nil {
 			return invalid("operators.roles."+attr, string(role), "must be %s", Roles())
 		}

@@ -91,15 +91,6 @@ func dualWorld(t testing.TB, rules string) (*world, signers) {
 	return w, s
 }
 
-func (w *world) issueOne() *caapi.Certificate {
-	w.t.Helper()
-	cert, err := w.client("operator").Issue(w.t.Context(), caapi.IssueRequest{CSR: newCSR(w.t, nil), Profile: "server"}, "")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return cert
-}
-
 // asked makes a revocation that needs approvals and returns its operation.
 func (w *world) asked(serial string) *caapi.Operation {
 	w.t.Helper()
@@ -124,7 +115,7 @@ const revokeAlways = `{"revoke_more_than":0}`
 
 func TestTwoOperatorsRevoke(t *testing.T) {
 	w, s := dualWorld(t, revokeAlways)
-	cert := w.issueOne()
+	cert := w.issueOne("")
 	before := w.fingerprint()
 	op := w.asked(cert.Serial)
 	if again := w.asked(cert.Serial); again.ID != op.ID {
@@ -183,7 +174,7 @@ func TestSecondApprovalsAtOnce(t *testing.T) {
 		mu.Unlock()
 		return revoke(ctx, op, contents)
 	}
-	cert := w.issueOne()
+	cert := w.issueOne("")
 	op := w.asked(cert.Serial)
 	c := w.client("operator")
 	if _, err := c.Approve(t.Context(), op.ID, s.sign(t, "alice", op)); err != nil {
@@ -215,7 +206,7 @@ func TestSecondApprovalsAtOnce(t *testing.T) {
 
 func TestRejectedIsNotCarriedOut(t *testing.T) {
 	w, s := dualWorld(t, revokeAlways)
-	cert := w.issueOne()
+	cert := w.issueOne("")
 	op := w.asked(cert.Serial)
 	parsed, err := dual.ParseOperation([]byte(op.Text))
 	if err != nil {
@@ -248,11 +239,11 @@ func TestManyRevocationsOneByOneNeedApproval(t *testing.T) {
 	w, _ := dualWorld(t, `{"revoke_more_than":2,"revoke_within":"1h"}`)
 	c := w.client("operator")
 	for range 2 {
-		if _, _, err := c.Revoke(t.Context(), caapi.RevokeRequest{Serial: w.issueOne().Serial, Reason: "superseded"}); err != nil {
+		if _, _, err := c.Revoke(t.Context(), caapi.RevokeRequest{Serial: w.issueOne("").Serial, Reason: "superseded"}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	third := w.issueOne()
+	third := w.issueOne("")
 	w.asked(third.Serial)
 	if st := w.stateOf(third.Serial); st != "valid" {
 		t.Fatal(st)
@@ -267,7 +258,7 @@ func TestManyRevocationsOneByOneNeedApproval(t *testing.T) {
 // An approved operation whose ledger is away is carried out when it is back.
 func TestApprovedWaitsForTheLedger(t *testing.T) {
 	w, s := dualWorld(t, revokeAlways)
-	cert := w.issueOne()
+	cert := w.issueOne("")
 	away := fmt.Errorf("away: %w", network.ErrUnavailable)
 	var mu sync.Mutex
 	fail := true
@@ -414,7 +405,7 @@ func TestFirstPolicy(t *testing.T) {
 	register(t, w.node, dir)
 	s := newSigners(t, "alice", "bob")
 	c := w.client("operator")
-	if _, _, err := c.Revoke(t.Context(), caapi.RevokeRequest{Serial: w.issueOne().Serial, Reason: "superseded"}); err != nil {
+	if _, _, err := c.Revoke(t.Context(), caapi.RevokeRequest{Serial: w.issueOne("").Serial, Reason: "superseded"}); err != nil {
 		t.Fatal(err)
 	}
 	profiles, err := os.ReadFile(filepath.Join(dir, profilesFile))
@@ -433,7 +424,7 @@ func TestFirstPolicy(t *testing.T) {
 	if a, err := w.client("administrator").ReplacePolicy(t.Context(), s.policy(t, revokeAlways, "alice", "bob")); err != nil || a.InForce != inForceNow {
 		t.Fatal(a, err)
 	}
-	w.asked(w.issueOne().Serial)
+	w.asked(w.issueOne("").Serial)
 }
 
 // A policy that is gone together with all that dual control keeps is missed: the operators' log tells of it. One that was abandoned is not.
@@ -534,7 +525,7 @@ func approvedOnce(t *testing.T) (dir string, s signers, serial string, op *caapi
 	}
 	hs := httptest.NewServer(server.Handler())
 	w := &world{t: t, dir: dir, node: node, server: server, url: hs.URL}
-	serial = w.issueOne().Serial
+	serial = w.issueOne("").Serial
 	op = w.asked(serial)
 	if _, err := w.client("operator").Approve(t.Context(), op.ID, s.sign(t, "alice", op)); err != nil {
 		t.Fatal(err)

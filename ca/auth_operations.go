@@ -57,12 +57,24 @@ func (s *Server) getOperations(w http.ResponseWriter, _ *http.Request, _ *client
 	if err != nil {
 		return err
 	}
+	// Those that wait, all of them, and the newest of those that ended, without their results, which are long.
 	answer := caapi.Operations{Operations: make([]caapi.Operation, 0, len(all))}
+	ended := 0
 	for _, r := range all {
-		answer.Operations = append(answer.Operations, s.describeOperation(r))
+		if r.Finished != nil {
+			if ended++; ended > maxEnded {
+				continue
+			}
+		}
+		d := s.describeOperation(r)
+		d.Result = nil
+		answer.Operations = append(answer.Operations, d)
 	}
 	return s.answer(w, http.StatusOK, answer)
 }
+
+// maxEnded is how many operations that ended are listed.
+const maxEnded = 128
 
 func (s *Server) getOperation(w http.ResponseWriter, r *http.Request, _ *client) error {
 	rec, err := s.dual.store.Get(r.PathValue("id"))

@@ -261,7 +261,7 @@ func TestRevokedOperatorIsOut(t *testing.T) {
 }
 
 func TestOperatorSettingsAreChecked(t *testing.T) {
-	for want, o := range map[string]*OperatorSettings{"operators.msp": {}, "operators.roles.x": {MSP: "msp", Roles: map[string]Role{"x": "chief"}}} {
+	for want, o := range map[string]*OperatorSettings{"operators.msp": {}, "who has none": {MSP: "msp", Roles: map[string]Role{"": RoleAuditor}}, "operators.roles.x": {MSP: "msp", Roles: map[string]Role{"x": "chief"}}} {
 		if err := (Settings{Operators: o}).Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}

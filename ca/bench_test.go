@@ -1,9 +1,13 @@
 package ca
 
 import (
+	"fmt"
+	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 
+	"github.com/certanchor/certanchor/internal/caapi"
 	"github.com/certanchor/certanchor/internal/keyfile"
 )
 
@@ -51,4 +55,34 @@ func BenchmarkSubmitCertificate(b *testing.B) {
 	}
 	wg.Wait()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "certs/s")
+}
+
+// BenchmarkRecordedIssue issues for 200 requesters at a time, with and without the operators' log.
+func BenchmarkRecordedIssue(b *testing.B) {
+	key, err := keyfile.Generate(keyfile.P256)
+	if err != nil {
+		b.Fatal(err)
+	}
+	request := body(b, caapi.IssueRequest{CSR: newCSR(b, key), Profile: "server"})
+	for _, recorded := range []bool{false, true} {
+		b.Run(fmt.Sprintf("recorded=%t", recorded), func(b *testing.B) {
+			w := newWorld(b, nil)
+			h := handler(w.server.postCertificate)
+			if recorded {
+				h = w.server.recorded(actIssue, h)
+			}
+			b.SetParallelism(100)
+			b.ResetTimer()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					r := httptest.NewRequest("POST", caapi.PathCertificates, strings.NewReader(request))
+					r.Header.Set("Content-Type", "application/json")
+					if err := h(httptest.NewRecorder(), r, &client{name: "requester", role: RoleRequester, how: howToken}); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "certs/s")
+		})
+	}
 }

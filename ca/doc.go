@@ -18,6 +18,8 @@
 // A client whose answer got lost repeats the request with the same Idempotency-Key, or asks for the serial number that a
 // problem of unknown outcome names in "instance".
 //
+// Before all that, the operators' log has a durable record of the action, and after it of how it ended.
+//
 // # CRLs
 //
 // Beside that, and never in the way of it, the CA signs CRLs of what an OCSP bridge of its organisation says that the ledger says:
@@ -30,9 +32,12 @@
 //	chain.pem       its issuers up to the root, issuer first; absent for a self-signed CA
 //	ca.key          its key, encrypted PKCS#8, mode 0600; or one line, the RFC 7512 URI of a key in a PKCS #11 token
 //	profiles.json   what it issues, in cfssl's configuration format
-//	clients         who may use the HTTP API: name, role and SHA-256 of the token, mode 0600
+//	clients         who may use the HTTP API: name, role and SHA-256 of the token or HMAC key, mode 0600
 //	operator.token  the token of the first operator, mode 0600
+//	dual-control.json, dual   what needs several operators, and what waits for them; package dual has the files
 //	journal         what was signed and what became of it; one process at a time holds its lock
+//	operators       the log of what is done for clients; package oplog has the files
+//	restored        only in a directory that came from a backup, until the ledger was asked what that lacks
 //	crl             numbers of CRLs, and the newest of them; crl_store.go has the files
 //	key.states      the life of the key: generated, active, suspended, retired, destroyed; who changed it, when and why (package keystate)
 //	ca.csr          the request of a CA below a root; there is no ca.pem until Finish has put it in

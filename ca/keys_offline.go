@@ -10,11 +10,24 @@ import (
 	"github.com/certanchor/certanchor/internal/caapi"
 	"github.com/certanchor/certanchor/internal/dual"
 	"github.com/certanchor/certanchor/internal/keystate"
+	"github.com/certanchor/certanchor/internal/oplog"
 )
 
 // ChangeKeyOffline is Server.ChangeKey for the CA in dir while it does not run. caID may be empty where there is one generation. Errors: keystate.ErrLocked when it
 // runs; a change that needs several operators, who sign over the running CA's API.
-func ChangeKeyOffline(dir, caID string, c KeyChange) (_ *caapi.Key, err error) {
+func ChangeKeyOffline(dir, caID string, c KeyChange) (k *caapi.Key, err error) {
+	e := oplog.Entry{Actor: c.By, Action: "key becomes " + string(c.To), Target: caID, Detail: map[string]string{"why": c.Why}}
+	err = recordedOffline(dir, e, func() error {
+		k, err = changeKeyOffline(dir, caID, c)
+		return err
+	})
+	if errors.Is(err, oplog.ErrLocked) {
+		err = fmt.Errorf("%w: the CA runs, and takes changes over its API (--ca-url, --token-file)", err)
+	}
+	return k, err
+}
+
+func changeKeyOffline(dir, caID string, c KeyChange) (_ *caapi.Key, err error) {
 	g, err := generationIn(dir, caID)
 	if err != nil {
 		return nil, err

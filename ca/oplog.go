@@ -40,16 +40,23 @@ type operators struct {
 	refusals refusals
 
 	// What an earlier process left; fixed before run begins.
-	started  time.Time // no transaction of an earlier process began after this
-	left     []*oplog.Record
-	signedIn map[uint64]wire.Serial // by the unfinished action's number; nil serial: nothing was signed
+	generation uint64    // of the log
+	started    time.Time // no transaction of an earlier process began after this
+	left       []*oplog.Record
+	signedIn   map[uint64]*signedCert // by the unfinished action's number; nil: nothing was signed. Under mu
 
 	kick chan struct{} // capacity 1: try again now
 	done sync.WaitGroup
 }
 
-// loadOperators opens the log. Requires the CA's certificate to be loaded, and comes before the journal, whose records tell how actions ended.
-func (s *Server) loadOperators(dir string) error {
+// loadOperators opens the log; the generations of a CA's key share that of the first, for they have one API. It comes before the journal, whose
+// records tell how actions ended.
+func (s *Server) loadOperators(cfg Config) error {
+	if cfg.line != nil {
+		s.operators = cfg.line.list()[0].operators
+		return nil
+	}
+	dir := cfg.Dir
 	log, err := oplog.OpenWith(dir, oplog.Options{Now: s.now, Log: s.log, Each: s.dual.policyTold})
 	if err != nil {
 		return err
@@ -57,7 +64,10 @@ func (s *Server) loadOperators(dir string) error {
 	if err := s.dual.checkHistory(); err != nil {
 		return errors.Join(err, log.Close())
 	}
-	s.operators = &operators{server: s, log: log, set: s.settings.OperatorsLog.withDefaults(), first: make(chan struct{}), kick: make(chan struct{}, 1), started: s.now(), left: log.Unfinished(), ready: make(chan struct{})}
+	s.operators = &operators{server: s, log: log, set: s.settings.OperatorsLog.withDefaults(), first: make(chan struct{}), kick: make(chan struct{}, 1), started: s.now(), generation: log.Generation(), left: log.Unfinished(), signedIn: map[uint64]*signedCert{}, ready: make(chan struct{})}
+	for _, u := range s.operators.left {
+		s.operators.signedIn[u.Seq] = nil
+	}
 	s.metrics.Gauge("ca_operators_log_records", "Records of the operators' log.", func() float64 { return float64(log.Size()) })
 	s.metrics.Gauge("ca_operators_log_unanchored_seconds", "How long the oldest record of the operators' log has waited for its anchor in the ledger.",
 		func() float64 { return s.operators.waiting().Seconds() })

@@ -57,7 +57,11 @@ func (o *operators) settle(ctx context.Context) bool {
 	generation := o.log.Generation()
 	head, err := o.anchoredHead(ctx)
 	if err == nil && o.log.IsRestored() {
-		err = o.server.catchUp(ctx, o.say)
+		for _, g := range o.server.line.list() {
+			if err == nil {
+				err = g.catchUp(ctx, o.say)
+			}
+		}
 	}
 	if err == nil {
 		err = o.log.Settle(head)
@@ -230,8 +234,17 @@ func orWaiting(err error) error {
 	return err
 }
 
+// closeOperators is for the first generation, whose log it is.
+func (s *Server) closeOperators() error {
+	if s.operators == nil || s.operators.server != s {
+		return nil
+	}
+	return s.operators.close()
+}
+
 // close anchors what is left and closes the log. The background work has ended.
 func (o *operators) close() error {
+	o.done.Wait()
 	if o.settled.Load() {
 		o.tellRefused()
 		ctx, cancel := context.WithTimeout(context.Background(), lastAnchor)

@@ -17,22 +17,30 @@ const clockError = wire.Millis(10 * time.Second / time.Millisecond)
 // foundHow is the detail that says where the outcome of an action was found whose process ended.
 const foundHow = "found after a restart"
 
-// trace remembers which certificate was signed in which unfinished action.
-func (o *operators) trace(r *record) {
-	if r.Op == 0 || r.Op>>refBits != o.log.Generation() {
+// signedCert is a certificate of one of the generations of the CA's key.
+type signedCert struct {
+	by     *Server
+	serial wire.Serial
+}
+
+// trace remembers which certificate was signed in which unfinished action. It is called for the records of every generation's journal.
+func (o *operators) trace(by *Server, r *record) {
+	if r.Op == 0 || r.Op>>refBits != o.generation {
 		return
 	}
-	if o.signedIn == nil {
-		o.signedIn = map[uint64]wire.Serial{}
-		for _, u := range o.log.Unfinished() {
-			o.signedIn[u.Seq] = nil
-		}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	seq := r.Op & (1<<refBits - 1)
+	if _, waits := o.signedIn[seq]; waits {
+		o.signedIn[seq] = &signedCert{by, r.Serial}
 	}
-	if seq := r.Op & (1<<refBits - 1); r.Serial != nil {
-		if _, waits := o.signedIn[seq]; waits {
-			o.signedIn[seq] = r.Serial
-		}
-	}
+}
+
+// found is the certificate that was signed in an unfinished action; nil: none was.
+func (o *operators) found(seq uint64) *signedCert {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.signedIn[seq]
 }
 
 // resolveUnfinished records how the actions ended that an earlier process left without an outcome, as far as journal and ledger tell.
@@ -40,10 +48,10 @@ func (o *operators) resolveUnfinished(ctx context.Context) {
 	for _, u := range o.left {
 		var outcome, target string
 		var err error
-		switch serial := o.signedIn[u.Seq]; {
-		case serial != nil:
-			target = serial.String()
-			outcome, err = o.issued(ctx, serial)
+		switch cert := o.found(u.Seq); {
+		case cert != nil:
+			target = cert.serial.String()
+			outcome, err = cert.issued(ctx)
 		case u.Action == http.MethodPost+" "+caapi.PathCertificates || u.Action == http.MethodPost+" "+caapi.PathResponders:
 			outcome = "failed: the process ended before anything was signed"
 		default:
@@ -66,18 +74,18 @@ func (o *operators) resolveUnfinished(ctx context.Context) {
 }
 
 // issued waits for the resolver.
-func (o *operators) issued(ctx context.Context, serial wire.Serial) (string, error) {
-	e := o.server.book.findSerial(serial)
+func (c *signedCert) issued(ctx context.Context) (string, error) {
+	e := c.by.book.findSerial(c.serial)
 	if e == nil {
 		return oplog.Unknown, nil
 	}
-	_, resolved := o.server.book.stateOf(e)
+	_, resolved := c.by.book.stateOf(e)
 	select {
 	case <-resolved:
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}
-	switch st, _ := o.server.book.stateOf(e); st {
+	switch st, _ := c.by.book.stateOf(e); st {
 	case stateAnchored:
 		return oplog.Done, nil
 	case stateRefused:
@@ -126,7 +134,7 @@ func (o *operators) statusSays(ctx context.Context, serial wire.Serial, asked wi
 	if err != nil {
 		return "", err
 	}
-	values, err := o.server.readState(ctx, wire.CertKey(o.server.issuer.id, serial))
+	values, err := o.server.readState(ctx, wire.CertKey(o.server.holder(ctx, serial).issuer.id, serial))
 	if err != nil {
 		return "", err
 	}

@@ -438,35 +438,6 @@ func (w *world) serve(s *Server) {
 	w.url = hs.URL
 }
 
-// copyTree copies a directory with what is below it, and the modes of the files.
-func copyTree(t testing.TB, dst, src string) {
-	t.Helper()
-	err := filepath.WalkDir(src, func(path string, d os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(src, path)
-		if err != nil {
-			return err
-		}
-		if d.IsDir() {
-			return os.Mkdir(filepath.Join(dst, rel), 0o700)
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(filepath.Join(dst, rel), data, info.Mode().Perm())
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 type fakeClock struct {
 	mu sync.Mutex
 	at time.Time

@@ -82,10 +82,10 @@ func (s *Server) Ready(ctx context.Context) caapi.Ready {
 	r := caapi.Ready{MSPID: s.ledger.MSPID(), Unresolved: s.book.unresolved()}
 	err := s.journal.health()
 	if err == nil {
-		err = s.custody.ready()
+		err = s.operators.health(ctx)
 	}
 	if err == nil {
-		err = s.operators.health(ctx)
+		err = s.custody.ready()
 	}
 	if err == nil {
 		r.Height, err = s.height(ctx)

@@ -55,7 +55,7 @@ func (w *world) await(states ...keystate.State) {
 	waitFor(w.t, "the keys to be "+string(states[0])+" and so on", func() bool { return slices.Equal(w.states(), states) })
 }
 
-func (w *world) issueAs(key string) *caapi.Certificate {
+func (w *world) issueOne(key string) *caapi.Certificate {
 	w.t.Helper()
 	got, err := w.client("operator").Issue(w.t.Context(), caapi.IssueRequest{CSR: newCSR(w.t, nil), Profile: "server"}, key)
 	if err != nil {
@@ -68,7 +68,7 @@ func (w *world) issueAs(key string) *caapi.Certificate {
 func TestRotationWhileTheBridgeRuns(t *testing.T) {
 	w := newKeyWorld(t, func(c *Config) { c.OpenKey = openTestKey })
 	oldID := w.server.CAID().String()
-	old := w.issueAs("")
+	old := w.issueOne("")
 
 	r := rotated(t, w.dir)
 	newID := keyName(r.Certificate)
@@ -79,7 +79,7 @@ func TestRotationWhileTheBridgeRuns(t *testing.T) {
 		t.Fatalf("another one: %+v, %v", again, err)
 	}
 	w.await(keystate.Active, keystate.Generated)
-	if got := w.issueAs(""); got.CAID != oldID {
+	if got := w.issueOne(""); got.CAID != oldID {
 		t.Fatalf("issued by %s before the new key is trusted", got.CAID)
 	}
 	if _, err := w.server.Issue(t.Context(), Request{CSR: newCSR(t, nil), Profile: "server", CA: wire.CAIDOf(r.Certificate.RawSubjectPublicKeyInfo)}); err == nil || !strings.Contains(err.Error(), "generated") {
@@ -93,7 +93,7 @@ func TestRotationWhileTheBridgeRuns(t *testing.T) {
 
 	w.registerCert(r.Certificate)
 	w.await(keystate.Retired, keystate.Active)
-	fresh := w.issueAs("")
+	fresh := w.issueOne("")
 	if cert := parsePEM(t, fresh.Certificate); fresh.CAID != newID || cert.CheckSignatureFrom(r.Certificate) != nil || parsePEM(t, fresh.Chain[0]).Equal(r.Old) {
 		t.Fatalf("%+v", fresh)
 	}
@@ -188,7 +188,7 @@ func TestRotationWaitsForTheResponders(t *testing.T) {
 	r := rotated(t, w.dir)
 	w.registerCert(r.Certificate)
 	w.await(keystate.Active, keystate.Active)
-	if got := w.issueAs(""); got.CAID != w.server.CAID().String() {
+	if got := w.issueOne(""); got.CAID != w.server.CAID().String() {
 		t.Fatalf("issued by %s, for which nobody answers yet", got.CAID)
 	}
 	block := parseCSRBlock(t, []byte(newCSR(t, nil, func(r *x509.CertificateRequest) { r.DNSNames = nil })))
@@ -196,7 +196,7 @@ func TestRotationWaitsForTheResponders(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.await(keystate.Retired, keystate.Active)
-	if got := w.issueAs(""); got.CAID != keyName(r.Certificate) {
+	if got := w.issueOne(""); got.CAID != keyName(r.Certificate) {
 		t.Fatal(got.CAID)
 	}
 }
@@ -244,7 +244,7 @@ func TestRotationIsFinishedAfterAKill(t *testing.T) {
 			}
 			// The dead process's files are copied as they are on disk, and another one starts from the copy.
 			dir := filepath.Join(t.TempDir(), "ca")
-			copyDirs(t, dir, w.dir)
+			copyTree(t, dir, w.dir)
 			again, err := New(Config{Dir: dir, Key: prepared.key, OpenKey: openTestKey, Log: w.server.log}, w.node.Connect(wire.RoleOperator))
 			if err != nil {
 				t.Fatal(err)
@@ -265,7 +265,7 @@ func TestRotationIsFinishedAfterAKill(t *testing.T) {
 	}
 }
 
-func copyDirs(t testing.TB, dst, src string) {
+func copyTree(t testing.TB, dst, src string) {
 	t.Helper()
 	err := filepath.WalkDir(src, func(path string, d os.DirEntry, err error) error {
 		if err != nil {

@@ -113,7 +113,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.journal.close(), s.operators.log.Close(), s.custody.close())
+			err = errors.Join(err, s.journal.close(), s.custody.close(), s.closeOperators())
 		}
 	}()
 	opts := s.settings.anchorOptions()
@@ -141,7 +141,6 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.running, s.stop = ctx, cancel
-	s.background.Go(func() { s.operators.run(ctx) })
 	// An old copy of the directory submits nothing and signs nothing, and what a restored journal lacks comes before what is added to it.
 	settled := func(fn func(context.Context)) func() {
 		return func() {
@@ -152,13 +151,16 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	}
 	s.background.Go(settled(s.resolve))
 	s.background.Go(func() { s.watchFiles(ctx) })
-	s.background.Go(settled(s.tellPolicy))
 	s.background.Go(func() { s.finishApproved(ctx) })
 	if s.crls != nil {
 		s.background.Go(settled(s.crls.run))
 	}
 	if err := s.begin(cfg); err != nil {
 		return nil, errors.Join(err, s.Close())
+	}
+	if cfg.line == nil {
+		s.background.Go(func() { s.operators.run(ctx) }) // once the journals of all generations have told what they know
+		s.background.Go(settled(s.tellPolicy))
 	}
 	if cfg.line == nil && cfg.OpenKey != nil {
 		s.background.Go(func() { s.succeed(ctx, cfg) })
@@ -203,14 +205,14 @@ func (s *Server) load(cfg Config) (err error) {
 	if s.clients, err = openAccess(cfg.Dir, s.settings, s.now, s.metrics.Auth(), s.log); err != nil {
 		return err
 	}
-	if err := s.loadOperators(cfg.Dir); err != nil {
+	if err := s.loadOperators(cfg); err != nil {
 		return err
 	}
 	if s.journal, err = openJournal(filepath.Join(cfg.Dir, journalFile), s.issuer.id, s.log, func(r *record, pos position) error {
-		s.operators.trace(r)
+		s.operators.trace(s, r)
 		return s.book.apply(r, pos)
 	}); err != nil {
-		return errors.Join(err, s.operators.log.Close())
+		return errors.Join(err, s.closeOperators())
 	}
 	s.book.replayed(s.now())
 	return nil
@@ -222,8 +224,7 @@ func (s *Server) Close() error {
 		s.stop()
 		s.anchor.Close()
 		s.background.Wait()
-		s.operators.done.Wait()
-		s.closeErr = errors.Join(s.endSuccession(), s.operators.close(), s.journal.close(), s.custody.close())
+		s.closeErr = errors.Join(s.endSuccession(), s.closeOperators(), s.journal.close(), s.custody.close())
 	})
 	return s.closeErr
 }

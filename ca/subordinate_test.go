@@ -81,7 +81,7 @@ func TestSubordinateCA(t *testing.T) {
 		t.Fatalf("%+v", history)
 	}
 	w.registerCert(cert, root.Certificate.Raw)
-	got := w.issueAs("")
+	got := w.issueOne("")
 	leaf := parsePEM(t, got.Certificate)
 	if len(got.Chain) != 2 {
 		t.Fatalf("%d certificates above it", len(got.Chain))
@@ -110,7 +110,7 @@ func TestSubordinateCA(t *testing.T) {
 	w.await(keystate.Active, keystate.Generated)
 	w.registerCert(next, root.Certificate.Raw)
 	w.await(keystate.Retired, keystate.Active)
-	if got := w.issueAs(""); got.CAID != keyName(next) {
+	if got := w.issueOne(""); got.CAID != keyName(next) {
 		t.Fatal(got.CAID)
 	}
 }

@@ -126,12 +126,13 @@ func (s *Server) advance(ctx context.Context) error {
 			if err := next.trusted(ctx); err != nil {
 				return err
 			}
-			if err := s.replaceKey(ctx, next, keystate.Active, "is on the ledger's trust list"); err != nil {
+			if err := s.rotated(ctx, next, KeyChange{To: keystate.Active, By: bySuccession, How: "rotation", Why: "is on the ledger's trust list"}); err != nil {
 				return err
 			}
 			s.step(stepActivated)
 		case state == keystate.Active && before == keystate.Active && next.answered():
-			if err := s.replaceKey(ctx, old, keystate.Retired, "succeeded by "+next.issuer.id.String()); err != nil {
+			why := "succeeded by " + next.issuer.id.String()
+			if err := s.rotated(ctx, old, KeyChange{To: keystate.Retired, By: bySuccession, How: "rotation", Why: why}); err != nil {
 				return err
 			}
 			s.step(stepRetired)
@@ -140,12 +141,10 @@ func (s *Server) advance(ctx context.Context) error {
 	return nil
 }
 
-// replaceKey makes one step of a rotation, with a record in the operators' log.
-func (s *Server) replaceKey(ctx context.Context, g *Server, to keystate.State, why string) error {
-	entry := oplog.Entry{Actor: bySuccession, Action: "rotation: key " + string(to), Target: g.issuer.id.String(), Detail: map[string]string{"why": why}}
-	return s.operators.internally(ctx, entry, func(ctx context.Context) error {
-		return g.ChangeKey(ctx, KeyChange{To: to, By: bySuccession, How: "rotation", Why: why})
-	})
+// rotated changes the state of a generation's key, with a record in the operators' log.
+func (s *Server) rotated(ctx context.Context, g *Server, c KeyChange) error {
+	e := oplog.Entry{Actor: c.By, Action: "key becomes " + string(c.To), Target: g.issuer.id.String(), Detail: map[string]string{"why": c.Why}}
+	return s.operators.internally(ctx, e, func(ctx context.Context) error { return g.ChangeKey(ctx, c) })
 }
 
 // Steps of a rotation, as Config.step sees them.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
+	"github.com/certanchor/certanchor/internal/httpsig"
 	"github.com/certanchor/certanchor/internal/problem"
 )
 
@@ -160,6 +162,76 @@ func TestConfigIsChecked(t *testing.T) {
 	} {
 		if _, err := New(cfg); err == nil {
 			t.Errorf("%+v was taken", cfg)
+		}
+	}
+}
+
+// A server that has just started cannot know whether a signed request is a repetition; it is signed anew and sent again.
+func TestSignedRequestIsSignedAnew(t *testing.T) {
+	var mu sync.Mutex
+	nonces := map[string]bool{}
+	hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sig, err := httpsig.Parse(r)
+		if err != nil || !sig.Verify(r, make([]byte, 32)) || r.Header.Get("Authorization") != "" {
+			t.Errorf("%+v, %v", sig, err)
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		nonces[sig.Nonce] = true
+		if len(nonces) < 3 {
+			problem.Write(w, slog.New(slog.DiscardHandler), problem.Later("Signature-Input", "", "too early", time.Second))
+			return
+		}
+		answer(200, StatusChange{State: "valid"})(w, r)
+	}))
+	defer hs.Close()
+	c, err := New(Config{URL: hs.URL, HMAC: HMAC{Name: "robot", Key: make([]byte, 32)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.pause = time.Millisecond
+	if change, _, err := c.Release(t.Context(), "01"); err != nil || change.State != "valid" {
+		t.Fatal(change, err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(nonces) != 3 {
+		t.Errorf("%d nonces", len(nonces))
+	}
+}
+
+// Both a change that is committed and an operation that waits come with 202; they are told apart.
+func TestOperationThatWaitsIsNoChange(t *testing.T) {
+	c, _ := server(t, answer(202, Pending{Operation: &Operation{ID: "00ff", Need: 2}}))
+	_, acked, err := c.Revoke(t.Context(), RevokeRequest{})
+	if p, ok := errors.AsType[*PendingError](err); !ok || acked || p.Operation.ID != "00ff" {
+		t.Fatal(acked, err)
+	}
+}
+
+func TestCredentialsAreChecked(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	good := file("desk.hmac", strings.Repeat("ab", 32)+"\n", 0o600)
+	c, err := New(Config{URL: "http://x", HMAC: HMAC{KeyFile: good}})
+	if err != nil || c.hmac.Name != "desk" || len(c.hmac.Key) != 32 {
+		t.Fatal(c, err)
+	}
+	for name, cfg := range map[string]Config{
+		"open file": {URL: "http://x", HMAC: HMAC{KeyFile: file("open", strings.Repeat("ab", 32), 0o644)}}, "short": {URL: "http://x", HMAC: HMAC{Name: "a", Key: make([]byte, 15)}},
+		"not hexadecimal": {URL: "http://x", HMAC: HMAC{KeyFile: file("text", "secret", 0o600)}}, "two": {URL: "http://x", Token: "t", HMAC: HMAC{KeyFile: good}},
+		"certificate without TLS": {URL: "http://x", TLS: TLS{Cert: "a", Key: "b"}}, "no key": {URL: "https://x", TLS: TLS{Cert: "a"}}, "no files": {URL: "https://x", TLS: TLS{Cert: "a", Key: "b"}},
+		"no roots": {URL: "https://x", TLS: TLS{CA: good}}, "another client": {URL: "https://x", TLS: TLS{CA: good}, HTTP: http.DefaultClient},
+	} {
+		if _, err := New(cfg); err == nil {
+			t.Errorf("%s: taken", name)
 		}
 	}
 }

@@ -48,7 +48,8 @@ type OperatorDecision struct {
 	Time     string `json:"time"`
 }
 
-// Operations is the answer of PathOperations, the newest first.
+// Operations is the answer of PathOperations, the newest first: those that wait, and the newest 128 of those that ended. Results are told of one
+// operation only.
 type Operations struct {
 	Operations []Operation `json:"operations"`
 }
@@ -89,8 +90,17 @@ type DualControl struct {
 // Operations lists operations under dual control.
 func (c *Client) Operations(ctx context.Context) ([]Operation, error) {
 	var all Operations
-	_, err := c.do(ctx, http.MethodGet, PathOperations, nil, nil, &all)
-	return all.Operations, err
+	code, body, err := c.send(ctx, http.MethodGet, PathOperations, nil, nil, maxList)
+	if err != nil {
+		return nil, err
+	}
+	if code != http.StatusOK {
+		return nil, asProblem(http.MethodGet, c.base+PathOperations, code, body)
+	}
+	if err := json.Unmarshal(body, &all); err != nil {
+		return nil, fmt.Errorf("GET %s%s: the answer is not understood: %w", c.base, PathOperations, err)
+	}
+	return all.Operations, nil
 }
 
 // Operation returns one operation.
@@ -112,7 +122,10 @@ func (c *Client) Contents(ctx context.Context, id string) ([]byte, error) {
 	return body, nil
 }
 
-const maxContents = 64 << 20
+const (
+	maxContents = 64 << 20
+	maxList     = 64 << 20 // octets
+)
 
 // Approve hands in an operator's signature. The operation that comes back is done, failed or still under way if it was the last that it needed.
 func (c *Client) Approve(ctx context.Context, id string, s OperatorSignature) (*Operation, error) {

@@ -209,16 +209,16 @@ func leftOut(name string) bool {
 
 func rank(name string) int {
 	switch {
-	case name == journalName:
+	case path.Base(name) == journalName: // of each generation of the key
 		return 0
-	case strings.HasPrefix(name, oplog.DirName+"/"):
+	case path.Base(path.Dir(name)) == oplog.DirName:
 		return 2
 	}
 	return 1
 }
 
 func appendOnly(name string) bool {
-	return name == journalName || path.Dir(name) == oplog.DirName && path.Ext(name) == ".log"
+	return path.Base(name) == journalName || path.Base(path.Dir(name)) == oplog.DirName && path.Ext(name) == ".log"
 }
 
 // file adds one file, or keeps it for the keys.

@@ -24,9 +24,9 @@ func newCACommand() *cobra.Command {
 	}
 	cmd.AddCommand(newCAInitCommand(), newCAClientCommand(), newCARegisterCommand(), newCAServeCommand(), withConfig(newCACRLCommand(), caDefaults))
 	cmd.AddCommand(newCADecideCommands()...)
-	cmd.AddCommand(newCAKeyCommand(), newCARootCommand(), newCARotateCommand())
 	cmd.AddCommand(newCABackupCommand(), newCARestoreCommand(), newCARestoredCommand())
 	cmd.AddCommand(newCADualCommands()...)
+	cmd.AddCommand(newCAKeyCommand(), newCARootCommand(), newCARotateCommand())
 	return cmd
 }
 

@@ -29,6 +29,7 @@ const (
 // Limits of a Store.
 const (
 	maxPending  = 256
+	maxOfClient = 64        // of those: one client leaves room for others
 	MaxPayload  = 64 << 20  // octets
 	maxPayloads = 256 << 20 // octets, of all that are pending
 	keepFor     = 7 * 24 * time.Hour
@@ -182,7 +183,7 @@ func (s *Store) Propose(op Operation, client string, payload []byte) (*Record, e
 	if err := s.sweep(); err != nil {
 		return nil, err
 	}
-	pending, octets := 0, len(payload)
+	pending, own, octets := 0, 0, len(payload)
 	for _, r := range s.records {
 		if r.State != Pending {
 			continue
@@ -191,11 +192,16 @@ func (s *Store) Propose(op Operation, client string, payload []byte) (*Record, e
 			return r.clone(), nil
 		}
 		pending++
+		if r.Client == client {
+			own++
+		}
 		if st, err := os.Stat(s.path(r.Operation.ID() + ".payload")); err == nil {
 			octets += int(st.Size())
 		}
 	}
 	switch {
+	case own >= maxOfClient:
+		return nil, wire.Errorf(wire.FailedPrecondition, "operations", fmt.Sprint(own), "at most %d of one client may wait for approvals; approve or reject some", maxOfClient)
 	case pending >= maxPending:
 		return nil, wire.Errorf(wire.FailedPrecondition, "operations", fmt.Sprint(pending), "at most %d may wait for approvals; approve or reject some", maxPending)
 	case len(payload) > MaxPayload || octets > maxPayloads:

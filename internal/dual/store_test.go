@@ -3,6 +3,7 @@ package dual
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -145,7 +146,7 @@ func TestStoreIsBounded(t *testing.T) {
 	s := w.store(at(noon))
 	for i := range maxPending - 1 {
 		op := w.op(KindRevoke, ContentParams([]byte{byte(i)}))
-		s.records[op.ID()] = &Record{Operation: op, State: Pending}
+		s.records[op.ID()] = &Record{Operation: op, State: Pending, Client: fmt.Sprint(i % 4)}
 	}
 	w.propose(s, "the last", noon)
 	op, err := New(w.id, KindRevoke, ContentParams([]byte("more")), noon, 0)
@@ -153,6 +154,22 @@ func TestStoreIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := s.Propose(op, "client", []byte("more")); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Fatal(err)
+	}
+}
+
+func TestOneClientLeavesRoomForOthers(t *testing.T) {
+	w := newWorld(t)
+	s := w.store(at(noon))
+	for i := range maxOfClient {
+		op := w.op(KindRevoke, ContentParams([]byte{byte(i)}))
+		s.records[op.ID()] = &Record{Operation: op, State: Pending, Client: "busy"}
+	}
+	op := w.op(KindRevoke, ContentParams([]byte("more")))
+	if _, err := s.Propose(op, "busy", []byte("more")); err == nil || !strings.Contains(err.Error(), "of one client") {
+		t.Fatal(err)
+	}
+	if _, err := s.Propose(op, "another", []byte("more")); err != nil {
 		t.Fatal(err)
 	}
 }
