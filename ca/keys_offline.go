@@ -13,7 +13,7 @@ import (
 	"github.com/certanchor/certanchor/internal/oplog"
 )
 
-// ChangeKeyOffline is Server.ChangeKey for the CA in dir while it does not run. caID may be empty where there is one generation. Errors: keystate.ErrLocked when it
+// ChangeKeyOffline is Server.ChangeKey for the CA in dir while it does not run. caID may be empty where there is one generation. Errors: oplog.ErrLocked when it
 // runs; a change that needs several operators, who sign over the running CA's API.
 func ChangeKeyOffline(dir, caID string, c KeyChange) (k *caapi.Key, err error) {
 	e := oplog.Entry{Actor: c.By, Action: "key becomes " + string(c.To), Target: caID, Detail: map[string]string{"why": c.Why}}
@@ -60,21 +60,13 @@ func changeKeyOffline(dir, caID string, c KeyChange) (_ *caapi.Key, err error) {
 	if last.To == keystate.Destroyed && c.To == keystate.Destroyed { // and the process died before the key was gone
 		return g.describe(states), eraseKey(g.dir)
 	}
-	change := keystate.Change{To: c.To, By: c.By, How: c.How, Why: c.Why, At: now}
-	if err := states.Check(change); err != nil {
+	if _, err := states.Change(keystate.Change{To: c.To, By: c.By, How: c.How, Why: c.Why, At: now}); err != nil {
 		return nil, err
 	}
-	err = recordLocal(dir, c.By, "key "+string(c.To), keyName(g.cert), map[string]string{"from": string(last.To), "why": c.Why}, func() error {
-		if _, err := states.Change(change); err != nil || c.To != keystate.Destroyed {
-			return err
-		}
+	if c.To == keystate.Destroyed {
 		if err := eraseKey(g.dir); err != nil {
-			return fmt.Errorf("the key is destroyed as far as the CA is concerned, but couldn't be removed; do it again: %w", err)
+			return nil, fmt.Errorf("the key is destroyed as far as the CA is concerned, but couldn't be removed; do it again: %w", err)
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
 	return g.describe(states), nil
 }
