@@ -187,7 +187,7 @@ func (o *InitOptions) saveKey(path string, key crypto.Signer) error {
 	if o.KeyURI != "" {
 		return keyfile.WriteNew(path, []byte(o.KeyURI+"\n"), 0o600)
 	}
-	return keyfile.SaveWith(path, key, o.Passphrase, cmp.Or(o.iterations, o.Iterations, keyfile.Iterations))
+	return keyfile.SaveWith(path, key, o.Passphrase, cmp.Or(o.iterations, o.Iterations, keyfile.DefaultIterations()))
 }
 
 // populate writes every file of a new CA into dir.

@@ -41,7 +41,7 @@ func (o Options) withDefaults() Options {
 		o.Now = time.Now
 	}
 	if o.iterations == 0 {
-		o.iterations = keyfile.Iterations
+		o.iterations = keyfile.DefaultIterations()
 	}
 	if o.step == nil {
 		o.step = func(string) {}

@@ -84,7 +84,7 @@ func Init(o InitOptions) (_ *x509.Certificate, err error) {
 func (o *InitOptions) check() error {
 	o.Validity = cmp.Or(o.Validity, DefaultValidity)
 	o.Algorithm = cmp.Or(o.Algorithm, keyfile.P384)
-	o.Iterations = cmp.Or(o.Iterations, keyfile.Iterations)
+	o.Iterations = cmp.Or(o.Iterations, keyfile.DefaultIterations())
 	if o.Now == nil {
 		o.Now = time.Now
 	}

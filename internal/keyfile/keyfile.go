@@ -80,7 +80,7 @@ func Generate(a Algorithm) (crypto.Signer, error) {
 // Save encrypts key under passphrase into the new file path, mode 0600, and returns when it is durable. It never replaces
 // a file: an existing one gives an error that is fs.ErrExist.
 func Save(path string, key crypto.Signer, passphrase []byte) error {
-	return SaveWith(path, key, passphrase, Iterations)
+	return SaveWith(path, key, passphrase, DefaultIterations())
 }
 
 // SaveWith is Save with another number of iterations, at least 1000. Fewer than Iterations are for tests, whose keys protect nothing.

@@ -231,3 +231,14 @@ func savedKey(t *testing.T) string {
 	}
 	return path
 }
+
+// TestDefaultIsTheFullNumber: nothing but a test binary's own wish makes it less, and not in this one.
+func TestDefaultIsTheFullNumber(t *testing.T) {
+	if n := DefaultIterations(); n != Iterations {
+		t.Fatalf("%d iterations", n)
+	}
+	defer func() { defaultIterations = Iterations }()
+	if FewerIterations(); DefaultIterations() != minIterations {
+		t.Errorf("%d iterations", DefaultIterations())
+	}
+}

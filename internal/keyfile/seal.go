@@ -24,7 +24,7 @@ type Sealer struct {
 	iterations int
 }
 
-// NewSealer reads the passphrase of the keys that what names. iterations are of PBKDF2, 0 for Iterations; fewer are for tests.
+// NewSealer reads the passphrase of the keys that what names. iterations are of PBKDF2, 0 for DefaultIterations; fewer are for tests.
 func NewSealer(source Source, what string, iterations int) (*Sealer, error) {
 	phrase, err := source.Passphrase(what)
 	if err != nil {
@@ -33,7 +33,7 @@ func NewSealer(source Source, what string, iterations int) (*Sealer, error) {
 	if err := CheckNew(phrase); err != nil {
 		return nil, err
 	}
-	return &Sealer{phrase: phrase, iterations: cmp.Or(iterations, Iterations)}, nil
+	return &Sealer{phrase: phrase, iterations: cmp.Or(iterations, DefaultIterations())}, nil
 }
 
 // Seal makes the PEM block of a key.

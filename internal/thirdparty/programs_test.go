@@ -9,12 +9,15 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/certanchor/certanchor/internal/keyfile"
 )
 
 // dir is where the programs are, for all tests of this process.
 var dir string
 
 func TestMain(m *testing.M) {
+	keyfile.FewerIterations()
 	tmp, err := os.MkdirTemp("", "thirdparty-")
 	if err != nil {
 		panic(err)
