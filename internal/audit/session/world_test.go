@@ -336,7 +336,7 @@ func (w *world) last(path string) []byte {
 }
 
 func (w *world) options(dir string) session.Options {
-	return session.Options{Ledger: w.conn, Dir: dir, Bridges: []string{w.url}, Sample: 30, Now: w.clock.Now, Log: quiet()}
+	return session.Options{Ledger: w.conn, Dir: dir, Bridges: []string{w.url}, Sample: 10, Now: w.clock.Now, Log: quiet()}
 }
 
 func (w *world) audit(o session.Options) *session.Result {
