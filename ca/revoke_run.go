@@ -104,10 +104,7 @@ func (s *Server) endBulk(ctx context.Context, j *bulk) {
 	}
 	s.log.Info("bulk revocation done", "id", j.id, "client", v.StartedBy, "operation", v.Operation, "total", v.Total, "changed", v.Changed,
 		"already", v.Already, "failed", v.Failed, "block", v.Block, "acknowledged", v.Acknowledged)
-	select {
-	case s.sweepKick <- struct{}{}:
-	default:
-	}
+	s.kickSweeps()
 }
 
 // unconfirmed names the responders that have not applied a block.
@@ -179,7 +176,7 @@ func (s *Server) bulkRound(ctx context.Context, j *bulk, chunk []int) (rest []in
 func (s *Server) records(ctx context.Context, j *bulk, chunk []int) ([]*wire.CertRecord, error) {
 	keys := make([]string, len(chunk))
 	for n, i := range chunk {
-		keys[n] = wire.CertKey(s.issuer.id, j.items[i].change().Serial)
+		keys[n] = wire.CertKey(s.generationOf(&j.items[i]).issuer.id, j.items[i].change().Serial)
 	}
 	values, err := s.readState(ctx, keys...)
 	if err != nil {
@@ -196,6 +193,16 @@ func (s *Server) records(ctx context.Context, j *bulk, chunk []int) ([]*wire.Cer
 		}
 	}
 	return records, nil
+}
+
+// generationOf is the generation of the CA's key that an item's certificate is of. A generation that issued is always there (Server.begin).
+func (s *Server) generationOf(i *bulkItem) *Server {
+	if id, err := wire.ParseCAID(i.CA); err == nil {
+		if g := s.Generation(id); g != nil {
+			return g
+		}
+	}
+	return s
 }
 
 // foreseen answers without a transaction what needs none: one refusal would cost a whole batch another attempt. nil: the ledger is asked.
@@ -222,7 +229,7 @@ func (s *Server) foreseen(item *bulkItem, rec *wire.CertRecord) *caapi.BulkResul
 		r.Outcome = outcomeChanged
 	}
 	describeResult(r, wire.StatusResult{State: rec.State, Reason: rec.Reason, Time: rec.StatusTime, Change: rec.Change})
-	s.place(r)
+	s.generationOf(item).place(r)
 	return r
 }
 
@@ -253,8 +260,11 @@ func statusLog(serial wire.Serial, at *uint64) caapi.StatusLog {
 func (s *Server) catalogueCatchUp(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	if h, err := s.height(ctx); err == nil {
-		_ = s.catalogue.WaitHeight(ctx, h) // without it a place is told later
+	h, err := s.height(ctx)
+	for _, g := range s.line.list() {
+		if err == nil {
+			err = g.catalogue.WaitHeight(ctx, h) // without it a place is told later
+		}
 	}
 }
 
@@ -280,12 +290,12 @@ func (s *Server) submitChunk(ctx context.Context, j *bulk, chunk, submit []int, 
 	for _, n := range submit {
 		item := &j.items[chunk[n]]
 		all.Go(func() {
-			change := item.change()
-			res, receipt, err := s.commitChange(ctx, change)
+			change, g := item.change(), s.generationOf(item)
+			res, receipt, err := g.commitChange(ctx, change)
 			r := &caapi.BulkResult{Serial: item.Serial, Operation: opNames[change.Op]}
 			switch {
 			case err == nil:
-				s.crls.changedAt(receipt.Block, change.Serial, res)
+				g.crls.changedAt(receipt.Block, change.Serial, res)
 				r.Outcome, r.Block, r.TxID = outcomeChanged, receipt.Block, receipt.TxID
 				if !res.Changed && res.Change == item.Base {
 					r.Outcome = outcomeAlready
