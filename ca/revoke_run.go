@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/caapi"
 	"github.com/certanchor/certanchor/internal/catalogue"
+	"github.com/certanchor/certanchor/internal/oplog"
 	"github.com/certanchor/certanchor/internal/problem"
 	"github.com/certanchor/certanchor/network"
 )
@@ -29,8 +31,37 @@ const (
 	stepBulkEnding   = "bulk ending"
 )
 
-// runBulk brings a bulk that was started to its end. It gives up only with ctx, and goes on after the next start.
+// runBulk brings a bulk that was started to its end, with a record in the operators' log. It gives up only with ctx, and goes on after the next start.
 func (s *Server) runBulk(ctx context.Context, j *bulk) {
+	v, _ := j.view()
+	e := oplog.Entry{Actor: "ca", Action: "bulk " + v.Operation, Target: v.ID, Detail: map[string]string{
+		"asked for by": v.StartedBy, "certificates": strconv.Itoa(v.Total), "digest": v.Digest, "source": v.Source,
+	}}
+	if v.Reason != "" {
+		e.Detail["reason"] = v.Reason
+	}
+	for ctx.Err() == nil {
+		began := false
+		err := s.operators.internally(ctx, e, func(ctx context.Context) error {
+			began = true
+			err := s.carryOutBulk(ctx, j)
+			v, _ := j.view()
+			op := operationOf(ctx)
+			op.note("changed", strconv.Itoa(v.Changed))
+			op.note("already", strconv.Itoa(v.Already))
+			op.note("failed", strconv.Itoa(v.Failed))
+			return err
+		})
+		if began {
+			return
+		}
+		j.says("waits for the operators' log: " + err.Error())
+		wait(ctx, maxBulkPause)
+	}
+}
+
+// carryOutBulk returns an error when it did not come to the end.
+func (s *Server) carryOutBulk(ctx context.Context, j *bulk) error {
 	open := make([]int, 0, len(j.items))
 	for i, done := range j.done {
 		if !done {
@@ -43,12 +74,12 @@ func (s *Server) runBulk(ctx context.Context, j *bulk) {
 		for pause := bulkPause; len(chunk) > 0; pause = min(2*pause, maxBulkPause) {
 			rest, err := s.bulkRound(ctx, j, chunk)
 			if ctx.Err() != nil {
-				return
+				return ctx.Err()
 			}
 			if err != nil {
 				s.log.Error("a bulk revocation cannot go on before a restart", "id", j.id, "error", err)
 				j.says("stopped: its log cannot be written; it goes on when the CA is restarted")
-				return
+				return err
 			}
 			if len(rest) > 0 {
 				wait(ctx, pause)
@@ -59,6 +90,7 @@ func (s *Server) runBulk(ctx context.Context, j *bulk) {
 	}
 	s.step(stepBulkEnding)
 	s.endBulk(ctx, j)
+	return ctx.Err()
 }
 
 func wait(ctx context.Context, d time.Duration) {

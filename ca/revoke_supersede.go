@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -245,7 +247,11 @@ func (s *Server) supersedeOne(ctx context.Context, l *supersession) (again time.
 	}
 	issuer := s.issuerOf(fresh)
 	e := issuer.book.findSerial(fresh)
-	if e == nil { // a crash before it was journalled
+	if e == nil {
+		// Either a crash before it was journalled, or a generation that this process cannot open.
+		if used, err := s.nextUsed(); used || err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return refusedPause, errors.Join(errors.New("the generation of the CA's key that issued the new certificate is not here"), err)
+		}
 		return 0, s.superseded.end(l, "the new certificate does not exist")
 	}
 	switch st, _ := issuer.book.stateOf(e); st {

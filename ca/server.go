@@ -77,6 +77,7 @@ type Server struct {
 	custody    *custody
 	line       *lineage
 	enrolled   atomic.Int64 // responder certificates that this process has issued
+	told       bool         // the operators' log tells that this generation's key was taken up; of the goroutine of succeed
 	revoking
 
 	registered atomic.Bool  // seen on the trust list with this organisation as its operator; never unset
