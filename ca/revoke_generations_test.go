@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"bytes"
 	"crypto/x509"
 	"net/http"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/caapi"
+	"github.com/certanchor/certanchor/internal/cabackup"
 	"github.com/certanchor/certanchor/internal/catalogue"
 	"github.com/certanchor/certanchor/internal/keyfile"
 	"github.com/certanchor/certanchor/internal/keystate"
@@ -113,6 +115,15 @@ func TestRevocationsReachEveryGeneration(t *testing.T) {
 	for _, name := range []string{blockedFile, supersededFile, bulkDir} {
 		if _, err := os.Stat(filepath.Join(w.dir, nextDir, name)); err == nil {
 			t.Errorf("the later generation has a %s of its own", name)
+		}
+	}
+	m, err := cabackup.Write(new(bytes.Buffer), w.dir, cabackup.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range m.Files {
+		if strings.Contains(f.Name, catalogueDir+"/") {
+			t.Errorf("%s is in the backup", f.Name)
 		}
 	}
 	entries, outcomes := w.told()
