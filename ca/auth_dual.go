@@ -44,7 +44,12 @@ const dualRetry = 2 * time.Second
 
 // loadDual reads the policy and the operations that wait. It comes before anything is taken from a file that the policy is about. Errors:
 // dual.ErrRemoved; dual.ErrNotApproved.
-func (s *Server) loadDual(dir string) error {
+func (s *Server) loadDual(cfg Config) error {
+	if cfg.line != nil { // the generations of a key share it
+		s.dual = s.first().dual
+		return nil
+	}
+	dir := cfg.Dir
 	d := &dualControl{dir: dir, running: map[string]chan struct{}{}}
 	d.executors = map[string]executor{dual.KindRevoke: s.revokeApproved, dual.KindKeyResume: s.resumeApproved, dual.KindProfiles: s.replaceApproved, dual.KindPolicy: s.replaceApproved}
 	d.stamp = d.filesStamp()

@@ -143,7 +143,7 @@ func (s *Server) signFinal(e *entry) error {
 	if err != nil {
 		return err
 	}
-	cert, err := s.issuer.complete(pre.Cert, stamps.SCTs, pre.Profile)
+	cert, err := s.issuer.complete(pre.Cert, stamps.SCTs)
 	if err != nil {
 		return err
 	}

@@ -234,7 +234,7 @@ func TestSecondCertificateOfAPrecertificateIsNotReleased(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := w.server.issuer.complete(pre.Cert, other, pre.Profile)
+	cert, err := w.server.issuer.complete(pre.Cert, other)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,17 +1,13 @@
 package ca
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"mime"
 	"net/http"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/problem"
@@ -41,52 +37,12 @@ func readFields(w http.ResponseWriter, r *http.Request, fields map[string]*strin
 // string, bytes that are not UTF-8 and anything after the object are errors, because a request that can be read in two ways
 // will be.
 func parseFields(body []byte, fields map[string]*string) error {
-	if !utf8.Valid(body) {
-		return invalid("body", "", "must be UTF-8 (RFC 8259 section 8.1)")
+	values := make(map[string]any, len(fields))
+	for name, dst := range fields {
+		values[strings.TrimSuffix(name, "?")] = dst
 	}
-	dec := json.NewDecoder(bytes.NewReader(body))
-	syntax := func(err error) error {
-		return invalid("body", "", "must be one JSON object (RFC 8259): %v", err)
-	}
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return syntax(fmt.Errorf("it begins with %v", t))
-	}
-	seen := map[string]bool{}
-	for dec.More() {
-		t, err := dec.Token()
-		if err != nil {
-			return syntax(err)
-		}
-		name, ok := t.(string)
-		if !ok {
-			return syntax(fmt.Errorf("%v stands for a name", t))
-		}
-		dst := fields[name]
-		if dst == nil {
-			dst = fields[name+"?"]
-		}
-		if dst == nil || strings.HasSuffix(name, "?") {
-			return invalid(name, "", "is not a field of this request, which has %s", known(fields))
-		}
-		if seen[name] {
-			return invalid(name, "", "must not occur twice")
-		}
-		seen[name] = true
-		v, err := dec.Token()
-		if err != nil {
-			return syntax(err)
-		}
-		s, ok := v.(string)
-		if !ok {
-			return invalid(name, fmt.Sprint(v), "must be a string")
-		}
-		*dst = s
-	}
-	if _, err := dec.Token(); err != nil {
-		return syntax(err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return syntax(errors.New("something follows it"))
+	if err := parseObject(body, values); err != nil {
+		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if !strings.HasSuffix(name, "?") && *fields[name] == "" {
@@ -96,10 +52,7 @@ func parseFields(body []byte, fields map[string]*string) error {
 	return nil
 }
 
-func known(fields map[string]*string) string {
-	names := slices.Sorted(maps.Keys(fields))
-	for i, n := range names {
-		names[i] = strings.TrimSuffix(n, "?")
-	}
-	return strings.Join(names, ", ")
+// known lists the names of fields.
+func known[T any](fields map[string]T) string {
+	return strings.Join(slices.Sorted(maps.Keys(fields)), ", ")
 }

@@ -105,23 +105,55 @@ func (s *Server) issuerOf(serial wire.Serial) *Server {
 	return s
 }
 
-// holder is the generation that a certificate is of, by its journal or by the ledger; for one that is unknown the one that issues.
-func (s *Server) holder(ctx context.Context, serial wire.Serial) *Server {
+// first is the generation that has the HTTP API, and what all share: clients, dual control, profiles, the operators' log, blocked keys, bulks, supersessions.
+func (s *Server) first() *Server { return s.line.list()[0] }
+
+// holder is the generation that a certificate is of, by its journal, its catalogue or the ledger; for one that is unknown the one that issues. Errors: the ledger's.
+func (s *Server) holder(ctx context.Context, serial wire.Serial) (*Server, error) {
 	all := s.line.list()
 	if len(all) == 1 || all[0] != s { // only the first passes on
-		return s
+		return s, nil
 	}
-	for _, g := range all {
+	known, err := s.keepers(serial)
+	if err != nil {
+		return nil, err
+	}
+	if len(known) > 0 {
+		return known[0], nil
+	}
+	keys := make([]string, len(all))
+	for i, g := range all {
+		keys[i] = wire.CertKey(g.issuer.id, serial)
+	}
+	values, err := s.readState(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	for i, g := range all {
+		if values[i] != nil {
+			return g, nil
+		}
+	}
+	return s.issuing(), nil
+}
+
+// keepers are the generations that are known to have a certificate of this serial number, oldest first, but first that whose journal has it. More than one:
+// other software signed with both keys, and numbers them.
+func (s *Server) keepers(serial wire.Serial) (known []*Server, err error) {
+	for _, g := range s.line.list() {
 		if g.book.findSerial(serial) != nil {
-			return g
+			known = slices.Insert(known, 0, g)
+			continue
+		}
+		c, err := g.catalogue.Get(serial)
+		if err != nil {
+			return nil, err
+		}
+		if c != nil {
+			known = append(known, g)
 		}
 	}
-	for _, g := range all {
-		if _, _, err := g.statusOf(ctx, serial); err == nil {
-			return g
-		}
-	}
-	return s.issuing()
+	return known, nil
 }
 
 // describeGenerations lists all of them, oldest first.

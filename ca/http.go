@@ -127,7 +127,7 @@ func (s *Server) issue(w http.ResponseWriter, r *http.Request, c *client, req ca
 		s.enrolment(got.Serial)
 	}
 	answer := s.issuerOf(got.Serial).describe(got)
-	answer.Supersedes = s.issuerOf(got.Serial).superseded.of(got)
+	answer.Supersedes = s.superseded.of(got)
 	w.Header().Set("Location", caapi.PathCertificates+"/"+answer.Serial)
 	s.step(stepReleasing)
 	return s.answer(w, http.StatusCreated, answer)

@@ -76,6 +76,11 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 		}
 		return g.Issue(ctx, r)
 	}
+	return s.issueNew(ctx, r, request, key)
+}
+
+// issueNew carries out a request that has no certificate yet. key is zero without an idempotency key.
+func (s *Server) issueNew(ctx context.Context, r Request, request, key digest) (*Issued, error) {
 	csr, err := s.checked(r)
 	if err != nil {
 		return nil, err
@@ -85,14 +90,7 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 		return nil, err
 	}
 	defer leave()
-	if err := errors.Join(s.clockSound(), s.checkFronts(r.Profile), s.checkSuperseded(ctx, r)); err != nil {
-		return nil, err
-	}
-	// Nothing is signed with a key out of use, that could not be journalled, or that the ledger could not take.
-	if err := s.mayIssue(r.Profile); err != nil {
-		return nil, err
-	}
-	if err := s.journal.health(); err != nil {
+	if err := s.mayBegin(ctx, r); err != nil {
 		return nil, err
 	}
 	ctx, release, err := s.admit(anchor.WithCaller(ctx, "client "+r.Client))
@@ -101,37 +99,66 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 	}
 	defer release()
 	s.step(stepChecked)
+	rec, err := s.signed(ctx, r, csr)
+	if err != nil {
+		return nil, err
+	}
+	rec.Request = request[:]
+	if r.IdempotencyKey != "" {
+		rec.Key = key[:]
+	}
+	if err := s.journalSigned(r, rec); err != nil {
+		return nil, err
+	}
+	defer s.superseded.journalled(r, rec.Serial) // once more, when the outcome is known
+	e := s.book.findSerial(rec.Serial)
+	if rec.Kind == kindPrecert {
+		return s.bringWithSCTs(ctx, e, rec.Cert)
+	}
+	return s.bring(ctx, e, rec.Cert)
+}
+
+// mayBegin returns why nothing can be signed now: nothing is with a key out of use, that could not be journalled, or that the ledger could not take.
+func (s *Server) mayBegin(ctx context.Context, r Request) error {
+	if err := errors.Join(s.clockSound(), s.checkFronts(r.Profile), s.checkSuperseded(ctx, r)); err != nil {
+		return err
+	}
+	if err := s.mayIssue(r.Profile); err != nil {
+		return err
+	}
+	return s.journal.health()
+}
+
+// signed makes the certificate, or the precertificate of one for a profile that has it so, and returns the journal's record of it, without what tells the request.
+func (s *Server) signed(ctx context.Context, r Request, csr *x509.CertificateRequest) (*record, error) {
 	cert, err := s.issuer.sign(csr, r.Profile)
 	if err != nil {
 		return nil, err
 	}
 	s.step(stepSigned)
-	rec := &record{Kind: kindSigned, Cert: cert.Raw, Client: r.Client, Profile: r.Profile, Request: request[:], Op: operationOf(ctx).reference()}
-	if r.IdempotencyKey != "" {
-		rec.Key = key[:]
-	}
+	rec := &record{Kind: kindSigned, Cert: cert.Raw, Client: r.Client, Profile: r.Profile, Op: operationOf(ctx).reference()}
 	if rec.Serial, err = wire.SerialOf(cert.SerialNumber); err != nil {
 		return nil, err
 	}
 	if k := s.issuer.policy.rules[r.Profile].scts; k > 0 {
 		rec.Kind, rec.Need = kindPrecert, uint(k) //nolint:gosec // 1 to maxSCTs
 	}
+	return rec, nil
+}
+
+// journalSigned makes durable what was signed, and before it which certificate it replaces.
+func (s *Server) journalSigned(r Request, rec *record) error {
 	if err := s.superseded.begin(r, rec.Serial); err != nil {
-		return nil, err
+		return err
 	}
 	s.step(stepSuperseding)
-	err = s.note(rec)
-	defer s.superseded.journalled(r, rec.Serial) // and once more when the outcome is known
+	err := s.note(rec)
 	s.superseded.journalled(r, rec.Serial)
 	if err != nil {
-		return nil, fmt.Errorf("couldn't journal the certificate, which is dropped: %w", err)
+		return fmt.Errorf("couldn't journal the certificate, which is dropped: %w", err)
 	}
 	s.step(stepJournalled)
-	e := s.book.findSerial(rec.Serial)
-	if rec.Kind == kindPrecert {
-		return s.bringWithSCTs(ctx, e, cert.Raw)
-	}
-	return s.bring(ctx, e, cert.Raw)
+	return nil
 }
 
 // checked looks for the request's own faults, which come first, whatever the ledger's condition.

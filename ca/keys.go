@@ -141,6 +141,14 @@ func signerFor(key crypto.Signer, profile string) crypto.Signer {
 	return key
 }
 
+// promiseSigner is the key for a certificate whose precertificate is on the ledger, of any profile.
+func promiseSigner(key crypto.Signer) crypto.Signer {
+	if c, ok := key.(*custody); ok {
+		return useKey{c, keystate.Promised}
+	}
+	return key
+}
+
 func useOf(profile string) keystate.Use {
 	if profile == ResponderProfile {
 		return keystate.Responders

@@ -180,7 +180,7 @@ func (s *Server) Key(ctx context.Context) (*caapi.Key, error) {
 
 func describeKey(id wire.CAID, history []keystate.Record, needed time.Time) *caapi.Key {
 	k := &caapi.Key{CAID: id.String(), State: string(keystate.StateOf(history)), Signs: []string{}, Needed: needed.UTC().Format(time.RFC3339)}
-	for _, u := range []keystate.Use{keystate.Certificates, keystate.Responders, keystate.CRLs} {
+	for _, u := range []keystate.Use{keystate.Certificates, keystate.Responders, keystate.CRLs, keystate.Promised} {
 		if keystate.State(k.State).Allows(u) {
 			k.Signs = append(k.Signs, string(u))
 		}

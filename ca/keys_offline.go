@@ -16,22 +16,22 @@ import (
 // ChangeKeyOffline is Server.ChangeKey for the CA in dir while it does not run. caID may be empty where there is one generation. Errors: oplog.ErrLocked when it
 // runs; a change that needs several operators, who sign over the running CA's API.
 func ChangeKeyOffline(dir, caID string, c KeyChange) (k *caapi.Key, err error) {
-	e := oplog.Entry{Actor: c.By, Action: "key becomes " + string(c.To), Target: caID, Detail: map[string]string{"why": c.Why}}
-	err = recordedOffline(dir, e, func() error {
-		k, err = changeKeyOffline(dir, caID, c)
-		return err
-	})
-	if errors.Is(err, oplog.ErrLocked) {
-		err = fmt.Errorf("%w: the CA runs, and takes changes over its API (--ca-url, --token-file)", err)
-	}
-	return k, err
-}
-
-func changeKeyOffline(dir, caID string, c KeyChange) (_ *caapi.Key, err error) {
 	g, err := generationIn(dir, caID)
 	if err != nil {
 		return nil, err
 	}
+	e := oplog.Entry{Actor: c.By, Action: "key becomes " + string(c.To), Target: keyName(g.cert), Detail: map[string]string{"why": c.Why}}
+	err = recordedOffline(dir, e, func() error {
+		k, err = changeKeyOffline(dir, g, c)
+		return err
+	})
+	if errors.Is(err, oplog.ErrLocked) {
+		err = fmt.Errorf("%w: the CA runs, and takes changes over its API (--ca-url, --token-file): %w", keystate.ErrLocked, err)
+	}
+	return k, err
+}
+
+func changeKeyOffline(dir string, g *generationDir, c KeyChange) (_ *caapi.Key, err error) {
 	c.How = commandLine
 	states, err := keystate.Open(filepath.Join(g.dir, keystate.File), keyName(g.cert))
 	if errors.Is(err, keystate.ErrLocked) {

@@ -82,7 +82,7 @@ func TestKeyStatesTakeEffectWhileTheBridgeRuns(t *testing.T) {
 	must(caapi.PathCertificates, issue)
 
 	k := w.key("retired", "a new key has taken over")
-	if !slices.Equal(k.Signs, []string{string(keystate.Responders), string(keystate.CRLs)}) || len(k.History) != 5 {
+	if !slices.Equal(k.Signs, []string{string(keystate.Responders), string(keystate.CRLs), string(keystate.Promised)}) || len(k.History) != 5 {
 		t.Fatalf("%+v", k)
 	}
 	w.refusedAs("retired", caapi.PathCertificates, issue)

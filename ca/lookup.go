@@ -12,7 +12,10 @@ import (
 // Certificate returns a certificate with its present status. Errors: NotFound for a serial that neither the journal nor the ledger has,
 // and for a certificate that the ledger refused; an unknown outcome for one whose way to the ledger has not ended yet.
 func (s *Server) Certificate(ctx context.Context, serial wire.Serial) (*caapi.Certificate, error) {
-	s = s.holder(ctx, serial)
+	s, err := s.holder(ctx, serial)
+	if err != nil {
+		return nil, err
+	}
 	answer := &caapi.Certificate{CAID: s.issuer.id.String(), Serial: serial.String(), Chain: s.chain()}
 	if e := s.book.findSerial(serial); e != nil {
 		if st, _ := s.book.stateOf(e); st == stateSigned {

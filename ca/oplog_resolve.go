@@ -134,7 +134,11 @@ func (o *operators) statusSays(ctx context.Context, serial wire.Serial, asked wi
 	if err != nil {
 		return "", err
 	}
-	values, err := o.server.readState(ctx, wire.CertKey(o.server.holder(ctx, serial).issuer.id, serial))
+	g, err := o.server.holder(ctx, serial)
+	if err != nil {
+		return "", err
+	}
+	values, err := g.readState(ctx, wire.CertKey(g.issuer.id, serial))
 	if err != nil {
 		return "", err
 	}

@@ -2,6 +2,7 @@ package ca
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -33,7 +34,7 @@ func (s *Server) parseQuery(q *caapi.Query) (*query, error) {
 	}
 	p := &query{profile: q.Profile, client: q.Client, name: catalogue.Pattern(q.Name), subject: catalogue.Pattern(q.Subject)}
 	p.unnamed, p.unwritten = q.Name != "" || q.Subject != "", q.Profile != "" || q.Client != ""
-	if q.Profile != "" && s.issuer.policy.Profiles[q.Profile] == nil && !s.book.usedProfile(q.Profile) {
+	if q.Profile != "" && s.issuer.policy.Profiles[q.Profile] == nil && !s.usedProfile(q.Profile) {
 		return nil, invalid("query.profile", q.Profile, "must be a profile of this CA, or one that it has issued with")
 	}
 	if len(q.Client) > maxPattern || strings.ContainsFunc(q.Client, unicode.IsControl) {
@@ -136,6 +137,10 @@ func (q *query) matches(c *catalogue.Cert, b *book) (meant, unnamed bool) {
 		}
 	}
 	return false, false
+}
+
+func (s *Server) usedProfile(name string) bool {
+	return slices.ContainsFunc(s.line.list(), func(g *Server) bool { return g.book.usedProfile(name) })
 }
 
 // usedProfile reports whether a certificate was issued with a profile, which need not be there any more.

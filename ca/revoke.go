@@ -86,7 +86,10 @@ func (s *Server) parseInvalidity(op wire.StatusOp, text string) (wire.Millis, er
 func (s *Server) change(ctx context.Context, by string, c wire.StatusChange) (*caapi.StatusChange, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.settings.StatusTimeout+s.settings.AckTimeout)
 	defer cancel()
-	s = s.holder(ctx, c.Serial)
+	s, err := s.holder(ctx, c.Serial)
+	if err != nil {
+		return nil, false, err
+	}
 	if err := s.beforeChange(ctx, by, c); err != nil {
 		return nil, false, err
 	}

@@ -225,8 +225,9 @@ func (s *Server) getBulkResults(w http.ResponseWriter, r *http.Request, _ *clien
 		if limit--; limit < 0 {
 			break
 		}
-		s.place(res)
-		if c, err := s.catalogue.Get(items[n].change().Serial); err == nil && c != nil {
+		g := s.generationOf(&items[n])
+		g.place(res)
+		if c, err := g.catalogue.Get(items[n].change().Serial); err == nil && c != nil {
 			res.Subject, res.Names = c.Subject, c.Names
 			if res.Outcome == outcomeOpen {
 				res.State = stateName(c.State)

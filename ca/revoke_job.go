@@ -50,6 +50,7 @@ type bulkItem struct {
 	Reason     uint        `json:"r,omitempty"`
 	Invalidity wire.Millis `json:"i,omitempty"`
 	Base       uint64      `json:"b,omitempty"` // number of the certificate's changes when the list was made
+	CA         string      `json:"c,omitempty"` // the generation of the CA's key that it is of, unless the first
 }
 
 func (i *bulkItem) change() wire.StatusChange {

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -18,7 +16,7 @@ type objectField struct {
 	seen   *bool // set when it is there
 }
 
-// parseObject is parseFields for objects whose fields, all of which may be absent, are strings (*string), booleans (*bool) and
+// parseObject reads objects whose fields, all of which may be absent, are strings (*string), booleans (*bool) and
 // objects (*objectField).
 func parseObject(body []byte, fields map[string]any) error {
 	if !utf8.Valid(body) {
@@ -59,7 +57,7 @@ func takeObject(dec *json.Decoder, prefix string, fields map[string]any) error {
 		case !ok && name == "":
 			return invalid(prefix+`""`, "", "is not a name")
 		case !ok:
-			return invalid(prefix+name, "", "is not a field of this request, which has %s", strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
+			return invalid(prefix+name, "", "is not a field of this request, which has %s", known(fields))
 		case seen[name]:
 			return invalid(prefix+name, "", "must not occur twice")
 		}

@@ -47,24 +47,23 @@ func (s *Server) plan(ctx context.Context, by string, r *bulkRequest) (*bulkHead
 	}
 	switch {
 	case r.list != nil:
-		head.Source, head.AsOf = "list", s.catalogue.Height()
+		head.Source, head.AsOf = "list", s.catalogueHeight()
 		for i := range items {
-			c, err := s.catalogue.Get(items[i].change().Serial)
-			if err != nil {
-				return nil, nil, err
-			}
-			if c != nil {
-				items[i].Base = c.Change
+			if err := s.locate(&items[i]); err != nil {
+				return nil, nil, onLine(r.lines[i], err)
 			}
 		}
 	case r.key != nil:
 		head.Source = "key"
-		var certs []*catalogue.Cert
-		if certs, head.AsOf, err = s.catalogue.WithKey(*r.key); err != nil {
-			return nil, nil, err
-		}
-		for _, c := range certs {
-			items = appendItem(items, change, c)
+		for _, g := range s.line.list() {
+			certs, at, err := g.catalogue.WithKey(*r.key)
+			if err != nil {
+				return nil, nil, err
+			}
+			head.asOf(at)
+			for _, c := range certs {
+				items = s.appendItem(items, change, g, c)
+			}
 		}
 	default:
 		head.Source = "query"
@@ -152,21 +151,63 @@ func (s *Server) listed(r *bulkRequest, common wire.StatusChange) ([]bulkItem, e
 
 // found is the changes of what a query finds, in the order of serial numbers.
 func (s *Server) found(q *query, change wire.StatusChange, head *bulkHead) (items []bulkItem, err error) {
-	head.AsOf, err = s.catalogue.All(func(c *catalogue.Cert) error {
-		meant, unnamed := q.matches(c, s.book)
-		if unnamed {
-			head.Unnamed++
+	for _, g := range s.line.list() {
+		at, err := g.catalogue.All(func(c *catalogue.Cert) error {
+			meant, unnamed := q.matches(c, g.book)
+			if unnamed {
+				head.Unnamed++
+			}
+			if meant {
+				items = s.appendItem(items, change, g, c)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
-		if meant {
-			items = appendItem(items, change, c)
-		}
-		return nil
-	})
-	return items, err
+		head.asOf(at)
+	}
+	return items, nil
 }
 
-// appendItem adds a change unless it would change nothing.
-func appendItem(items []bulkItem, change wire.StatusChange, c *catalogue.Cert) []bulkItem {
+// asOf notes the height at which one generation's certificates were listed: the list is as of the lowest.
+func (h *bulkHead) asOf(height uint64) {
+	if h.AsOf == 0 || height < h.AsOf {
+		h.AsOf = height
+	}
+}
+
+func (s *Server) catalogueHeight() uint64 {
+	var h bulkHead
+	for _, g := range s.line.list() {
+		h.asOf(g.catalogue.Height())
+	}
+	return h.AsOf
+}
+
+// locate finds which generation of the CA's key an item of a list is of, and how often the certificate has changed.
+func (s *Server) locate(i *bulkItem) error {
+	serial := i.change().Serial
+	known, err := s.keepers(serial)
+	if err != nil || len(known) == 0 {
+		return err // of one that nobody has the result says so
+	}
+	if len(known) > 1 {
+		return invalid("serial", i.Serial, "must be of one generation of the CA's key, and is of %s and %s: find the certificate by query or key", known[0].issuer.id, known[1].issuer.id)
+	}
+	g := known[0]
+	if g != s {
+		i.CA = g.issuer.id.String()
+	}
+	c, err := g.catalogue.Get(serial)
+	if c != nil {
+		i.Base = c.Change
+	}
+	return err
+}
+
+// appendItem adds a change of a certificate of g unless it would change nothing.
+func (s *Server) appendItem(items []bulkItem, change wire.StatusChange, g *Server, c *catalogue.Cert) []bulkItem {
 	switch change.Op {
 	case wire.OpRevoke:
 		if c.State == wire.CertRevoked && (change.Reason != wire.KeyCompromise || c.Reason == wire.KeyCompromise) {
@@ -182,7 +223,11 @@ func appendItem(items []bulkItem, change wire.StatusChange, c *catalogue.Cert) [
 		}
 	}
 	change.Serial = c.Serial
-	return append(items, itemOf(change, c.Change))
+	item := itemOf(change, c.Change)
+	if g != s {
+		item.CA = g.issuer.id.String()
+	}
+	return append(items, item)
 }
 
 // sweepBegins blocks a key and waits until nothing is being issued for it. With sweep, what is recorded with it later is revoked too.
@@ -213,9 +258,11 @@ func (s *Server) upToDate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.catalogue.WaitHeight(ctx, h); err != nil {
-		return problem.New(http.StatusServiceUnavailable, problem.CodeUnavailable, "catalogue", fmt.Sprintf("%d of %d blocks", s.catalogue.Height(), h),
-			"must have read all blocks of the ledger before certificates can be listed; nothing was changed, ask again later")
+	for _, g := range s.line.list() {
+		if err := g.catalogue.WaitHeight(ctx, h); err != nil {
+			return problem.New(http.StatusServiceUnavailable, problem.CodeUnavailable, "catalogue", fmt.Sprintf("%d of %d blocks", g.catalogue.Height(), h),
+				"must have read all blocks of the ledger before certificates can be listed; nothing was changed, ask again later")
+		}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/caapi"
 	"github.com/certanchor/certanchor/internal/catalogue"
+	"github.com/certanchor/certanchor/internal/oplog"
 	"github.com/certanchor/certanchor/internal/problem"
 	"github.com/certanchor/certanchor/network"
 )
@@ -29,8 +31,37 @@ const (
 	stepBulkEnding   = "bulk ending"
 )
 
-// runBulk brings a bulk that was started to its end. It gives up only with ctx, and goes on after the next start.
+// runBulk brings a bulk that was started to its end, with a record in the operators' log. It gives up only with ctx, and goes on after the next start.
 func (s *Server) runBulk(ctx context.Context, j *bulk) {
+	v, _ := j.view()
+	e := oplog.Entry{Actor: "ca", Action: "bulk " + v.Operation, Target: v.ID, Detail: map[string]string{
+		"asked for by": v.StartedBy, "certificates": strconv.Itoa(v.Total), "digest": v.Digest, "source": v.Source,
+	}}
+	if v.Reason != "" {
+		e.Detail["reason"] = v.Reason
+	}
+	for ctx.Err() == nil {
+		began := false
+		err := s.operators.internally(ctx, e, func(ctx context.Context) error {
+			began = true
+			err := s.carryOutBulk(ctx, j)
+			v, _ := j.view()
+			op := operationOf(ctx)
+			op.note("changed", strconv.Itoa(v.Changed))
+			op.note("already", strconv.Itoa(v.Already))
+			op.note("failed", strconv.Itoa(v.Failed))
+			return err
+		})
+		if began {
+			return
+		}
+		j.says("waits for the operators' log: " + err.Error())
+		wait(ctx, maxBulkPause)
+	}
+}
+
+// carryOutBulk returns an error when it did not come to the end.
+func (s *Server) carryOutBulk(ctx context.Context, j *bulk) error {
 	open := make([]int, 0, len(j.items))
 	for i, done := range j.done {
 		if !done {
@@ -43,12 +74,12 @@ func (s *Server) runBulk(ctx context.Context, j *bulk) {
 		for pause := bulkPause; len(chunk) > 0; pause = min(2*pause, maxBulkPause) {
 			rest, err := s.bulkRound(ctx, j, chunk)
 			if ctx.Err() != nil {
-				return
+				return ctx.Err()
 			}
 			if err != nil {
 				s.log.Error("a bulk revocation cannot go on before a restart", "id", j.id, "error", err)
 				j.says("stopped: its log cannot be written; it goes on when the CA is restarted")
-				return
+				return err
 			}
 			if len(rest) > 0 {
 				wait(ctx, pause)
@@ -59,6 +90,7 @@ func (s *Server) runBulk(ctx context.Context, j *bulk) {
 	}
 	s.step(stepBulkEnding)
 	s.endBulk(ctx, j)
+	return ctx.Err()
 }
 
 func wait(ctx context.Context, d time.Duration) {
@@ -104,10 +136,7 @@ func (s *Server) endBulk(ctx context.Context, j *bulk) {
 	}
 	s.log.Info("bulk revocation done", "id", j.id, "client", v.StartedBy, "operation", v.Operation, "total", v.Total, "changed", v.Changed,
 		"already", v.Already, "failed", v.Failed, "block", v.Block, "acknowledged", v.Acknowledged)
-	select {
-	case s.sweepKick <- struct{}{}:
-	default:
-	}
+	s.kickSweeps()
 }
 
 // unconfirmed names the responders that have not applied a block.
@@ -179,7 +208,7 @@ func (s *Server) bulkRound(ctx context.Context, j *bulk, chunk []int) (rest []in
 func (s *Server) records(ctx context.Context, j *bulk, chunk []int) ([]*wire.CertRecord, error) {
 	keys := make([]string, len(chunk))
 	for n, i := range chunk {
-		keys[n] = wire.CertKey(s.issuer.id, j.items[i].change().Serial)
+		keys[n] = wire.CertKey(s.generationOf(&j.items[i]).issuer.id, j.items[i].change().Serial)
 	}
 	values, err := s.readState(ctx, keys...)
 	if err != nil {
@@ -196,6 +225,16 @@ func (s *Server) records(ctx context.Context, j *bulk, chunk []int) ([]*wire.Cer
 		}
 	}
 	return records, nil
+}
+
+// generationOf is the generation of the CA's key that an item's certificate is of. A generation that issued is always there (Server.begin).
+func (s *Server) generationOf(i *bulkItem) *Server {
+	if id, err := wire.ParseCAID(i.CA); err == nil {
+		if g := s.Generation(id); g != nil {
+			return g
+		}
+	}
+	return s
 }
 
 // foreseen answers without a transaction what needs none: one refusal would cost a whole batch another attempt. nil: the ledger is asked.
@@ -222,7 +261,7 @@ func (s *Server) foreseen(item *bulkItem, rec *wire.CertRecord) *caapi.BulkResul
 		r.Outcome = outcomeChanged
 	}
 	describeResult(r, wire.StatusResult{State: rec.State, Reason: rec.Reason, Time: rec.StatusTime, Change: rec.Change})
-	s.place(r)
+	s.generationOf(item).place(r)
 	return r
 }
 
@@ -253,8 +292,11 @@ func statusLog(serial wire.Serial, at *uint64) caapi.StatusLog {
 func (s *Server) catalogueCatchUp(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	if h, err := s.height(ctx); err == nil {
-		_ = s.catalogue.WaitHeight(ctx, h) // without it a place is told later
+	h, err := s.height(ctx)
+	for _, g := range s.line.list() {
+		if err == nil {
+			err = g.catalogue.WaitHeight(ctx, h) // without it a place is told later
+		}
 	}
 }
 
@@ -280,12 +322,12 @@ func (s *Server) submitChunk(ctx context.Context, j *bulk, chunk, submit []int, 
 	for _, n := range submit {
 		item := &j.items[chunk[n]]
 		all.Go(func() {
-			change := item.change()
-			res, receipt, err := s.commitChange(ctx, change)
+			change, g := item.change(), s.generationOf(item)
+			res, receipt, err := g.commitChange(ctx, change)
 			r := &caapi.BulkResult{Serial: item.Serial, Operation: opNames[change.Op]}
 			switch {
 			case err == nil:
-				s.crls.changedAt(receipt.Block, change.Serial, res)
+				g.crls.changedAt(receipt.Block, change.Serial, res)
 				r.Outcome, r.Block, r.TxID = outcomeChanged, receipt.Block, receipt.TxID
 				if !res.Changed && res.Change == item.Base {
 					r.Outcome = outcomeAlready

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -167,7 +169,7 @@ func (s *Server) superseding(c *client, req caapi.IssueRequest) (old wire.Serial
 			return nil, 0, invalid("overlap", req.Overlap, "must be a duration such as 72h, of at most %v", maxOverlap)
 		}
 	}
-	e := s.book.findSerial(old)
+	e := s.issuerOf(old).book.findSerial(old)
 	if !allowed[c.role][actRevoke] && (e == nil || e.client.Value() != c.name) {
 		// To a requester, another one's certificate is like none.
 		return nil, 0, wire.Errorf(wire.PermissionDenied, "supersedes", old.String(), "must be a certificate that this CA bridge has issued to %s", c.name)
@@ -180,7 +182,11 @@ func (s *Server) checkSuperseded(ctx context.Context, r Request) error {
 	if r.Supersedes == nil {
 		return nil
 	}
-	values, err := s.readState(ctx, wire.CertKey(s.issuer.id, r.Supersedes))
+	g, err := s.first().holder(ctx, r.Supersedes) // often of the generation before
+	if err != nil {
+		return err
+	}
+	values, err := g.readState(ctx, wire.CertKey(g.issuer.id, r.Supersedes))
 	if err != nil {
 		return err
 	}
@@ -239,11 +245,16 @@ func (s *Server) supersedeOne(ctx context.Context, l *supersession) (again time.
 	if err != nil {
 		return 0, s.superseded.end(l, err.Error())
 	}
-	e := s.book.findSerial(fresh)
-	if e == nil { // a crash before it was journalled
+	issuer := s.issuerOf(fresh)
+	e := issuer.book.findSerial(fresh)
+	if e == nil {
+		// Either a crash before it was journalled, or a generation that this process cannot open.
+		if used, err := s.nextUsed(); used || err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return refusedPause, errors.Join(errors.New("the generation of the CA's key that issued the new certificate is not here"), err)
+		}
 		return 0, s.superseded.end(l, "the new certificate does not exist")
 	}
-	switch st, _ := s.book.stateOf(e); st {
+	switch st, _ := issuer.book.stateOf(e); st {
 	case stateSigned:
 		return supersedePause, nil
 	case stateAnchored:
@@ -260,16 +271,20 @@ func (s *Server) supersedeOne(ctx context.Context, l *supersession) (again time.
 	if err := s.reachable(ctx); err != nil {
 		return supersedePause, err
 	}
+	g, err := s.holder(ctx, old)
+	if err != nil {
+		return supersedePause, err
+	}
 	var res wire.StatusResult
 	var receipt network.Receipt
 	entry := oplog.Entry{Actor: "ca", Action: "supersede", Target: l.Old, Detail: map[string]string{"superseded by": l.New, "asked for by": l.By}}
 	err = s.operators.internally(ctx, entry, func(ctx context.Context) error {
-		res, receipt, err = s.commitChange(ctx, wire.StatusChange{Serial: old, Op: wire.OpRevoke, Reason: wire.Superseded})
+		res, receipt, err = g.commitChange(ctx, wire.StatusChange{Serial: old, Op: wire.OpRevoke, Reason: wire.Superseded})
 		return err
 	})
 	switch {
 	case err == nil:
-		s.crls.changedAt(receipt.Block, old, res)
+		g.crls.changedAt(receipt.Block, old, res)
 		s.log.Info("status changed", "client", l.By, "serial", l.Old, "state", stateName(res.State), "reason", res.Reason.String(), "changed", res.Changed,
 			"block", receipt.Block, "superseded_by", l.New)
 		if err := s.superseded.end(l, "revoked"); err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/caapi"
@@ -27,7 +28,8 @@ type revoking struct {
 	bulkChunk  int // certificates that are brought to the ledger at a time: the queue stays short for others' changes
 }
 
-// openRevoking requires the journal's lock: one process at a time has these files.
+// openRevoking requires the journal's lock: one process at a time has these files. Each generation of the CA's key has a catalogue; the rest is the first one's, and all
+// use it: a key is in other hands whichever generation certified it.
 func (s *Server) openRevoking(cfg Config) (err error) {
 	dir := cfg.Dir
 	s.sweepKick, s.bulkChunk = make(chan struct{}, 1), cmp.Or(cfg.bulkChunk, wire.MaxBatch)
@@ -37,7 +39,11 @@ func (s *Server) openRevoking(cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.blocked, err = openBlockedKeys(dir, s.now, s.catalogue.Compromised); err != nil {
+	if first := s.first(); first != s {
+		s.blocked, s.superseded, s.bulks = first.blocked, first.superseded, first.bulks
+		return nil
+	}
+	if s.blocked, err = openBlockedKeys(dir, s.now, s.compromised); err != nil {
 		return err
 	}
 	if s.superseded, err = openSupersessions(dir); err != nil {
@@ -47,11 +53,29 @@ func (s *Server) openRevoking(cfg Config) (err error) {
 	return err
 }
 
+// compromised reports whether the ledger says of a certificate of any generation that its key is in other hands.
+func (s *Server) compromised(k catalogue.Key) bool {
+	return slices.ContainsFunc(s.line.list(), func(g *Server) bool { return g.catalogue.Compromised(k) })
+}
+
+// kickSweeps has every generation look for certificates with compromised keys.
+func (s *Server) kickSweeps() {
+	for _, g := range s.line.list() {
+		select {
+		case g.sweepKick <- struct{}{}:
+		default:
+		}
+	}
+}
+
 // startRevoking goes on with what an earlier process left, once the directory is known to be no old copy: settled says when.
 func (s *Server) startRevoking(ctx context.Context, settled func(func(context.Context)) func()) {
 	s.bulkCtx = ctx
 	s.background.Go(func() { _ = s.catalogue.Follow(ctx, s.ledger) }) // it logs why it ends, and tells who waits for it
 	s.background.Go(settled(s.sweepOn))
+	if s.first() != s {
+		return
+	}
 	s.background.Go(settled(s.supersede))
 	sweeps := s.blocked.sweeps()
 	for _, j := range s.bulks.all() {
@@ -68,6 +92,12 @@ func (s *Server) startRevoking(ctx context.Context, settled func(func(context.Co
 // closeRevoking ends what openRevoking has opened, all of it or not.
 func (s *Server) closeRevoking() error {
 	var errs []error
+	if s.catalogue != nil {
+		errs = append(errs, s.catalogue.Close())
+	}
+	if s.first() != s {
+		return errors.Join(errs...)
+	}
 	if s.bulks != nil {
 		for _, j := range s.bulks.all() {
 			if v, _ := j.view(); v.State == caapi.BulkRunning {
@@ -80,9 +110,6 @@ func (s *Server) closeRevoking() error {
 	}
 	if s.blocked != nil && s.blocked.file != nil {
 		errs = append(errs, s.blocked.file.close())
-	}
-	if s.catalogue != nil {
-		errs = append(errs, s.catalogue.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/certanchor/certanchor/internal/keyfile"
 	"github.com/certanchor/certanchor/internal/keystate"
+	"github.com/certanchor/certanchor/internal/oplog"
 )
 
 // RotateOptions describe the next generation of a CA's key.
@@ -51,6 +52,7 @@ func Rotate(o RotateOptions) (_ *Rotation, err error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	o.By = cmp.Or(o.By, userName())
 	unlock, err := lockDir(o.Dir)
 	if err != nil {
 		return nil, err
@@ -89,12 +91,31 @@ func Rotate(o RotateOptions) (_ *Rotation, err error) {
 	if err != nil {
 		return nil, err
 	}
-	res, err := Init(init)
+	err = o.recorded(last, func() error {
+		res, err := Init(init)
+		if err == nil {
+			next.cert = res.Certificate
+		}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	next.cert = res.Certificate
 	return rotationOf(last, next, true)
+}
+
+// recorded runs fn with a record in the operators' log. A CA that runs has that for itself, and records the new key when it takes it up (Server.takenUp).
+func (o *RotateOptions) recorded(last generationDir, fn func() error) error {
+	began := false
+	e := oplog.Entry{Actor: o.By, Action: "make the next key", Target: keyName(last.cert)}
+	err := recordedOffline(o.Dir, e, func() error {
+		began = true
+		return fn()
+	})
+	if !began && errors.Is(err, oplog.ErrLocked) {
+		return fn()
+	}
+	return err
 }
 
 // settledAfter is how long after a rotation another one is asked for on purpose only.

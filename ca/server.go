@@ -77,6 +77,7 @@ type Server struct {
 	custody    *custody
 	line       *lineage
 	enrolled   atomic.Int64 // responder certificates that this process has issued
+	told       bool         // the operators' log tells that this generation's key was taken up; of the goroutine of succeed
 	revoking
 
 	registered atomic.Bool  // seen on the trust list with this organisation as its operator; never unset
@@ -116,6 +117,9 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	if s.step == nil {
 		s.step = func(string) {}
 	}
+	if s.line = cfg.line; s.line == nil {
+		s.line = &lineage{all: []*Server{s}}
+	}
 	if err := s.load(cfg); err != nil {
 		return nil, fmt.Errorf("CA in %s: %w", cfg.Dir, err)
 	}
@@ -151,9 +155,6 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	s.metrics.Gauge("ca_unresolved_certificates", "Certificates signed and left by their requester, whose outcome on the ledger is not known yet.",
 		func() float64 { return float64(s.book.unresolved()) })
 
-	if s.line = cfg.line; s.line == nil {
-		s.line = &lineage{all: []*Server{s}}
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.running, s.stop = ctx, cancel
 	// An old copy of the directory submits nothing and signs nothing, and what a restored journal lacks comes before what is added to it.
@@ -166,8 +167,10 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	}
 	s.background.Go(settled(s.resolve))
 	s.startRevoking(ctx, settled)
-	s.background.Go(func() { s.watchFiles(ctx) })
-	s.background.Go(func() { s.finishApproved(ctx) })
+	if cfg.line == nil {
+		s.background.Go(func() { s.watchFiles(ctx) })
+		s.background.Go(func() { s.finishApproved(ctx) })
+	}
 	if s.crls != nil {
 		s.background.Go(settled(s.crls.run))
 	}
@@ -192,7 +195,7 @@ func (s *Server) load(cfg Config) (err error) {
 	}
 	s.dir = cfg.Dir
 	home := cmp.Or(cfg.home, cfg.Dir)
-	if err := s.loadDual(cfg.Dir); err != nil {
+	if err := s.loadDual(cfg); err != nil {
 		return err
 	}
 	if err := s.approvedProfiles(home); err != nil {

@@ -119,16 +119,16 @@ func (i *issuer) sign(csr *x509.CertificateRequest, name string) (*x509.Certific
 	if err != nil {
 		return nil, err
 	}
-	cert, err := i.signDraft(d, name)
+	cert, err := i.signDraft(d, signerFor(i.key, name))
 	if err != nil {
 		return nil, err
 	}
 	return cert, i.inspect(cert, csr)
 }
 
-// signDraft signs for real, for a profile, and verifies what came of it.
-func (i *issuer) signDraft(d *draft, profile string) (*x509.Certificate, error) {
-	der, err := d.sign(signerFor(i.key, profile))
+// signDraft signs for real, and verifies what came of it.
+func (i *issuer) signDraft(d *draft, key crypto.Signer) (*x509.Certificate, error) {
+	der, err := d.sign(key)
 	if err != nil {
 		return nil, keyError(err)
 	}
@@ -142,13 +142,13 @@ func (i *issuer) signDraft(d *draft, profile string) (*x509.Certificate, error) 
 	return cert, checkSize(len(der))
 }
 
-// complete signs the certificate of a precertificate of this CA, of a profile, with an SCT list.
-func (i *issuer) complete(precert, list []byte, profile string) (*x509.Certificate, error) {
+// complete signs the certificate of a precertificate of this CA with an SCT list. A key that was retired since keeps the promise.
+func (i *issuer) complete(precert, list []byte) (*x509.Certificate, error) {
 	d, err := completed(precert, list)
 	if err != nil {
 		return nil, err
 	}
-	cert, err := i.signDraft(d, profile)
+	cert, err := i.signDraft(d, promiseSigner(i.key))
 	if err != nil {
 		return nil, err
 	}

@@ -45,8 +45,14 @@ func (s *Server) Status(ctx context.Context) *caapi.CAStatus {
 			st.Bulks.Running++
 		}
 	}
-	st.Ledger, err = s.onLedger(ctx)
-	problem(err)
+	for _, g := range s.line.list() {
+		one, err := g.generationStatus(ctx)
+		problem(err)
+		st.Generations = append(st.Generations, *one)
+		if g == s {
+			st.Ledger = one.Ledger
+		}
+	}
 	st.Catalogue.Height = s.catalogue.Height()
 	if h := st.Ready.Height; h > 0 {
 		st.Catalogue.Behind = h - min(h, st.Catalogue.Height)
@@ -62,6 +68,17 @@ func (s *Server) Status(ctx context.Context) *caapi.CAStatus {
 		st.Problems = append(st.Problems, st.Ready.Detail)
 	}
 	return st
+}
+
+func (s *Server) generationStatus(ctx context.Context) (g *caapi.GenerationStatus, err error) {
+	last := s.custody.states.Last()
+	g = &caapi.GenerationStatus{
+		CAID: s.issuer.id.String(), NotAfter: s.issuer.cert.NotAfter.UTC().Format(time.RFC3339), KeyState: string(last.To), Since: last.Time.Format(caapi.TimeFormat),
+		Issues: s.issues(), CRLs: s.CRLs(),
+	}
+	g.Journal, g.Last = s.book.summary()
+	g.Ledger, err = s.onLedger(ctx)
+	return g, err
 }
 
 // onLedger is nil for a CA that is not on the trust list.

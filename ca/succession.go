@@ -123,6 +123,9 @@ func (s *Server) advance(ctx context.Context) error {
 		old, next := all[i], all[i+1]
 		switch before, state := old.custody.state(), next.custody.state(); {
 		case state == keystate.Generated:
+			if err := s.takenUp(ctx, next); err != nil {
+				return err
+			}
 			if err := next.trusted(ctx); err != nil {
 				return err
 			}
@@ -139,6 +142,18 @@ func (s *Server) advance(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// takenUp has the operators' log tell, once in a process, of a key that was made while the CA ran.
+func (s *Server) takenUp(ctx context.Context, g *Server) error {
+	if g.told {
+		return nil
+	}
+	last := g.custody.states.Last()
+	e := oplog.Entry{Actor: "ca", Action: "take up the next key", Target: g.issuer.id.String(), Detail: map[string]string{"made by": last.By, "made": last.Time.UTC().Format(time.RFC3339)}}
+	err := s.operators.internally(ctx, e, func(context.Context) error { return nil })
+	g.told = err == nil
+	return err
 }
 
 // rotated changes the state of a generation's key, with a record in the operators' log.

@@ -30,7 +30,22 @@ type CAStatus struct {
 	Responders []Responder `json:"responders"` // whether each has applied the newest block
 	CRLs       *CRLs       `json:"crls"`
 
+	Generations []GenerationStatus `json:"generations"` // of the CA's key, oldest first; what stands above is about the first, blocked keys, superseding and bulks about all
+
 	Problems []string `json:"problems"`
+}
+
+// GenerationStatus is how the CA is with one of its keys.
+type GenerationStatus struct {
+	CAID     string        `json:"ca_id"`
+	NotAfter string        `json:"not_after"`
+	KeyState string        `json:"key_state"`
+	Since    string        `json:"since"`
+	Issues   bool          `json:"issues"`
+	Journal  JournalCounts `json:"journal"`
+	Last     *Anchored     `json:"last,omitempty"`
+	Ledger   *OnLedger     `json:"ledger,omitempty"` // absent: it is not on the trust list, or the ledger does not answer
+	CRLs     *CRLs         `json:"crls"`
 }
 
 // OnLedger is the trust list entry.

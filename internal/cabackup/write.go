@@ -205,7 +205,7 @@ func leftOut(name string) bool {
 	case ext == ".token", ext == ".hmac", ext == ".lock", ext == ".sock":
 		return true
 	}
-	return path.Base(name) == "lock" || name == oplog.RestoredFile || strings.HasPrefix(name, catalogueDir)
+	return path.Base(name) == "lock" || name == oplog.RestoredFile || strings.HasPrefix(name, catalogueDir) || strings.Contains(name, "/"+catalogueDir)
 }
 
 func rank(name string) int {

@@ -73,6 +73,15 @@ func printCAStatus(w io.Writer, st *caapi.CAStatus) error {
 		row("rules", "%d", l.Rules)
 		row("log", "%d entries", l.LogSize)
 	}
+	if len(st.Generations) > 1 {
+		for _, g := range st.Generations {
+			ledger := "not on the ledger"
+			if l := g.Ledger; l != nil {
+				ledger = fmt.Sprintf("%s on the ledger, %d log entries", l.State, l.LogSize)
+			}
+			row("generation", "%s, key %s since %s, %s, %d issued, %d unresolved, valid to %s", g.CAID, g.KeyState, g.Since, ledger, g.Journal.Issued, g.Journal.Unresolved, g.NotAfter)
+		}
+	}
 	row("blocks", "%d on the ledger, %d read for queries", st.Ready.Height, st.Catalogue.Height)
 	row("journal", "%d issued, %d unresolved, %d refused, %d abandoned", st.Journal.Issued, st.Journal.Unresolved, st.Journal.Refused, st.Journal.Abandoned)
 	if a := st.Last; a != nil {

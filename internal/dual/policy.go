@@ -44,6 +44,7 @@ const (
 // Policy says what needs several operators, and who they are. A nil *Policy needs nothing. It is safe for concurrent use.
 type Policy struct {
 	dir       string // of the CA; empty for one that ParsePolicy returned
+	restored  time.Time
 	caID      wire.CAID
 	digest    string // SHA-256 of the file
 	need      int
@@ -262,7 +263,7 @@ func (p *Policy) CheckOperation(op Operation, now time.Time) error {
 	case !now.Before(op.Expires):
 		return denied("operation.expires", op.Expires.Format(time.RFC3339), "is past: the operation has expired")
 	}
-	return nil
+	return outlived(op, p.restored)
 }
 
 // CheckApproval checks one operator's signature on op.

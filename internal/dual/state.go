@@ -68,6 +68,10 @@ func LoadPolicy(dir string) (*Policy, error) {
 	if missing(path) && missing(filepath.Join(dir, stateDir, stateFile)) {
 		return nil, nil // and nothing is left behind
 	}
+	restored, err := restoredAt(dir)
+	if err != nil {
+		return nil, err
+	}
 	unlock, err := lock(dir)
 	if err != nil {
 		return nil, err
@@ -94,7 +98,7 @@ func LoadPolicy(dir string) (*Policy, error) {
 	if p.caID, err = caIDOf(dir); err != nil {
 		return nil, err
 	}
-	p.dir = dir
+	p.dir, p.restored = dir, restored
 	return p, st.take(dir, p)
 }
 

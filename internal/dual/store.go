@@ -114,7 +114,7 @@ func OpenStore(dir string, now func() time.Time) (*Store, error) {
 		}
 		s.records[id] = r
 	}
-	return s, errors.Join(s.removeStray(entries), s.readWindow())
+	return s, errors.Join(s.removeStray(entries), s.readWindow(), s.endRestored())
 }
 
 // removeStray removes contents whose record was never written: the proposal died in between.

@@ -34,6 +34,7 @@ const (
 	Certificates Use = "certificates"
 	Responders   Use = "certificates of OCSP responders"
 	CRLs         Use = "CRLs"
+	Promised     Use = "certificates whose precertificates are on the ledger" // RFC 6962 section 3.1: a promise made before
 )
 
 // Allows reports whether a key in state s may make signatures for u.
@@ -42,7 +43,7 @@ func (s State) Allows(u Use) bool {
 	case Active:
 		return true
 	case Retired:
-		return u == Responders || u == CRLs
+		return u == Responders || u == CRLs || u == Promised
 	}
 	return false
 }

@@ -35,6 +35,23 @@ func MarkRestored(dir string, r Restored) error {
 	return nil
 }
 
+// ReadRestored returns the mark of dir, nil if there is none.
+func ReadRestored(dir string) (*Restored, error) {
+	path := filepath.Join(dir, RestoredFile)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var r Restored
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &r, nil
+}
+
 // IsRestored tells whether dir is marked.
 func IsRestored(dir string) (bool, error) {
 	_, err := os.Stat(filepath.Join(dir, RestoredFile))
