@@ -52,7 +52,7 @@ func mustTell(t *testing.T, l *cctest.Ledger, ca *cctest.CA, serial wire.Serial)
 	rec := certRecord(t, l, ca, serial)
 	leaf := &wire.StatusLeaf{
 		V: wire.Version, Kind: wire.LeafCert, CAID: ca.ID, Serial: serial, Change: rec.Change, State: uint(rec.State), Reason: rec.Reason,
-		Time: rec.StatusTime, Invalidity: rec.Invalidity, Imported: rec.Imported, Asserted: rec.Asserted,
+		Time: rec.StatusTime, Invalidity: rec.Invalidity, Imported: rec.Imported, Asserted: rec.Asserted, Antedated: rec.Antedated,
 	}
 	if !bytes.Equal(l.Store.Value(wire.PendingKey(leaf.Hash())), wire.Encode(leaf)) {
 		t.Errorf("no status leaf says %+v", leaf)
@@ -79,10 +79,10 @@ func TestImportRecordsCertificatesAndSerialNumbers(t *testing.T) {
 		rec    wire.CertRecord
 	}{
 		{serialOf(t, ders[0]), wire.CertRecord{V: 1, State: wire.CertValid, StatusTime: now, SPKIHash: spki[:], NotAfter: wire.MillisOf(cctest.LeafNotAfter), Imported: true}},
-		{serial, wire.CertRecord{V: 1, State: wire.CertRevoked, Reason: wire.Superseded, StatusTime: now, Change: 1, NotAfter: longAgo + 1, Imported: true, Asserted: longAgo}},
+		{serial, wire.CertRecord{V: 1, State: wire.CertRevoked, Reason: wire.Superseded, StatusTime: now, Change: 1, NotAfter: longAgo + 1, Imported: true, Asserted: longAgo, Antedated: true}},
 		{serialOf(t, ders[1]), wire.CertRecord{
 			V: 1, State: wire.CertRevoked, Reason: wire.KeyCompromise, StatusTime: now, Invalidity: longAgo - 1, Change: 1, SPKIHash: spki[:],
-			NotAfter: wire.MillisOf(cctest.LeafNotAfter), Imported: true, Asserted: longAgo,
+			NotAfter: wire.MillisOf(cctest.LeafNotAfter), Imported: true, Asserted: longAgo, Antedated: true,
 		}},
 	} {
 		rec := certRecord(t, l, ca, want.serial)
@@ -103,7 +103,7 @@ func TestImportRecordsCertificatesAndSerialNumbers(t *testing.T) {
 		since  wire.Millis
 	}{
 		{serialOf(t, ders[0]), status.Status{State: wire.CertValid, Time: now}, now},
-		{serial, status.Status{State: wire.CertRevoked, Reason: wire.Superseded, Time: now, Asserted: longAgo, Change: 1}, longAgo},
+		{serial, status.Status{State: wire.CertRevoked, Reason: wire.Superseded, Time: now, Asserted: longAgo, Antedated: true, Change: 1}, longAgo},
 	} {
 		if st := evaluate(t, l, ca.ID, c.serial); st != c.want || st.Since() != c.since {
 			t.Errorf("status of %s is %+v, want %+v", c.serial, st, c.want)
