@@ -53,6 +53,11 @@ func (w *world) checkFinality(key string) {
 	if now.State == wire.CertRevoked {
 		w.told[key] = now
 	}
+	// Whatever is imported: what was good is bad from when the ledger says so.
+	if now.Bad() && w.good[key] && now.Since() != now.Time {
+		w.rt.Fatalf("was good, and became %+v, told since %d", now, now.Since())
+	}
+	w.good[key] = w.good[key] || now.State == wire.CertValid
 }
 
 // checkCA: every certificate is on the ledger once, at its index, with the model's status.

@@ -178,6 +178,37 @@ func TestImportTakesHistory(t *testing.T) {
 	}
 }
 
+// What began when the CA was on the ledger is no history: it must be what Issue would have recorded. It may have expired since.
+func TestImportTakesNoNewCertificateThatIssueRefuses(t *testing.T) {
+	l, ca := withCA(t)
+	first := cctest.T0.Add(-24*time.Hour + time.Second) // the first notBefore that is not history
+	for _, c := range []struct {
+		name, field string
+		tweak       func(*x509.Certificate)
+	}{
+		{"outlives the CA", "not_after", func(c *x509.Certificate) { c.NotAfter = cctest.CANotAfter.Add(time.Second) }},
+		{"valid for no time", "not_after", func(c *x509.Certificate) { c.NotAfter = c.NotBefore.Add(-time.Second) }},
+		{"responder that has expired", "not_after", func(c *x509.Certificate) { cctest.Responder(c.NotBefore, 48*time.Hour+time.Second)(c) }},
+		{"CA below a CA with pathlen 0", "basic_constraints", func(c *x509.Certificate) { c.BasicConstraintsValid, c.IsCA = true, true }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l.Now = cctest.T0.Add(1000 * time.Hour)
+			for _, item := range []wire.ImportItem{validItem(), revokedItem(longAgo, wire.Superseded)} {
+				der, _ := ca.Issue(t, func(x *x509.Certificate) { x.NotBefore = first; c.tweak(x) })
+				refused(t, l, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{item}, der), wire.InvalidArgument, "items[0].cert."+c.field, "must")
+				refused(t, l, op1, wire.FnIssue, ca.IssueArg(der), wire.InvalidArgument, "certs[0]."+c.field, "must")
+				serial := serialOf(t, der)
+				l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{bare(item, serial)}))
+				refused(t, l, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{item}, der), wire.InvalidArgument, "items[0].cert."+c.field, "must")
+			}
+			old, _ := ca.Issue(t, func(x *x509.Certificate) { x.NotBefore = first.Add(-time.Second); c.tweak(x) })
+			l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{validItem()}, old))
+		})
+	}
+	expired, _ := ca.Issue(t, func(c *x509.Certificate) { c.NotBefore, c.NotAfter = first, first.Add(time.Hour) })
+	l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{validItem()}, expired))
+}
+
 func responderUntil(end time.Time, life time.Duration) func(*x509.Certificate) {
 	return cctest.Responder(end.Add(-life), life)
 }
