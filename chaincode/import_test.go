@@ -180,7 +180,7 @@ func TestImportTakesHistory(t *testing.T) {
 
 // What began when the CA was on the ledger is no history: it must be what Issue would have recorded. It may have expired since.
 func TestImportTakesNoNewCertificateThatIssueRefuses(t *testing.T) {
-	l, ca := withCA(t)
+	l, ca := withCA(t, cctest.WithTemplate(func(c *x509.Certificate) { c.MaxPathLenZero = true }))
 	first := cctest.T0.Add(-24*time.Hour + time.Second) // the first notBefore that is not history
 	for _, c := range []struct {
 		name, field string
