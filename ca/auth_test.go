@@ -343,11 +343,11 @@ func TestClientLines(t *testing.T) {
 // TestLeastPrivilege is docs/operators.md's table.
 func TestLeastPrivilege(t *testing.T) {
 	for role, want := range map[Role]string{
-		RoleOperator: "read issue revoke enrol describe import approve", RoleAdministrator: "read describe export keys profiles approve",
+		RoleOperator: "read issue revoke enrol describe approve", RoleAdministrator: "read describe export keys profiles approve",
 		RoleRevoker: "read revoke describe approve", RoleRequester: "read issue describe", RoleResponder: "enrol describe", RoleAuditor: "read describe",
 	} {
 		var got []string
-		for act, name := range []string{"read", "issue", "revoke", "enrol", "describe", "import", "export", "keys", "profiles", "approve"} {
+		for act, name := range []string{"read", "issue", "revoke", "enrol", "describe", "export", "keys", "profiles", "approve"} {
 			if allowed[role][action(act)] {
 				got = append(got, name)
 			}

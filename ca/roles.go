@@ -11,7 +11,7 @@ type Role string
 
 // Roles.
 const (
-	RoleOperator      Role = "operator"      // the daily business: issue, change the status of certificates, import, enrol responders
+	RoleOperator      Role = "operator"      // the daily business: issue, change the status of certificates, enrol responders
 	RoleAdministrator Role = "administrator" // the CA itself: keys, profiles, backups; no certificates
 	RoleRevoker       Role = "revoker"       // change the status of certificates, and read
 	RoleRequester     Role = "requester"     // issue and read
@@ -37,7 +37,6 @@ const (
 	actRevoke
 	actEnrol
 	actDescribe
-	actImport   // records of certificates that were issued elsewhere
 	actExport   // backups, with or without keys
 	actKeys     // states and rotation of keys
 	actProfiles // what the CA issues
@@ -47,13 +46,13 @@ const (
 func (a action) String() string {
 	return [...]string{
 		"read certificates", "issue certificates", "change the status of certificates", "enrol OCSP responders", "see the CA's description",
-		"import certificates", "export the CA's files", "change the state of keys", "change profiles", "approve operations",
+		"export the CA's files", "change the state of keys", "change profiles", "approve operations",
 	}[a]
 }
 
 // allowed is least privilege: who issues cannot touch keys, who holds the keys' lifecycle cannot issue.
 var allowed = map[Role]map[action]bool{
-	RoleOperator:      {actRead: true, actIssue: true, actRevoke: true, actEnrol: true, actDescribe: true, actImport: true, actApprove: true},
+	RoleOperator:      {actRead: true, actIssue: true, actRevoke: true, actEnrol: true, actDescribe: true, actApprove: true},
 	RoleAdministrator: {actRead: true, actDescribe: true, actExport: true, actKeys: true, actProfiles: true, actApprove: true},
 	RoleRevoker:       {actRead: true, actRevoke: true, actDescribe: true, actApprove: true},
 	RoleRequester:     {actRead: true, actIssue: true, actDescribe: true},

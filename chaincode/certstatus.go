@@ -39,7 +39,7 @@ func hold(field string, rec *wire.CertRecord, effective wire.Millis) (bool, erro
 	if err := flap(field, "hold", rec, effective); err != nil {
 		return false, err
 	}
-	rec.State, rec.Reason, rec.StatusTime, rec.Asserted = wire.CertHeld, wire.CertificateHold, effective, 0
+	rec.State, rec.Reason, rec.StatusTime, rec.Asserted, rec.Antedated = wire.CertHeld, wire.CertificateHold, effective, 0, false
 	rec.Change++
 	return true, nil
 }
@@ -60,7 +60,7 @@ func release(field string, rec *wire.CertRecord, ca wire.CAState, effective wire
 	if err := flap(field, "release", rec, effective); err != nil {
 		return false, err
 	}
-	rec.State, rec.Reason, rec.StatusTime = wire.CertValid, wire.Unspecified, effective // Asserted stays: see importing.hold
+	rec.State, rec.Reason, rec.StatusTime, rec.Antedated = wire.CertValid, wire.Unspecified, effective, false // Asserted stays: see importing.hold
 	rec.Change++
 	return true, nil
 }
@@ -99,7 +99,7 @@ func revoke(rec *wire.CertRecord, c *wire.StatusChange, effective wire.Millis) b
 	// X.509 reasonCode: a hold that becomes a revocation keeps the date of the hold. Nothing that was signed under the
 	// hold may become acceptable again by it. So does the date that the CA asserted, if it did.
 	if rec.State == wire.CertValid {
-		rec.StatusTime, rec.Asserted = effective, 0
+		rec.StatusTime, rec.Asserted, rec.Antedated = effective, 0, false
 	}
 	rec.State, rec.Reason, rec.Invalidity = wire.CertRevoked, c.Reason, c.Invalidity
 	rec.Change++

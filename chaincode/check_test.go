@@ -34,7 +34,7 @@ func (w *world) check() {
 func (w *world) checkFinality(key string) {
 	rec := record[wire.CertRecord](w.rt, w.l, key)
 	was := w.revoked[key]
-	if was != nil && (rec.State != wire.CertRevoked || rec.StatusTime != was.StatusTime || rec.Asserted != was.Asserted || rec.Change < was.Change ||
+	if was != nil && (rec.State != wire.CertRevoked || rec.StatusTime != was.StatusTime || rec.Asserted != was.Asserted || rec.Antedated != was.Antedated || rec.Change < was.Change ||
 		rec.Reason != was.Reason && rec.Reason != wire.KeyCompromise || was.Final != nil && rec.Final.Index != was.Final.Index) {
 		w.rt.Fatalf("revoked as %+v became %+v", was, rec)
 	}
@@ -53,6 +53,11 @@ func (w *world) checkFinality(key string) {
 	if now.State == wire.CertRevoked {
 		w.told[key] = now
 	}
+	// Whatever is imported: what was good is bad from when the ledger says so.
+	if now.Bad() && w.good[key] && now.Since() != now.Time {
+		w.rt.Fatalf("was good, and became %+v, told since %d", now, now.Since())
+	}
+	w.good[key] = w.good[key] || now.State == wire.CertValid
 }
 
 // checkCA: every certificate is on the ledger once, at its index, with the model's status.
@@ -89,7 +94,7 @@ func (w *world) checkCert(ca *modelCA, c *modelCert) {
 		}
 		places = places[1:]
 	}
-	if rec.Imported != c.imported || rec.Asserted != c.asserted || c.bare() != (len(rec.SPKIHash) == 0) || c.bare() && rec.NotAfter != c.notAfter {
+	if rec.Imported != c.imported || rec.Asserted != c.asserted || rec.Antedated != (c.antedated && c.state != wire.CertValid) || c.bare() != (len(rec.SPKIHash) == 0) || c.bare() && rec.NotAfter != c.notAfter {
 		w.rt.Fatalf("record is %+v, want %+v", rec, c)
 	}
 	if got, want := evaluate(w.rt, w.l, ca.id, wire.Serial(c.serial)), ca.evaluate(c); got != want {

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 )
@@ -17,6 +18,7 @@ type importing struct {
 	s      *submission     // nil: a serial number only
 	rec    wire.CertRecord // as it will be
 	before uint64          // its change number before
+	first  bool            // the ledger has told no status of it before: neither a certificate's, nor a change of a serial number's
 	dirty  bool            // it must be written
 }
 
@@ -177,6 +179,7 @@ func (m *importing) place(value []byte, ca *wire.CARecord, issuers []*x509.Certi
 		return corrupt(m.key, errors.New("it has no log entry"))
 	}
 	m.before = m.rec.Change
+	m.first = m.rec.SerialOnly() && m.rec.Change == 0
 	isNew := m.dirty || m.s != nil && m.rec.SerialOnly()
 	if isNew && ca.State != wire.CAActive && m.State != wire.CertRevoked && m.rec.State != wire.CertRevoked {
 		return wire.Errorf(wire.FailedPrecondition, "ca.state", fmt.Sprint(ca.State), "must be active (%d) to import certificates that are not revoked, as %s is not", wire.CAActive, m.field)
@@ -187,7 +190,7 @@ func (m *importing) place(value []byte, ca *wire.CARecord, issuers []*x509.Certi
 	case m.s == nil:
 	case m.rec.SerialOnly():
 		m.dirty = true
-		if err := checkHistory(m.s, issuers, now); err != nil {
+		if err := checkHistory(m.s, ca, issuers, log.time); err != nil {
 			return err
 		}
 		_, err := log.attach(m.s, &m.rec)
@@ -200,10 +203,24 @@ func (m *importing) place(value []byte, ca *wire.CARecord, issuers []*x509.Certi
 	return nil
 }
 
-// checkHistory says whether a certificate may be recorded that its CA has issued at any time. That the CA's key has signed it is all that
-// counts: whether it has expired, or was valid beyond the CA's own certificate, cannot be mended any more, and its status is wanted
-// nevertheless. Only what would do harm from now on is refused, as by checkNew.
-func checkHistory(s *submission, issuers []*x509.Certificate, now wire.Millis) error {
+// historyMargin is how long before the CA's registration a certificate must have begun to be history: CAs set notBefore back by up to a day,
+// so what begins later may have been issued when the CA was on the ledger.
+const historyMargin = wire.Millis(24 * time.Hour / time.Millisecond)
+
+// checkHistory says whether a certificate may be recorded that its CA has issued at any time. Of what is older than the CA's registration,
+// that the CA's key has signed it is all that counts: whether it has expired, or was valid beyond the CA's own certificate, cannot be mended
+// any more, and its status is wanted nevertheless. Only what would do harm from now on is refused, as by checkNew. What is newer could have
+// been recorded by Issue, and must be what Issue would have recorded, but may have expired since.
+func checkHistory(s *submission, ca *wire.CARecord, issuers []*x509.Certificate, now wire.Millis) error {
+	if wire.MillisOf(s.cert.NotBefore) > ca.Registered-historyMargin {
+		if err := s.issued(issuers); err != nil {
+			return err
+		}
+		if err := checkNoPrecertSigner(s.field, s.cert); err != nil {
+			return err
+		}
+		return checkResponder(s.field, s.cert)
+	}
 	if err := checkIssuedByAny(s.field, s.cert, issuers); err != nil {
 		return err
 	}
@@ -246,7 +263,7 @@ func (t *transaction) mergeStatus(id wire.CAID, ca *wire.CARecord, items []*impo
 		case m.State == wire.CertRevoked:
 			wasValid := m.rec.State == wire.CertValid
 			if revoke(&m.rec, &changes[i], effective) && wasValid {
-				m.rec.Asserted = m.Revoked
+				m.rec.Asserted, m.rec.Antedated = m.Revoked, m.first
 			}
 		}
 	}
@@ -262,7 +279,7 @@ func (m *importing) hold(effective wire.Millis) error {
 	if _, err := hold(m.field+".state", &m.rec, effective); err != nil {
 		return err
 	}
-	m.rec.Asserted = m.Revoked
+	m.rec.Asserted, m.rec.Antedated = m.Revoked, m.first
 	return nil
 }
 

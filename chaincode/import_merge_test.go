@@ -121,6 +121,63 @@ func TestAssertedDateOfWhatWasIssuedIsKeptAndNotTold(t *testing.T) {
 	}
 }
 
+// What the ledger has called good is bad from when the ledger says so, however often and with whatever it is imported. What was never good
+// is bad from when the CA says so.
+func TestNobodyDatesBackWhatWasGood(t *testing.T) {
+	release := wire.StatusChange{Op: wire.OpRelease}
+	for name, c := range map[string]struct {
+		steps  []any // wire.ImportItem: with certificate, or by the serial number if it has one; wire.StatusChange; true: Issue
+		dating bool
+	}{
+		"revoked with the record":                         {[]any{revokedItem(longAgo, 0)}, true},
+		"on hold with the record":                         {[]any{heldItem(longAgo)}, true},
+		"a hold that becomes a revocation":                {[]any{heldItem(longAgo), revokedItem(longAgo+5, 0)}, true},
+		"and by the operator":                             {[]any{heldItem(longAgo), wire.StatusChange{Op: wire.OpRevoke}}, true},
+		"a valid serial number, then revoked":             {[]any{bare(validItem(), wire.Serial{1}), bare(revokedItem(longAgo, 0), wire.Serial{1})}, true},
+		"a valid serial number, then its certificate":     {[]any{bare(validItem(), wire.Serial{1}), revokedItem(longAgo, 0)}, true},
+		"a revoked serial number, issued later":           {[]any{bare(revokedItem(longAgo, 0), wire.Serial{1}), true}, true},
+		"imported as valid":                               {[]any{validItem(), revokedItem(longAgo, 0)}, false},
+		"imported as valid, then on hold, then revoked":   {[]any{validItem(), heldItem(longAgo), revokedItem(longAgo, 0)}, false},
+		"imported as valid, revoked by the serial number": {[]any{validItem(), bare(revokedItem(longAgo, 0), wire.Serial{1})}, false},
+		"issued":                            {[]any{true, revokedItem(longAgo, 0)}, false},
+		"a valid serial number, issued":     {[]any{bare(validItem(), wire.Serial{1}), true, revokedItem(longAgo, 0)}, false},
+		"released":                          {[]any{heldItem(longAgo), release, revokedItem(longAgo, 0)}, false},
+		"released, and on hold again":       {[]any{heldItem(longAgo), release, heldItem(longAgo + 5), revokedItem(longAgo, 0)}, false},
+		"a serial number that was released": {[]any{bare(heldItem(longAgo), wire.Serial{1}), release, bare(revokedItem(longAgo, 0), wire.Serial{1})}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, ca := withCA(t)
+			der, _ := ca.Issue(t)
+			serial := serialOf(t, der)
+			for _, step := range c.steps {
+				l.Now = l.Now.Add(time.Second)
+				switch s := step.(type) {
+				case wire.StatusChange:
+					s.Serial = serial
+					l.Must(t, op1, wire.FnSetStatus, ca.StatusArg(s))
+				case wire.ImportItem:
+					if s.Serial != nil {
+						l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{bare(s, serial)}))
+					} else {
+						l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{s}, der))
+					}
+				default:
+					l.Must(t, op1, wire.FnIssue, ca.IssueArg(der))
+				}
+			}
+			st := evaluate(t, l, ca.ID, serial)
+			want := st.Time
+			if c.dating {
+				want = longAgo
+			}
+			if !st.Bad() || st.Since() != want || st.Asserted != longAgo && st.Asserted != longAgo+5 || st.Antedated != c.dating {
+				t.Errorf("status is %+v, told since %d, want %d, and the asserted date beside it", st, st.Since(), want)
+			}
+			mustTell(t, l, ca, serial)
+		})
+	}
+}
+
 func TestSerialNumberGetsItsCertificateLater(t *testing.T) {
 	for _, with := range []string{"issue", "import", "precertificate"} {
 		for _, item := range []wire.ImportItem{validItem(), heldItem(longAgo), revokedItem(longAgo, wire.Superseded)} {

@@ -52,7 +52,7 @@ func mustTell(t *testing.T, l *cctest.Ledger, ca *cctest.CA, serial wire.Serial)
 	rec := certRecord(t, l, ca, serial)
 	leaf := &wire.StatusLeaf{
 		V: wire.Version, Kind: wire.LeafCert, CAID: ca.ID, Serial: serial, Change: rec.Change, State: uint(rec.State), Reason: rec.Reason,
-		Time: rec.StatusTime, Invalidity: rec.Invalidity, Imported: rec.Imported, Asserted: rec.Asserted,
+		Time: rec.StatusTime, Invalidity: rec.Invalidity, Imported: rec.Imported, Asserted: rec.Asserted, Antedated: rec.Antedated,
 	}
 	if !bytes.Equal(l.Store.Value(wire.PendingKey(leaf.Hash())), wire.Encode(leaf)) {
 		t.Errorf("no status leaf says %+v", leaf)
@@ -79,10 +79,10 @@ func TestImportRecordsCertificatesAndSerialNumbers(t *testing.T) {
 		rec    wire.CertRecord
 	}{
 		{serialOf(t, ders[0]), wire.CertRecord{V: 1, State: wire.CertValid, StatusTime: now, SPKIHash: spki[:], NotAfter: wire.MillisOf(cctest.LeafNotAfter), Imported: true}},
-		{serial, wire.CertRecord{V: 1, State: wire.CertRevoked, Reason: wire.Superseded, StatusTime: now, Change: 1, NotAfter: longAgo + 1, Imported: true, Asserted: longAgo}},
+		{serial, wire.CertRecord{V: 1, State: wire.CertRevoked, Reason: wire.Superseded, StatusTime: now, Change: 1, NotAfter: longAgo + 1, Imported: true, Asserted: longAgo, Antedated: true}},
 		{serialOf(t, ders[1]), wire.CertRecord{
 			V: 1, State: wire.CertRevoked, Reason: wire.KeyCompromise, StatusTime: now, Invalidity: longAgo - 1, Change: 1, SPKIHash: spki[:],
-			NotAfter: wire.MillisOf(cctest.LeafNotAfter), Imported: true, Asserted: longAgo,
+			NotAfter: wire.MillisOf(cctest.LeafNotAfter), Imported: true, Asserted: longAgo, Antedated: true,
 		}},
 	} {
 		rec := certRecord(t, l, ca, want.serial)
@@ -103,7 +103,7 @@ func TestImportRecordsCertificatesAndSerialNumbers(t *testing.T) {
 		since  wire.Millis
 	}{
 		{serialOf(t, ders[0]), status.Status{State: wire.CertValid, Time: now}, now},
-		{serial, status.Status{State: wire.CertRevoked, Reason: wire.Superseded, Time: now, Asserted: longAgo, Change: 1}, longAgo},
+		{serial, status.Status{State: wire.CertRevoked, Reason: wire.Superseded, Time: now, Asserted: longAgo, Antedated: true, Change: 1}, longAgo},
 	} {
 		if st := evaluate(t, l, ca.ID, c.serial); st != c.want || st.Since() != c.since {
 			t.Errorf("status of %s is %+v, want %+v", c.serial, st, c.want)
@@ -176,6 +176,37 @@ func TestImportTakesHistory(t *testing.T) {
 			unchanged(t, l, op1, wire.FnIssue, ca.IssueArg(der))
 		})
 	}
+}
+
+// What began when the CA was on the ledger is no history: it must be what Issue would have recorded. It may have expired since.
+func TestImportTakesNoNewCertificateThatIssueRefuses(t *testing.T) {
+	l, ca := withCA(t, cctest.WithTemplate(func(c *x509.Certificate) { c.MaxPathLenZero = true }))
+	first := cctest.T0.Add(-24*time.Hour + time.Second) // the first notBefore that is not history
+	for _, c := range []struct {
+		name, field string
+		tweak       func(*x509.Certificate)
+	}{
+		{"outlives the CA", "not_after", func(c *x509.Certificate) { c.NotAfter = cctest.CANotAfter.Add(time.Second) }},
+		{"valid for no time", "not_after", func(c *x509.Certificate) { c.NotAfter = c.NotBefore.Add(-time.Second) }},
+		{"responder that has expired", "not_after", func(c *x509.Certificate) { cctest.Responder(c.NotBefore, 48*time.Hour+time.Second)(c) }},
+		{"CA below a CA with pathlen 0", "basic_constraints", func(c *x509.Certificate) { c.BasicConstraintsValid, c.IsCA = true, true }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l.Now = cctest.T0.Add(1000 * time.Hour)
+			for _, item := range []wire.ImportItem{validItem(), revokedItem(longAgo, wire.Superseded)} {
+				der, _ := ca.Issue(t, func(x *x509.Certificate) { x.NotBefore = first; c.tweak(x) })
+				refused(t, l, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{item}, der), wire.InvalidArgument, "items[0].cert."+c.field, "must")
+				refused(t, l, op1, wire.FnIssue, ca.IssueArg(der), wire.InvalidArgument, "certs[0]."+c.field, "must")
+				serial := serialOf(t, der)
+				l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{bare(item, serial)}))
+				refused(t, l, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{item}, der), wire.InvalidArgument, "items[0].cert."+c.field, "must")
+			}
+			old, _ := ca.Issue(t, func(x *x509.Certificate) { x.NotBefore = first.Add(-time.Second); c.tweak(x) })
+			l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{validItem()}, old))
+		})
+	}
+	expired, _ := ca.Issue(t, func(c *x509.Certificate) { c.NotBefore, c.NotAfter = first, first.Add(time.Hour) })
+	l.Must(t, op1, wire.FnImport, ca.ImportArg([]wire.ImportItem{validItem()}, expired))
 }
 
 func responderUntil(end time.Time, life time.Duration) func(*x509.Certificate) {

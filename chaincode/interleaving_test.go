@@ -74,6 +74,7 @@ type world struct {
 	lost    []*request // failed the version check; their clients submit them again
 	revoked map[string]*wire.CertRecord
 	told    map[string]status.Status // of what is revoked, by whomever
+	good    map[string]bool          // what has ever been told to be valid
 }
 
 type flying struct {
@@ -89,7 +90,7 @@ func TestInterleavings(t *testing.T) {
 		cfg := chaincode.Config{MSPs: []string{"Org1MSP", "Org2MSP", "Org3MSP"}, TickInterval: interval}
 		w := &world{
 			universe: u, rt: rt, l: cctest.NewLedger(t, cfg), m: &model{msps: cfg.MSPs}, now: cctest.T0,
-			revoked: make(map[string]*wire.CertRecord), told: make(map[string]status.Status),
+			revoked: make(map[string]*wire.CertRecord), told: make(map[string]status.Status), good: make(map[string]bool),
 		}
 		w.l.Found(t)
 		if rapid.IntRange(0, 3).Draw(rt, "from the beginning") > 0 {

@@ -63,7 +63,7 @@ func (m *model) importCerts(r *request) ([]byte, func(), bool) {
 		case after.bare() && after.notAfter == 0 && item.NotAfter != 0:
 			after.notAfter, changed = item.NotAfter, true
 		}
-		said, ok := after.merge(item.ImportItem, max(r.now, after.since), ca)
+		said, ok := after.merge(item.ImportItem, max(r.now, after.since), ca, known == nil || known.bare() && known.change == 0)
 		if !ok {
 			return nil, nil, false
 		}
@@ -98,8 +98,8 @@ func (m *model) importCerts(r *request) ([]byte, func(), bool) {
 	}, true
 }
 
-// merge makes the status what the CA says, if that is worse.
-func (c *modelCert) merge(item wire.ImportItem, now wire.Millis, ca *modelCA) (changed, ok bool) {
+// merge makes the status what the CA says, if that is worse. fresh: the ledger has told none before.
+func (c *modelCert) merge(item wire.ImportItem, now wire.Millis, ca *modelCA, fresh bool) (changed, ok bool) {
 	was, asserted := c.state, c.asserted
 	switch {
 	case item.State == wire.CertHeld && was == wire.CertValid && item.Revoked > asserted:
@@ -110,7 +110,7 @@ func (c *modelCert) merge(item wire.ImportItem, now wire.Millis, ca *modelCA) (c
 		return false, true
 	}
 	if changed && was == wire.CertValid {
-		c.asserted = item.Revoked
+		c.asserted, c.antedated = item.Revoked, fresh
 	}
 	return changed, ok
 }

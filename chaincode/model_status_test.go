@@ -28,7 +28,7 @@ func (m *model) tellCert(ca *modelCA, c *modelCert) {
 		State: uint(c.state), Reason: c.reason, Time: c.since, Invalidity: c.invalidity, Imported: c.imported,
 	}
 	if c.state != wire.CertValid {
-		leaf.Asserted = c.asserted
+		leaf.Asserted, leaf.Antedated = c.asserted, c.antedated
 	}
 	m.tell(leaf)
 }
@@ -93,7 +93,7 @@ func (c *modelCert) apply(ch wire.StatusChange, now wire.Millis, ca wire.CAState
 	}
 	switch ch.Op {
 	case wire.OpHold:
-		c.state, c.reason, c.since, c.asserted = wire.CertHeld, wire.CertificateHold, now, 0
+		c.state, c.reason, c.since, c.asserted, c.antedated = wire.CertHeld, wire.CertificateHold, now, 0, false
 	case wire.OpRelease:
 		c.state, c.reason, c.since = wire.CertValid, wire.Unspecified, now
 	case wire.OpRevoke:
@@ -102,7 +102,7 @@ func (c *modelCert) apply(ch wire.StatusChange, now wire.Millis, ca wire.CAState
 		}
 		c.state, c.reason, c.invalidity = wire.CertRevoked, ch.Reason, ch.Invalidity
 		if was == wire.CertValid {
-			c.since, c.asserted = now, 0
+			c.since, c.asserted, c.antedated = now, 0, false
 		}
 	}
 	return true, true
@@ -160,8 +160,8 @@ func (ca *modelCA) evaluate(c *modelCert) status.Status {
 	if c.state == wire.CertRevoked {
 		all = append(all, wire.Revocation{Reason: c.reason, Time: c.since, Invalidity: c.invalidity})
 	}
-	if c.imported && c.state != wire.CertValid {
-		s.Asserted = c.asserted
+	if c.state != wire.CertValid {
+		s.Asserted, s.Antedated = c.asserted, c.antedated
 	}
 	first := firstOf(all)
 	if first == nil {

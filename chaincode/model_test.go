@@ -61,6 +61,7 @@ type modelCert struct {
 	flaps      []wire.Millis // since the minute began
 	imported   bool
 	asserted   wire.Millis // by an import; 0: no date
+	antedated  bool        // and it counts
 	notAfter   wire.Millis // while bare: if known
 }
 

@@ -36,7 +36,7 @@ type Verdict struct {
 	Status     Status    // Good or Revoked
 	OnHold     bool      // Revoked, but the CA may lift it
 	RevokedAt  time.Time // Revoked only: when the ledger recorded it, which nobody could date back
-	Asserted   time.Time // Revoked only: of what was imported, since when it counts as the CA says, which OCSP and CRLs tell if it is earlier; zero: the CA says nothing else
+	Asserted   time.Time // Revoked only: of what was imported, since when, as the CA says; OCSP and CRLs tell it if the ledger never called the certificate good and it is earlier; zero: the CA says nothing else
 	Reason     string    // Revoked only: RFC 5280's name of the reason
 	Invalidity time.Time // Revoked only: since when the key is suspect (RFC 5280 section 5.3.2); zero if nobody said
 	By         []string  // Revoked only: "ca", "holder", "quorum" or "rule <n>", all of them that did

@@ -23,7 +23,7 @@ type statusInfo struct {
 	State          string         `json:"state"` // valid, held or revoked; unknown: see SerialOnly
 	Reason         string         `json:"reason,omitempty"`
 	Since          time.Time      `json:"since"`              // on the ledger
-	Asserted       *time.Time     `json:"asserted,omitempty"` // of a hold or revocation that was imported: since when, as the CA says; OCSP and CRLs tell the earlier date
+	Asserted       *time.Time     `json:"asserted,omitempty"` // of a hold or revocation that was imported: since when, as the CA says; OCSP and CRLs tell it if the record came with it, and it is earlier
 	InvalidityDate *time.Time     `json:"invalidity_date,omitempty"`
 	By             []string       `json:"by,omitempty"` // who put it on hold or revoked it: ca, holder, quorum, rule <n>
 	Changes        uint64         `json:"changes"`

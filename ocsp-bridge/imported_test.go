@@ -15,6 +15,7 @@ import (
 	"github.com/certanchor/certanchor/client"
 	"github.com/certanchor/certanchor/internal/crl"
 	"github.com/certanchor/certanchor/internal/policy"
+	"github.com/certanchor/certanchor/network"
 	ocspbridge "github.com/certanchor/certanchor/ocsp-bridge"
 )
 
@@ -30,15 +31,14 @@ func (w *world) foreign(n int, tweaks ...func(*x509.Certificate)) []*x509.Certif
 }
 
 // importAs imports one certificate, or its serial number.
-func (w *world) importAs(cert *x509.Certificate, bare bool, item wire.ImportItem) {
+func (w *world) importAs(cert *x509.Certificate, bare bool, item wire.ImportItem) network.Receipt {
 	w.t.Helper()
 	if bare {
 		item.Serial = cctest.Serial(w.t, cert)
-		w.submit(wire.FnImport, w.ca.ImportArg([]wire.ImportItem{item}))
-		return
+		return w.submit(wire.FnImport, w.ca.ImportArg([]wire.ImportItem{item}))
 	}
 	item.HasCert = true
-	w.submit(wire.FnImport, w.ca.ImportArg([]wire.ImportItem{item}, cert.Raw))
+	return w.submit(wire.FnImport, w.ca.ImportArg([]wire.ImportItem{item}, cert.Raw))
 }
 
 func revokedLongAgo(at time.Time) wire.ImportItem {
@@ -94,9 +94,15 @@ func TestImportedRevocationIsToldWithTheDateOfTheCA(t *testing.T) {
 	if st := b.importedStatus(certs[3]); st.State != "valid" || !st.Imported || st.Asserted != nil {
 		t.Errorf("the valid one is %+v", st)
 	}
-	// What was issued on the ledger is revoked from when the ledger says so.
-	if single, status := b.askAll(issued); single == nil || !single.RevokedAt.Equal(recorded.Truncate(time.Second)) {
-		t.Errorf("the one that was issued here: %s, %+v, want revoked at %s", status, single, recorded)
+	// What was good is revoked from when the ledger says so: what was issued on it, and what was imported as valid.
+	b.applied(w.importAs(certs[3], false, revokedLongAgo(asserted)))
+	for i, cert := range []*x509.Certificate{issued, certs[3]} {
+		if single, status := b.askAll(cert); single == nil || single.RevokedAt.Before(recorded.Truncate(time.Second)) {
+			t.Errorf("good one %d: %s, %+v, want revoked at %s", i, status, single, recorded)
+		}
+		if st := b.importedStatus(cert); st.Asserted == nil || !st.Asserted.Equal(asserted) || st.Since.Before(recorded) {
+			t.Errorf("good one %d is %+v", i, st)
+		}
 	}
 	if st := b.importedStatus(issued); st.Imported || st.Asserted == nil || !st.Asserted.Equal(asserted) || !st.Since.Equal(recorded) {
 		t.Errorf("the one that was issued here is %+v", st)

@@ -130,6 +130,7 @@ type CertRecord struct {
 	Flaps      uint      `cbor:"11,keyasint,omitempty"` // holds and releases in that minute, at most MaxFlaps
 	Imported   bool      `cbor:"12,keyasint,omitempty"` // an Import made the record
 	Asserted   Millis    `cbor:"13,keyasint,omitempty"` // when the CA says that the hold or revocation began, which an Import brought; of a hold that was released, when it had begun
+	Antedated  bool      `cbor:"14,keyasint,omitempty"` // Asserted counts, if earlier than StatusTime: the hold or revocation came with the Import that made the record, or that gave SerialOnly its first status
 }
 
 // SerialOnly reports whether the ledger knows no more of the certificate than its serial number: nobody has shown it.
@@ -142,7 +143,7 @@ func (c *CertRecord) Leaf(id CAID, s Serial) *StatusLeaf {
 		Time: c.StatusTime, Invalidity: c.Invalidity, Imported: c.Imported,
 	}
 	if c.State != CertValid {
-		l.Asserted = c.Asserted
+		l.Asserted, l.Antedated = c.Asserted, c.Antedated
 	}
 	return l
 }
@@ -257,6 +258,7 @@ type StatusLeaf struct {
 	To         Millis   `cbor:"12,keyasint,omitempty"` // of LeafRule
 	Imported   bool     `cbor:"13,keyasint,omitempty"` // of LeafCert: an Import made the record
 	Asserted   Millis   `cbor:"14,keyasint,omitempty"` // of LeafCert: when the CA says that the state began; 0: since Time
+	Antedated  bool     `cbor:"15,keyasint,omitempty"` // of LeafCert: Asserted counts, as in CertRecord
 }
 
 // Hash is the leaf's RFC 6962 hash.
@@ -276,6 +278,7 @@ type MapCert struct {
 	Quorum     *MapQuorum `cbor:"6,keyasint,omitempty"` // nil: no majority has revoked it
 	Imported   bool       `cbor:"7,keyasint,omitempty"` // as in the record's newest leaf
 	Asserted   Millis     `cbor:"8,keyasint,omitempty"` // as in the record's newest leaf
+	Antedated  bool       `cbor:"9,keyasint,omitempty"` // as in the record's newest leaf
 }
 
 // MapQuorum is a majority's Revocation within a MapCert.

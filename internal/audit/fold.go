@@ -105,7 +105,7 @@ func (d *derivation) foldLeaf(l *wire.StatusLeaf, changed map[[sha256.Size]byte]
 	case l.Kind == wire.LeafCert && e.Cert != nil:
 		if c := e.Cert; l.Change > c.Change {
 			c.Change, c.State, c.Reason, c.Time, c.Invalidity = l.Change, wire.CertState(l.State), l.Reason, l.Time, l.Invalidity
-			c.Imported, c.Asserted = l.Imported, l.Asserted
+			c.Imported, c.Asserted, c.Antedated = l.Imported, l.Asserted, l.Antedated
 		}
 	case l.Kind == wire.LeafRevocation && e.Cert != nil:
 		if q := e.Cert.Quorum; q == nil || l.Change > q.Change {

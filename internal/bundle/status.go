@@ -60,7 +60,7 @@ func (v *verifier) atTick() (facts, error) {
 		return f, nil
 	}
 	f.rec.State, f.rec.Reason, f.rec.StatusTime, f.rec.Invalidity, f.rec.Change = m.State, m.Reason, m.Time, m.Invalidity, m.Change
-	f.rec.Imported, f.rec.Asserted = m.Imported, m.Asserted
+	f.rec.Imported, f.rec.Asserted, f.rec.Antedated = m.Imported, m.Asserted, m.Antedated
 	if m.State < wire.CertValid || m.State > wire.CertRevoked {
 		return f, fmt.Errorf("%w: certificate in the map: state %d: must be %d to %d", ErrFormat, m.State, wire.CertValid, wire.CertRevoked)
 	}
@@ -79,7 +79,7 @@ func (v *verifier) apply(f *facts, l *wire.StatusLeaf) error {
 		}
 		if l.Change > f.rec.Change {
 			f.rec.State, f.rec.Reason, f.rec.StatusTime, f.rec.Invalidity, f.rec.Change = wire.CertState(l.State), l.Reason, l.Time, l.Invalidity, l.Change
-			f.rec.Imported, f.rec.Asserted = l.Imported, l.Asserted
+			f.rec.Imported, f.rec.Asserted, f.rec.Antedated = l.Imported, l.Asserted, l.Antedated
 		}
 	case wire.LeafCA:
 		if l.Change > v.mapCA.Change {

@@ -17,7 +17,8 @@ type Status struct {
 	State      wire.CertState
 	Reason     wire.Reason // of a hold or revocation
 	Time       wire.Millis // when State took effect on the ledger
-	Asserted   wire.Millis // of a hold or revocation that was imported: since when it counts, as the CA says; 0: nothing else than Time
+	Asserted   wire.Millis // of a hold or revocation that was imported: since when, as the CA says; 0: nothing else than Time
+	Antedated  bool        // Asserted counts: the ledger never called the certificate good before
 	Invalidity wire.Millis // RFC 5280 invalidityDate; 0: none given
 	Change     uint64      // number of status changes so far, by whomever
 }
@@ -26,9 +27,9 @@ type Status struct {
 func (s Status) Bad() bool { return s.State == wire.CertHeld || s.State == wire.CertRevoked }
 
 // Since is the date that OCSP and CRLs tell of a hold or revocation (RFC 6960 section 2.4 revocationTime, RFC 5280 section 5.1.2.6
-// revocationDate): Time, or the date that the CA asserted if that is earlier.
+// revocationDate): Time, or the date that the CA asserted if that counts and is earlier.
 func (s Status) Since() wire.Millis {
-	if s.Asserted != 0 {
+	if s.Antedated && s.Asserted != 0 {
 		return min(s.Time, s.Asserted)
 	}
 	return s.Time
@@ -44,12 +45,13 @@ func (s Status) Since() wire.Millis {
 // have revoked. The reason is the earliest one's, unless any of them says keyCompromise; the invalidity date, the earliest that was
 // given with that reason.
 //
-// The date that the CA asserted when it imported a hold or revocation counts only for what has been on the ledger by import from the
-// beginning: of a certificate that was issued on the ledger, nobody tells that it was revoked before the ledger said so.
+// The date that the CA asserted when it imported a hold or revocation counts only if that came with the import that made the record, or that
+// gave a serial number its first status (CertRecord.Antedated): of what the ledger has called good nobody tells that it was revoked before the
+// ledger said so.
 func Evaluate(rec *wire.CertRecord, revs []wire.Revocation, rules []wire.Rule) Status {
 	own := Status{State: rec.State, Reason: rec.Reason, Time: rec.StatusTime, Invalidity: rec.Invalidity, Change: rec.Change}
-	if rec.Imported && own.Bad() {
-		own.Asserted = rec.Asserted
+	if own.Bad() {
+		own.Asserted, own.Antedated = rec.Asserted, rec.Imported && rec.Antedated
 	}
 	var few [4]revocation
 	all := few[:0]
@@ -78,7 +80,7 @@ func Evaluate(rec *wire.CertRecord, revs []wire.Revocation, rules []wire.Rule) S
 	if own.State == wire.CertHeld {
 		joined.time = min(joined.time, own.Time)
 	}
-	return Status{State: wire.CertRevoked, Reason: joined.reason, Time: joined.time, Asserted: own.Asserted, Invalidity: joined.invalidity, Change: own.Change}
+	return Status{State: wire.CertRevoked, Reason: joined.reason, Time: joined.time, Asserted: own.Asserted, Antedated: own.Antedated, Invalidity: joined.invalidity, Change: own.Change}
 }
 
 // Applies reports whether r counts for a certificate whose SubjectPublicKeyInfo has the given SHA-256.

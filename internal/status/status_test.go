@@ -25,9 +25,11 @@ func TestEvaluateJoins(t *testing.T) {
 	revoked := valid
 	revoked.State, revoked.Reason, revoked.StatusTime, revoked.Change = wire.CertRevoked, wire.Superseded, 40, 1
 	bare := wire.CertRecord{State: wire.CertValid, StatusTime: 10, Imported: true, Change: 2}
-	bareHeld := wire.CertRecord{State: wire.CertHeld, Reason: wire.CertificateHold, StatusTime: 20, Imported: true, Asserted: 3, Change: 1}
+	bareHeld := wire.CertRecord{State: wire.CertHeld, Reason: wire.CertificateHold, StatusTime: 20, Imported: true, Asserted: 3, Antedated: true, Change: 1}
 	imported := revoked
-	imported.Imported, imported.Asserted = true, 4
+	imported.Imported, imported.Asserted, imported.Antedated = true, 4, true
+	goodBefore := revoked
+	goodBefore.Imported, goodBefore.Asserted = true, 4
 	afterwards := revoked
 	afterwards.Asserted = 4
 	released := valid
@@ -59,16 +61,17 @@ func TestEvaluateJoins(t *testing.T) {
 		{"rule on the certificate", valid, nil, []wire.Rule{rule(10, 11)}, Status{State: r, Reason: wire.CACompromise, Time: 50, Change: 1}},
 		{"rule on the precertificate", valid, nil, []wire.Rule{rule(5, 6)}, Status{State: r, Reason: wire.CACompromise, Time: 50, Change: 1}},
 		{"rule on both", valid, nil, []wire.Rule{rule(0, 100)}, Status{State: r, Reason: wire.CACompromise, Time: 50, Change: 1}},
-		{"imported", imported, nil, nil, Status{State: r, Reason: wire.Superseded, Time: 40, Asserted: 4, Change: 1}},
-		{"imported, and before it others", imported, []wire.Revocation{quorum}, nil, Status{State: r, Reason: wire.PrivilegeWithdrawn, Time: 30, Asserted: 4, Change: 2}},
-		{"issued, and a date imported", afterwards, nil, nil, Status{State: r, Reason: wire.Superseded, Time: 40, Change: 1}},
+		{"imported", imported, nil, nil, Status{State: r, Reason: wire.Superseded, Time: 40, Asserted: 4, Antedated: true, Change: 1}},
+		{"imported as valid, revoked later", goodBefore, nil, nil, Status{State: r, Reason: wire.Superseded, Time: 40, Asserted: 4, Change: 1}},
+		{"imported, and before it others", imported, []wire.Revocation{quorum}, nil, Status{State: r, Reason: wire.PrivilegeWithdrawn, Time: 30, Asserted: 4, Antedated: true, Change: 2}},
+		{"issued, and a date imported", afterwards, nil, nil, Status{State: r, Reason: wire.Superseded, Time: 40, Asserted: 4, Change: 1}},
 		{"imported and released", released, nil, nil, Status{State: wire.CertValid, Time: 10, Change: 2}},
 		{"imported, released, revoked by others", released, []wire.Revocation{quorum}, nil, Status{State: r, Reason: wire.PrivilegeWithdrawn, Time: 30, Change: 3}},
 		{"a serial number", bare, nil, nil, Status{State: Unknown, Time: 10, Change: 2}},
 		{"a serial number, and a holder", bare, []wire.Revocation{holder(key, wire.Superseded, 30)}, []wire.Rule{rule(0, 100)}, Status{State: Unknown, Time: 10, Change: 2}},
 		{"a serial number, and a majority", bare, []wire.Revocation{quorum}, nil, Status{State: r, Reason: wire.PrivilegeWithdrawn, Time: 30, Change: 3}},
-		{"a serial number on hold", bareHeld, nil, nil, Status{State: wire.CertHeld, Reason: wire.CertificateHold, Time: 20, Asserted: 3, Change: 1}},
-		{"a serial number on hold, and a majority", bareHeld, []wire.Revocation{quorum}, nil, Status{State: r, Reason: wire.PrivilegeWithdrawn, Time: 20, Asserted: 3, Change: 2}},
+		{"a serial number on hold", bareHeld, nil, nil, Status{State: wire.CertHeld, Reason: wire.CertificateHold, Time: 20, Asserted: 3, Antedated: true, Change: 1}},
+		{"a serial number on hold, and a majority", bareHeld, []wire.Revocation{quorum}, nil, Status{State: r, Reason: wire.PrivilegeWithdrawn, Time: 20, Asserted: 3, Antedated: true, Change: 2}},
 		{"rules on neither", valid, nil, []wire.Rule{rule(0, 5), rule(6, 10), rule(11, 100)}, Status{State: wire.CertValid, Time: 10}},
 	} {
 		if got := Evaluate(&c.rec, c.revs, c.rules); got != c.want {
@@ -108,7 +111,7 @@ func drawCase(t *rapid.T) (*wire.CertRecord, []wire.Revocation, []wire.Rule) {
 		rec.Reason, rec.Change, rec.Invalidity = drawReason(t), 1, maybe("invalidity")
 	}
 	if rapid.Bool().Draw(t, "imported") {
-		rec.Imported, rec.Asserted = true, maybe("asserted")
+		rec.Imported, rec.Asserted, rec.Antedated = true, maybe("asserted"), rapid.Bool().Draw(t, "antedated")
 		if rapid.Bool().Draw(t, "serial number only") {
 			rec.Final, rec.SPKIHash = nil, nil
 			return rec, drawRevocations(t, key), nil

@@ -45,6 +45,13 @@ func testImport(b *bench) {
 	if got := b.evaluate(later); got.State != wire.CertRevoked || got.Reason != wire.Superseded || got.Since() != asserted {
 		b.Errorf("it is %+v", got)
 	}
+	// What was good is revoked from when the ledger says so.
+	b.insist(b.operator, wire.FnImport, b.ca.ImportArg([]wire.ImportItem{{HasCert: true, State: wire.CertRevoked, Revoked: asserted}}, expired))
+	if got := b.evaluate(expired); got.State != wire.CertRevoked || got.Since() != got.Time || got.Asserted != asserted || got.Time <= asserted {
+		b.Errorf("the expired certificate, revoked after it was good, is %+v", got)
+	}
+	outlives, _ := b.ca.Issue(b, func(c *x509.Certificate) { c.NotBefore, c.NotAfter = time.Now(), cctest.CANotAfter.Add(time.Hour) })
+	b.refused(b.operator, wire.FnImport, b.ca.ImportArg(items[:1], outlives), wire.InvalidArgument, "items[0].cert.not_after")
 	auditor := b.Connect(b, wire.RoleAuditor)
 	defer auditor.Close()
 	b.refused(auditor, wire.FnImport, arg, wire.PermissionDenied, "caller.role")

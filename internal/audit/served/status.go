@@ -31,6 +31,9 @@ func explain(s status.Status) string {
 	if s.Asserted == 0 {
 		return describe(s)
 	}
+	if s.Since() == s.Time {
+		return fmt.Sprintf("%s (the CA asserts %s)", describe(s), s.Asserted.Time().Truncate(time.Second).Format(time.RFC3339))
+	}
 	return fmt.Sprintf("%s (asserted by the CA; on the ledger since %s)", describe(s), s.Time.Time().Truncate(time.Second).Format(time.RFC3339))
 }
 

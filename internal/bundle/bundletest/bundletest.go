@@ -189,7 +189,7 @@ func (w *World) Change(l wire.StatusLeaf) {
 	w.changed[key] = true
 	if l.Kind == wire.LeafCert {
 		m.Change, m.State, m.Reason, m.Time, m.Invalidity = l.Change, wire.CertState(l.State), l.Reason, l.Time, l.Invalidity
-		m.Imported, m.Asserted = l.Imported, l.Asserted
+		m.Imported, m.Asserted, m.Antedated = l.Imported, l.Asserted, l.Antedated
 		return
 	}
 	m.Quorum = &wire.MapQuorum{Reason: l.Reason, Time: l.Time, Invalidity: l.Invalidity, Change: l.Change}

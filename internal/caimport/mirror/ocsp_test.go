@@ -185,7 +185,7 @@ func TestARunningMirrorAsksInTurn(t *testing.T) {
 	})
 	cancel()
 	check(t, <-done)
-	if rec := w.l.Record(serial); rec.Reason != wire.Superseded || rec.Asserted != wire.MillisOf(w.now.Add(-time.Hour)) || rec.SerialOnly() {
+	if rec := w.l.Record(serial); rec.Reason != wire.Superseded || rec.Asserted != wire.MillisOf(w.now.Add(-time.Hour)) || rec.Antedated || rec.SerialOnly() {
 		t.Errorf("%+v", rec)
 	}
 }

@@ -72,5 +72,12 @@ func (a *applier) checkImported(name string, rec *wire.CertRecord, old *wire.Cer
 	if rec.Asserted != 0 && rec.Asserted != old.Asserted && (a.tx.Function != wire.FnImport || rec.Asserted < 0 || rec.Asserted > wire.MillisOf(a.tx.Time)) {
 		return a.diverges(name+" asserted", fmt.Sprint(rec.Asserted), "must be from an Import, and not after its time, %d", wire.MillisOf(a.tx.Time))
 	}
+	// Nobody dates back what the ledger has told before.
+	if rec.Antedated && !old.Antedated && (a.tx.Function != wire.FnImport || !old.SerialOnly() || old.Change != 0) {
+		return a.diverges(name+" antedated", "true", "its CA's date counts only if it came with the record, or with the first status of a serial number")
+	}
+	if rec.Antedated && (!rec.Imported || rec.Asserted == 0 || rec.State == wire.CertValid) {
+		return a.diverges(name+" antedated", "true", "must be imported, on hold or revoked, and have its CA's date")
+	}
 	return nil
 }

@@ -134,7 +134,7 @@ func (a *applier) checkEntries(name string, id wire.CAID, serial wire.Serial, re
 // checkSuccession: changes are counted one by one, none is dated before the one before it, and a final revocation is never
 // undone, keeps its date, and changes its reason to keyCompromise at most.
 func (a *applier) checkSuccession(name string, rec, old *wire.CertRecord) error {
-	same := rec.State == old.State && rec.Reason == old.Reason && rec.StatusTime == old.StatusTime && rec.Invalidity == old.Invalidity && rec.Asserted == old.Asserted
+	same := rec.State == old.State && rec.Reason == old.Reason && rec.StatusTime == old.StatusTime && rec.Invalidity == old.Invalidity && rec.Asserted == old.Asserted && rec.Antedated == old.Antedated
 	switch {
 	case rec.Change == old.Change && same:
 		return nil
@@ -149,7 +149,7 @@ func (a *applier) checkSuccession(name string, rec, old *wire.CertRecord) error 
 	if old.State != wire.CertRevoked {
 		return nil
 	}
-	if rec.State != wire.CertRevoked || rec.StatusTime != old.StatusTime || rec.Asserted != old.Asserted {
+	if rec.State != wire.CertRevoked || rec.StatusTime != old.StatusTime || rec.Asserted != old.Asserted || rec.Antedated != old.Antedated {
 		return a.diverges(name, fmt.Sprintf("state %d since %d (asserted %d)", rec.State, rec.StatusTime, rec.Asserted),
 			"it was revoked at %d (asserted %d), which is final", old.StatusTime, old.Asserted)
 	}

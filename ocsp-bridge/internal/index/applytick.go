@@ -141,7 +141,7 @@ func (f *mapFold) add(leaf *wire.StatusLeaf) error {
 		c, err := f.cert(leaf)
 		if err == nil && leaf.Change > c.Change {
 			c.Change, c.State, c.Reason, c.Time, c.Invalidity = leaf.Change, wire.CertState(leaf.State), leaf.Reason, leaf.Time, leaf.Invalidity
-			c.Imported, c.Asserted = leaf.Imported, leaf.Asserted
+			c.Imported, c.Asserted, c.Antedated = leaf.Imported, leaf.Asserted, leaf.Antedated
 		}
 		return err
 	case wire.LeafRevocation:

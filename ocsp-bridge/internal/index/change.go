@@ -279,14 +279,15 @@ type storedStatus struct {
 	Asserted   wire.Millis
 	Invalidity wire.Millis
 	Change     uint64
+	Antedated  bool
 }
 
 func pack(s status.Status) storedStatus {
-	return storedStatus{State: s.State, Reason: s.Reason, Time: s.Time, Asserted: s.Asserted, Invalidity: s.Invalidity, Change: s.Change}
+	return storedStatus{State: s.State, Reason: s.Reason, Time: s.Time, Asserted: s.Asserted, Invalidity: s.Invalidity, Change: s.Change, Antedated: s.Antedated}
 }
 
 func (s storedStatus) unpack() status.Status {
-	return status.Status{State: s.State, Reason: s.Reason, Time: s.Time, Asserted: s.Asserted, Invalidity: s.Invalidity, Change: s.Change}
+	return status.Status{State: s.State, Reason: s.Reason, Time: s.Time, Asserted: s.Asserted, Invalidity: s.Invalidity, Change: s.Change, Antedated: s.Antedated}
 }
 
 func changeFrom(key, val []byte) (c Change, err error) {

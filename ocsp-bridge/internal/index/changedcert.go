@@ -18,6 +18,7 @@ const (
 	hasFinal = 1 << iota
 	hasPre
 	imported
+	antedated
 )
 
 func (c *changedCert) encode() []byte {
@@ -31,6 +32,9 @@ func (c *changedCert) encode() []byte {
 	}
 	if r.Imported {
 		flags |= imported
+	}
+	if r.Antedated {
+		flags |= antedated
 	}
 	b = appendNumbers(b, flags, uint64(r.V), uint64(r.State), uint64(r.Reason), uint64(r.StatusTime), uint64(r.Invalidity), r.Change,
 		uint64(r.NotAfter), uint64(r.Window), uint64(r.Flaps), uint64(r.Asserted))
@@ -62,7 +66,7 @@ func decodeChanged(b []byte) (*changedCert, error) {
 	r.V, r.State, r.Reason = uint(d.number()), wire.CertState(d.number()), wire.Reason(d.number())
 	r.StatusTime, r.Invalidity, r.Change = wire.Millis(d.number()), wire.Millis(d.number()), d.number()
 	r.NotAfter, r.Window, r.Flaps = wire.Millis(d.number()), wire.Millis(d.number()), uint(d.number())
-	r.Asserted, r.Imported = wire.Millis(d.number()), flags&imported != 0
+	r.Asserted, r.Imported, r.Antedated = wire.Millis(d.number()), flags&imported != 0, flags&antedated != 0
 	r.SPKIHash = d.string()
 	if flags&hasFinal != 0 {
 		r.Final = &wire.LogEntry{Index: d.number(), Time: wire.Millis(d.number()), LeafHash: d.string()}

@@ -43,7 +43,7 @@ func (c *chain) importOf() network.Tx {
 }
 
 func bareRecord(now wire.Millis) *wire.CertRecord {
-	return &wire.CertRecord{V: 1, State: wire.CertRevoked, StatusTime: now, Change: 1, Imported: true, Asserted: 1000}
+	return &wire.CertRecord{V: 1, State: wire.CertRevoked, StatusTime: now, Change: 1, Imported: true, Asserted: 1000, Antedated: true}
 }
 
 // editBare changes what a block writes at the serial number's record, and the leaf that says so.
@@ -117,6 +117,9 @@ func TestImportsThatContradictThemselvesAreNotApplied(t *testing.T) {
 		"asserted before 1970": func(t *testing.T, c *chain, b *network.Block) {
 			editBare(t, c, b, func(r *wire.CertRecord) { r.Asserted = -1 })
 		},
+		"antedated without a date": func(t *testing.T, c *chain, b *network.Block) {
+			editBare(t, c, b, func(r *wire.CertRecord) { r.Asserted = 0 })
+		},
 		"a leaf without the date": func(t *testing.T, c *chain, b *network.Block) {
 			without(b, wire.PendingPrefix)
 			leaf := bareRecord(wire.MillisOf(b.Txs[0].Time)).Leaf(c.ca.ID, wire.Serial{7})
@@ -153,6 +156,8 @@ func TestImportedRecordsKeepWhatTheySay(t *testing.T) {
 		"not imported any more":         {func(r *wire.CertRecord) { r.Imported = false }, false},
 		"another date":                  {func(r *wire.CertRecord) { r.Asserted++ }, false},
 		"another date with a change":    {func(r *wire.CertRecord) { r.Asserted, r.Reason, r.Change = 0, wire.KeyCompromise, 2 }, false},
+		"not antedated any more":        {func(r *wire.CertRecord) { r.Antedated = false }, false},
+		"nor with a change":             {func(r *wire.CertRecord) { r.Antedated, r.Reason, r.Change = false, wire.KeyCompromise, 2 }, false},
 		"the key of no certificate":     {func(r *wire.CertRecord) { r.SPKIHash = bad[:] }, false},
 		"a leaf of another certificate": {func(r *wire.CertRecord) { r.Final = &wire.LogEntry{Index: 0} }, false},
 	} {

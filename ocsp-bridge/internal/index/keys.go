@@ -39,7 +39,7 @@ import (
 // each has keys of its own, so that nobody who asks about one certificate reads what is about the others.
 //
 // Sealed values end with a hash of themselves: see seal. The hash in f is cut short because ten million of them would cost as much as the nodes; readers compare the whole one.
-const formatVersion = 5
+const formatVersion = 6
 
 var (
 	metaKey       = []byte("M")

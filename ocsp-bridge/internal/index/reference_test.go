@@ -168,7 +168,7 @@ func (r *reference) tick(c wire.Clock) {
 			if l.Kind == wire.LeafCert {
 				*certs[key] = wire.MapCert{
 					V: 1, Change: l.Change, State: wire.CertState(l.State), Reason: l.Reason, Time: l.Time, Invalidity: l.Invalidity, Quorum: certs[key].Quorum,
-					Imported: l.Imported, Asserted: l.Asserted,
+					Imported: l.Imported, Asserted: l.Asserted, Antedated: l.Antedated,
 				}
 			} else {
 				certs[key].Quorum = &wire.MapQuorum{Reason: l.Reason, Time: l.Time, Invalidity: l.Invalidity, Change: l.Change}
