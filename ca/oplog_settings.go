@@ -27,7 +27,7 @@ func (o OperatorsLogSettings) validate() error {
 		return invalid("operators_log.anchor_every", e.String(), "must be 100ms to 1h")
 	}
 	if err := wire.CheckOperatorsName(o.Name); err != nil {
-		return invalid("operators_log.name", o.Name, err.Error())
+		return invalid("operators_log.name", o.Name, "%v", err)
 	}
 	return nil
 }
