@@ -57,7 +57,7 @@ func (s *Server) loadOperators(cfg Config) error {
 		return nil
 	}
 	dir := cfg.Dir
-	log, err := oplog.OpenWith(dir, oplog.Options{Now: s.now, Log: s.log, Each: s.dual.policyTold})
+	log, err := oplog.OpenWith(dir, oplog.Options{Now: s.now, Log: s.log, Each: s.dual.policyTold, Name: &s.settings.OperatorsLog.Name})
 	if err != nil {
 		return err
 	}

@@ -107,7 +107,7 @@ func (o *operators) say(err error) {
 
 // anchoredHead asks the ledger.
 func (o *operators) anchoredHead(ctx context.Context) (*wire.OperatorsHead, error) {
-	values, err := o.server.readState(ctx, wire.OperatorsKey(o.server.issuer.id))
+	values, err := o.server.readState(ctx, wire.OperatorsKey(o.server.issuer.id, o.log.Name()))
 	if err != nil || values[0] == nil {
 		return nil, err
 	}
@@ -190,7 +190,7 @@ func (o *operators) tryAnchor(ctx context.Context) error {
 }
 
 func (o *operators) anchorArg(anchored *wire.OperatorsHead, h wire.OperatorsHead) (*wire.AnchorOperatorsArg, error) {
-	arg := &wire.AnchorOperatorsArg{V: wire.Version, CAID: o.server.issuer.id, Head: h}
+	arg := &wire.AnchorOperatorsArg{V: wire.Version, CAID: o.server.issuer.id, Head: h, Name: o.log.Name()}
 	if anchored == nil {
 		return arg, nil
 	}

@@ -30,7 +30,11 @@ func (w *world) audited() (*oplog.Report, []*oplog.Record) {
 		w.t.Fatal(err)
 	}
 	id := wire.CAIDOf(cert.RawSubjectPublicKeyInfo)
-	history, err := oplog.History(w.t.Context(), w.node.Connect(wire.RoleAuditor), id, nil)
+	histories, err := oplog.Histories(w.t.Context(), w.node.Connect(wire.RoleAuditor), id, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	name, err := oplog.NameOf(w.dir)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -39,7 +43,7 @@ func (w *world) audited() (*oplog.Report, []*oplog.Record) {
 		w.t.Fatal(err)
 	}
 	var records []*oplog.Record
-	r, err := oplog.Verify(files, id, true, history, func(_ uint64, rec *oplog.Record) error { records = append(records, rec); return nil })
+	r, err := oplog.Verify(files, id, name, true, histories[name], func(_ uint64, rec *oplog.Record) error { records = append(records, rec); return nil })
 	if err != nil {
 		w.t.Fatal(err)
 	}

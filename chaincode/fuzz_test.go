@@ -98,6 +98,8 @@ func newStage(t testing.TB) *stage {
 		wire.FnAnchorOperators: {
 			operators.AnchorArg(t, s.ca, 3, 5), operators.AnchorArg(t, s.ca, 0, 5),
 			cctest.AnchorArg(wire.AnchorOperatorsArg{CAID: s.ca.ID, Head: cctest.NewOperatorsLog(1, "x", 2).Head(2), Lost: new(operators.Head(3))}),
+			cctest.AnchorArg(wire.AnchorOperatorsArg{CAID: s.ca.ID, Name: "bridge-2", Head: operators.Head(2)}),
+			cctest.AnchorArg(wire.AnchorOperatorsArg{CAID: s.ca.ID, Name: "a/b", Head: operators.Head(2)}),
 		},
 		wire.FnRead: {cctest.ReadArg(wire.ConsortiumKey, "x"), cctest.ReadArg("")},
 	}

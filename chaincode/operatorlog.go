@@ -12,7 +12,7 @@ import (
 // maxProof is the longest RFC 6962 section 2.1.2 proof between sizes of 64 bits.
 const maxProof = 65
 
-// anchorOperators records the head of the operators' log of a CA. A suspended CA goes on: what its operators do must not stay out of sight.
+// anchorOperators records the head of an operators' log of a CA. A suspended CA goes on: what its operators do must not stay out of sight.
 func anchorOperators(t *transaction, arg []byte) ([]byte, error) {
 	var a wire.AnchorOperatorsArg
 	if err := wire.Decode(arg, &a); err != nil {
@@ -21,7 +21,7 @@ func anchorOperators(t *transaction, arg []byte) ([]byte, error) {
 	if err := checkAnchor(&a); err != nil {
 		return nil, err
 	}
-	key := wire.OperatorsKey(a.CAID)
+	key := wire.OperatorsKey(a.CAID, a.Name)
 	values, err := t.admit(operators, wire.CAKey(a.CAID), key)
 	if err != nil {
 		return nil, err
@@ -56,6 +56,9 @@ func anchorOperators(t *transaction, arg []byte) ([]byte, error) {
 
 // checkAnchor checks what can be checked without state.
 func checkAnchor(a *wire.AnchorOperatorsArg) error {
+	if err := wire.CheckOperatorsName(a.Name); err != nil {
+		return invalid("name", fmt.Sprintf("%.64q", a.Name), "%v", err)
+	}
 	if err := checkOperatorsHead("head", &a.Head); err != nil {
 		return err
 	}

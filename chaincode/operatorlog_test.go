@@ -2,6 +2,7 @@ package chaincode_test
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,7 +23,7 @@ func TestOperatorsHeadGrowsWithItsLog(t *testing.T) {
 		if !got.Changed || !got.Head.Equal(log.Head(size)) || got.Time != wire.MillisOf(l.Now) {
 			t.Fatalf("%+v", got)
 		}
-		rec := record[wire.OperatorsRecord](t, l, wire.OperatorsKey(ca.ID))
+		rec := record[wire.OperatorsRecord](t, l, wire.OperatorsKey(ca.ID, ""))
 		if !rec.Head.Equal(got.Head) || rec.Time != got.Time || rec.Lost != nil {
 			t.Fatalf("%+v", rec)
 		}
@@ -79,6 +80,8 @@ func TestOtherHistoriesOfOperatorsAreRefused(t *testing.T) {
 		{"nothing", arg(wire.AnchorOperatorsArg{Head: empty}), wire.InvalidArgument, "head.size", "at least 1"},
 		{"lost nothing", arg(wire.AnchorOperatorsArg{Head: next.Head(2), Lost: &empty}), wire.InvalidArgument, "lost.size", "at least 1"},
 		{"a short root", arg(wire.AnchorOperatorsArg{Head: wire.OperatorsHead{Size: 1, Root: make([]byte, 31)}}), wire.InvalidArgument, "head.root", "32 octets"},
+		{"a name with other characters", arg(wire.AnchorOperatorsArg{Name: "a/b", Head: log.Head(11)}), wire.InvalidArgument, "name", "a-z"},
+		{"a long name", arg(wire.AnchorOperatorsArg{Name: strings.Repeat("a", 33), Head: log.Head(11)}), wire.InvalidArgument, "name", "1 to 32"},
 		{"a long proof", arg(wire.AnchorOperatorsArg{Head: log.Head(11), Proof: long}), wire.InvalidArgument, "proof", "at most 65"},
 		{"a short hash", arg(wire.AnchorOperatorsArg{Head: log.Head(11), Proof: [][]byte{{1}}}), wire.InvalidArgument, "proof[0]", "32 octets"},
 		{"another CA", log.AnchorArg(t, cctest.NewCA(t), 0, 3), wire.NotFound, "ca_id", "registered"},
@@ -93,12 +96,12 @@ func TestOtherHistoriesOfOperatorsAreRefused(t *testing.T) {
 	refused(t, l, stranger, wire.FnAnchorOperators, good, wire.PermissionDenied, "caller.msp", "consortium")
 
 	l.Must(t, op1, wire.FnAnchorOperators, arg(wire.AnchorOperatorsArg{Head: next.Head(2), Lost: &at}))
-	if rec := record[wire.OperatorsRecord](t, l, wire.OperatorsKey(ca.ID)); rec.Lost == nil || !rec.Lost.Equal(at) {
+	if rec := record[wire.OperatorsRecord](t, l, wire.OperatorsKey(ca.ID, "")); rec.Lost == nil || !rec.Lost.Equal(at) {
 		t.Fatalf("%+v", rec)
 	}
 	next.Append("y", 3)
 	l.Must(t, op1, wire.FnAnchorOperators, next.AnchorArg(t, ca, 2, 5))
-	if rec := record[wire.OperatorsRecord](t, l, wire.OperatorsKey(ca.ID)); rec.Lost == nil || !rec.Lost.Equal(at) || rec.Head.Size != 5 {
+	if rec := record[wire.OperatorsRecord](t, l, wire.OperatorsKey(ca.ID, "")); rec.Lost == nil || !rec.Lost.Equal(at) || rec.Head.Size != 5 {
 		t.Fatalf("what the generation lost is forgotten: %+v", rec)
 	}
 	refused(t, l, op1, wire.FnAnchorOperators, good, wire.FailedPrecondition, "head.generation", "newest")
@@ -138,7 +141,7 @@ func TestAnchoredHeadsAreOneHistory(t *testing.T) {
 				a.Proof = b.Proof
 			}
 			_, refusal := l.Submit(rt, op1, wire.FnAnchorOperators, wire.Encode(&a))
-			now := l.Store.Value(wire.OperatorsKey(ca.ID))
+			now := l.Store.Value(wire.OperatorsKey(ca.ID, ""))
 			if refusal != nil {
 				continue
 			}
@@ -156,6 +159,35 @@ func TestAnchoredHeadsAreOneHistory(t *testing.T) {
 	})
 }
 
+// Each bridge of a CA has a log of its own: the rules hold for each name, and none has to do with another's.
+func TestLogsWithOtherNamesHaveTheirOwnHistories(t *testing.T) {
+	l, ca := withCA(t)
+	logs := []*cctest.OperatorsLog{}
+	for _, name := range []string{"", "bridge-2", "bridge-3"} {
+		log := cctest.NewOperatorsLog(0, "of "+name, 9)
+		log.Name = name
+		logs = append(logs, log)
+	}
+	for to := uint64(3); to <= 9; to += 3 {
+		for _, log := range logs {
+			l.Must(t, op1, wire.FnAnchorOperators, log.AnchorArg(t, ca, to-3, to))
+			if rec := record[wire.OperatorsRecord](t, l, wire.OperatorsKey(ca.ID, log.Name)); !rec.Head.Equal(log.Head(to)) {
+				t.Fatalf("%q: %+v", log.Name, rec)
+			}
+		}
+	}
+	fork := cctest.NewOperatorsLog(0, "of bridge-2", 12)
+	fork.Name = "bridge-3"
+	refused(t, l, op1, wire.FnAnchorOperators, fork.AnchorArg(t, ca, 9, 12), wire.FailedPrecondition, "proof", "contains the newest anchored head")
+	fork.Name = "bridge-2"
+	refused(t, l, op2, wire.FnAnchorOperators, fork.AnchorArg(t, ca, 9, 12), wire.PermissionDenied, "caller.msp", "operates the CA")
+	next, lost := cctest.NewOperatorsLog(1, "y", 2), logs[1].Head(9)
+	l.Must(t, op1, wire.FnAnchorOperators, cctest.AnchorArg(wire.AnchorOperatorsArg{CAID: ca.ID, Name: "bridge-2", Head: next.Head(2), Lost: &lost}))
+	if rec := record[wire.OperatorsRecord](t, l, wire.OperatorsKey(ca.ID, "")); rec.Head.Generation != 0 {
+		t.Fatalf("%+v", rec)
+	}
+}
+
 // Anchoring competes with nothing but itself.
 func TestAnchoringReadsAndWritesItsOwnKey(t *testing.T) {
 	l, ca := withCA(t)
@@ -163,7 +195,7 @@ func TestAnchoringReadsAndWritesItsOwnKey(t *testing.T) {
 	log := cctest.NewOperatorsLog(0, "x", 3)
 	a, _ = l.Endorse(t, op1, wire.FnAnchorOperators, log.AnchorArg(t, ca, 0, 2))
 	b, _ = l.Endorse(t, op1, wire.FnAnchorOperators, log.AnchorArg(t, ca, 0, 3))
-	if len(a.Writes) != 1 || a.Writes[0].Key != wire.OperatorsKey(ca.ID) {
+	if len(a.Writes) != 1 || a.Writes[0].Key != wire.OperatorsKey(ca.ID, "") {
 		t.Fatalf("it writes %+v", a.Writes)
 	}
 	der, _ := ca.Issue(t)

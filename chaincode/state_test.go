@@ -60,7 +60,8 @@ func TestStateThatThisContractDidNotWriteIsInternal(t *testing.T) {
 		{wire.StatusHeadKey, wire.FnIntegrate, junk, cctest.IntegrateArg(0, hash), op1},
 		{wire.StatusHeadKey, wire.FnIntegrate, wire.Encode(&wire.StatusHead{V: wire.Version, Size: 1, Root: hash}), cctest.IntegrateArg(1, hash), op1},
 		{wire.StatusHeadKey, wire.FnIntegrate, wire.Encode(&wire.StatusHead{V: wire.Version, Size: 1, Root: hash, Range: [][]byte{make([]byte, 31)}}), cctest.IntegrateArg(1, hash), op1},
-		{wire.OperatorsKey(ca.ID), wire.FnAnchorOperators, junk, cctest.NewOperatorsLog(0, "x", 1).AnchorArg(t, ca, 0, 1), op1},
+		{wire.OperatorsKey(ca.ID, ""), wire.FnAnchorOperators, junk, cctest.NewOperatorsLog(0, "x", 1).AnchorArg(t, ca, 0, 1), op1},
+		{wire.OperatorsKey(ca.ID, "b"), wire.FnAnchorOperators, junk, cctest.AnchorArg(wire.AnchorOperatorsArg{CAID: ca.ID, Name: "b", Head: cctest.NewOperatorsLog(0, "x", 1).Head(1)}), op1},
 		{wire.CAKey(ca.ID), wire.FnAnchorOperators, junk, cctest.NewOperatorsLog(0, "x", 1).AnchorArg(t, ca, 0, 1), op1},
 		{wire.PendingKey([32]byte{}), wire.FnIntegrate, junk, cctest.IntegrateArg(0, hash), op1},
 	} {

@@ -12,6 +12,7 @@ import (
 // OperatorsLog is an operators' log of which only the leaves matter.
 type OperatorsLog struct {
 	Generation uint64
+	Name       string // that it is anchored under
 	tree       *testonly.Tree
 }
 
@@ -44,7 +45,7 @@ func (l *OperatorsLog) AnchorArg(t TB, ca *CA, from, to uint64) []byte {
 			t.Fatal(err)
 		}
 	}
-	return AnchorArg(wire.AnchorOperatorsArg{CAID: ca.ID, Head: l.Head(to), Proof: proof})
+	return AnchorArg(wire.AnchorOperatorsArg{CAID: ca.ID, Head: l.Head(to), Proof: proof, Name: l.Name})
 }
 
 // AnchorArg is the encoded argument of AnchorOperators.

@@ -113,7 +113,7 @@ func TestCertificateLifeThroughTheAdapter(t *testing.T) {
 				t.Error("the status log did not take the CA's registration")
 			}
 			must(t, p.invoke(t, operator, now, []byte(wire.FnAnchorOperators), cctest.NewOperatorsLog(0, "x", 2).AnchorArg(t, ca, 0, 2)))
-			if p.state[wire.OperatorsKey(ca.ID)] == nil {
+			if p.state[wire.OperatorsKey(ca.ID, "")] == nil {
 				t.Error("the head of the operators' log is not there")
 			}
 		})

@@ -21,7 +21,8 @@ func TestKeys(t *testing.T) {
 		RevokeKey(id, serial, QuorumSource()):     "revoke/" + hexOf(0xab, 32) + "/01ff/quorum",
 		RuleKey(id, 12):                           "rule/" + hexOf(0xab, 32) + "/12",
 		StatusHeadKey:                             "status/head",
-		OperatorsKey(id):                          "operators/" + hexOf(0xab, 32),
+		OperatorsKey(id, ""):                      "operators/" + hexOf(0xab, 32),
+		OperatorsKey(id, "bridge-2"):              "operators/" + hexOf(0xab, 32) + "/bridge-2",
 		ClockKey(0):                               "clock/0",
 		ClockKey(117815041):                       "clock/1",
 		ProposalKey(hash):                         "proposal/" + hexOf(0xcd, 32),
@@ -47,8 +48,10 @@ func TestKeys(t *testing.T) {
 	if gotID, err = ParseLogHeadKey(LogHeadKey(id)); err != nil || gotID != id {
 		t.Errorf("ParseLogHeadKey returned %v, %v", gotID, err)
 	}
-	if gotID, err = ParseOperatorsKey(OperatorsKey(id)); err != nil || gotID != id {
-		t.Errorf("ParseOperatorsKey returned %v, %v", gotID, err)
+	for _, name := range []string{"", "bridge-2", "0", strings.Repeat("z", MaxOperatorsName)} {
+		if gotID, got, err := ParseOperatorsKey(OperatorsKey(id, name)); err != nil || gotID != id || got != name {
+			t.Errorf("ParseOperatorsKey returned %v, %q, %v", gotID, got, err)
+		}
 	}
 }
 
@@ -84,8 +87,9 @@ func TestKeysThatAreNot(t *testing.T) {
 			t.Errorf("ParseLogHeadKey accepts %q", key)
 		}
 	}
-	for _, key := range []string{"", "operators/", "operators/" + id + "/", "operators/" + strings.ToUpper(id), id, "ca/" + id} {
-		if _, err := ParseOperatorsKey(key); err == nil {
+	for _, key := range []string{"", "operators/", "operators/" + id + "/", "operators/" + strings.ToUpper(id), id, "ca/" + id,
+		"operators/" + id + "/A", "operators/" + id + "/a/b", "operators/" + id + "/a_b", "operators/" + id + "/" + strings.Repeat("a", MaxOperatorsName+1), "operators//a"} {
+		if _, _, err := ParseOperatorsKey(key); err == nil {
 			t.Errorf("ParseOperatorsKey accepts %q", key)
 		}
 	}

@@ -11,16 +11,40 @@ const FnAnchorOperators = "AnchorOperators"
 // OperatorsPrefix begins the keys of OperatorsKey.
 const OperatorsPrefix = "operators/"
 
-// OperatorsKey is the newest anchored head of the operators' log of a CA, absent until the first AnchorOperators.
-func OperatorsKey(id CAID) string { return OperatorsPrefix + id.String() }
+// MaxOperatorsName is the longest name of an operators' log, in bytes.
+const MaxOperatorsName = 32
+
+// CheckOperatorsName accepts the name of an operators' log: empty, or 1 to MaxOperatorsName of a-z, 0-9 and "-". Error: a text that says the rule.
+func CheckOperatorsName(name string) error {
+	for _, c := range []byte(name) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' || len(name) > MaxOperatorsName {
+			return fmt.Errorf("must be empty, or 1 to %d of a-z, 0-9 and -", MaxOperatorsName)
+		}
+	}
+	return nil
+}
+
+// OperatorsKey is the newest anchored head of an operators' log of a CA, absent until the first AnchorOperators. Each bridge of a CA that has
+// several keeps a log of its own; that of the first one has the empty name.
+func OperatorsKey(id CAID, name string) string {
+	if name == "" {
+		return OperatorsPrefix + id.String()
+	}
+	return OperatorsPrefix + id.String() + "/" + name
+}
 
 // ParseOperatorsKey undoes OperatorsKey.
-func ParseOperatorsKey(key string) (CAID, error) {
+func ParseOperatorsKey(key string) (id CAID, name string, err error) {
 	s, ok := strings.CutPrefix(key, OperatorsPrefix)
 	if !ok {
-		return CAID{}, fmt.Errorf("wire: %q is not a key of an operators' log", key)
+		return CAID{}, "", fmt.Errorf("wire: %q is not a key of an operators' log", key)
 	}
-	return ParseCAID(s)
+	s, name, named := strings.Cut(s, "/")
+	if err := CheckOperatorsName(name); err != nil || named && name == "" {
+		return CAID{}, "", fmt.Errorf("wire: %q is not a key of an operators' log: the name has 1 to %d of a-z, 0-9 and -", key, MaxOperatorsName)
+	}
+	id, err = ParseCAID(s)
+	return id, name, err
 }
 
 // OperatorsHead is a state of an operators' log (docs/operators-log.md): RFC 6962 section 2.1 over its records.
@@ -58,6 +82,7 @@ type AnchorOperatorsArg struct {
 	Head  OperatorsHead  `cbor:"2,keyasint"`
 	Proof [][]byte       `cbor:"3,keyasint"`           // RFC 6962 section 2.1.2, from the anchored head to Head; empty if nothing is anchored or Lost is set
 	Lost  *OperatorsHead `cbor:"4,keyasint,omitempty"` // begins a new generation: the newest anchored head, of the generation before
+	Name  string         `cbor:"5,keyasint,omitempty"` // of the log, for CheckOperatorsName; each name has a history of its own
 }
 
 // AnchorOperatorsResult is what stands at OperatorsKey afterwards.

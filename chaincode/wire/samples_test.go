@@ -105,6 +105,8 @@ var samples = []sample{
 		"a4000101a300010102025820" + hexOf(0x03, 32) + "020403a300000105025820" + hexOf(0x06, 32)},
 	{"anchor-operators-arg", &AnchorOperatorsArg{V: 1, CAID: caID(6), Head: OperatorsHead{Size: 2, Root: fill(3, 32)}, Proof: [][]byte{fill(4, 32)}}, func() versioned { return new(AnchorOperatorsArg) },
 		"a40001015820" + hexOf(0x06, 32) + "02a300000102025820" + hexOf(0x03, 32) + "03815820" + hexOf(0x04, 32)},
+	{"anchor-operators-arg", &AnchorOperatorsArg{V: 1, CAID: caID(6), Head: OperatorsHead{Size: 2, Root: fill(3, 32)}, Proof: [][]byte{}, Name: "b-2"}, func() versioned { return new(AnchorOperatorsArg) },
+		"a50001015820" + hexOf(0x06, 32) + "02a300000102025820" + hexOf(0x03, 32) + "03800563622d32"},
 	{"anchor-operators-result", &AnchorOperatorsResult{V: 1, Head: OperatorsHead{Size: 2, Root: fill(3, 32)}, Time: 4, Changed: true}, func() versioned { return new(AnchorOperatorsResult) },
 		"a4000101a300000102025820" + hexOf(0x03, 32) + "020403f5"},
 	{"read-arg", &ReadArg{V: 1, Keys: []string{"a", "b"}}, func() versioned { return new(ReadArg) }, "a20001018261616162"},

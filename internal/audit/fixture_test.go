@@ -62,6 +62,9 @@ func embeddedChain(t testing.TB, issues int) []*network.Block {
 	}
 	operators := cctest.NewOperatorsLog(0, "x", 3*issues+3)
 	submit(wire.RoleOperator, wire.FnAnchorOperators, operators.AnchorArg(t, ca, 0, 2))
+	named := cctest.NewOperatorsLog(0, "of another bridge", 2)
+	named.Name = "bridge-2"
+	submit(wire.RoleOperator, wire.FnAnchorOperators, named.AnchorArg(t, ca, 0, 2))
 	for i := range issues {
 		submit(wire.RoleOperator, wire.FnAnchorOperators, operators.AnchorArg(t, ca, uint64(3*i+2), uint64(3*i+5)))
 		ders := ca.IssueMany(t, 3)

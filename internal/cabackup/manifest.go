@@ -39,6 +39,7 @@ type Manifest struct {
 	Taken   time.Time `json:"taken"`
 	Keys    string    `json:"keys"` // "none", or "wrapped"; keys in a PKCS #11 token are never in a backup, their URIs are
 	LeftOut []string  `json:"left_out,omitempty"`
+	OpLog   string    `json:"operators_log,omitempty"` // name of the operators' log; empty: that of the CA's first bridge
 	Files   []File    `json:"files"`
 }
 
@@ -102,6 +103,9 @@ func parseManifest(data []byte) (*Manifest, error) {
 	}
 	if _, err := wire.ParseCAID(m.CAID); err != nil {
 		return nil, fmt.Errorf("%w: manifest: %w", ErrFormat, err)
+	}
+	if err := wire.CheckOperatorsName(m.OpLog); err != nil {
+		return nil, fmt.Errorf("%w: manifest: operators_log %q: %w", ErrFormat, m.OpLog, err)
 	}
 	if len(m.Files) > maxFiles {
 		return nil, fmt.Errorf("%w: manifest: %d files, the limit is %d", ErrFormat, len(m.Files), maxFiles)

@@ -6,7 +6,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -76,11 +78,18 @@ func Restore(file, dir string, o RestoreOptions) (_ *Manifest, err error) {
 	if id, err := caIDOf(w.tmp); err != nil || id != m.CAID {
 		return nil, errors.Join(fmt.Errorf("%s: %w: the CA certificate is not that of %s", file, ErrFormat, m.CAID), err)
 	}
-	if err := oplog.MarkRestored(w.tmp, oplog.Restored{Taken: m.Taken, Restored: o.Now().UTC().Truncate(time.Millisecond), From: filepath.Base(file)}); err != nil {
+	if name, err := oplog.NameOf(w.tmp); err != nil || name != m.OpLog && hasLog(m) {
+		return nil, errors.Join(fmt.Errorf("%s: %w: the operators' log is called %q, and the manifest says %q", file, ErrFormat, name, m.OpLog), err)
+	}
+	if err := oplog.MarkRestored(w.tmp, oplog.Restored{Taken: m.Taken, Restored: o.Now().UTC().Truncate(time.Millisecond), From: filepath.Base(file), Name: m.OpLog}); err != nil {
 		return nil, err
 	}
 	defer o.step(stepDone)
 	return m, w.done()
+}
+
+func hasLog(m *Manifest) bool {
+	return slices.ContainsFunc(m.Files, func(f File) bool { return path.Dir(f.Name) == oplog.DirName })
 }
 
 func checkEmpty(dir string) error {

@@ -122,6 +122,10 @@ func Write(w io.Writer, dir string, o Options) (*Manifest, error) {
 	if restored, err := oplog.IsRestored(dir); err != nil || restored {
 		return nil, errors.Join(err, fmt.Errorf("%s: %w", dir, oplog.ErrRestored))
 	}
+	opLog, err := oplog.NameOf(dir)
+	if err != nil {
+		return nil, err
+	}
 	names, err := list(dir)
 	if err != nil {
 		return nil, err
@@ -130,7 +134,7 @@ func Write(w io.Writer, dir string, o Options) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.m = Manifest{Format: format, Version: version, CAID: id, Taken: o.Now().UTC().Truncate(time.Millisecond), Keys: KeysNone, Files: []File{}}
+	a.m = Manifest{Format: format, Version: version, CAID: id, Taken: o.Now().UTC().Truncate(time.Millisecond), Keys: KeysNone, OpLog: opLog, Files: []File{}}
 	s := &snapshot{archive: a, dir: dir}
 	for _, name := range names {
 		if err := s.file(name); err != nil {

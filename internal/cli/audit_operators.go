@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -18,17 +17,18 @@ import (
 	"github.com/certanchor/certanchor/internal/audit/session"
 	"github.com/certanchor/certanchor/internal/node"
 	"github.com/certanchor/certanchor/internal/oplog"
-	"github.com/certanchor/certanchor/internal/pemcert"
 )
 
 // operatorsFlags are the flags of certanchor audit operators.
 type operatorsFlags struct {
 	auditFlags
-	caDir, caID           string
+	caDirs                []string
+	caID                  string
 	files                 []string
 	since, until          string
 	actor, action         string
 	records, newest, json bool
+	all                   bool
 	knownGaps             []uint
 }
 
@@ -40,17 +40,20 @@ func newAuditOperatorsCommand() *cobra.Command {
 		Long: `Reads the operators' log of a CA, which may be running, and verifies that each record follows from the one before. With a ledger it compares
 the log with every head of it that the CA has anchored there: records that were changed, deleted, cut off or replaced, and an old copy that
 was continued, are found, and the first of them is named. A generation that begins after a restore from a backup tells what was lost; exit
-status 1 until --known-gap names it. Without a ledger the log is only compared with itself: whoever can write it can make another one.
+status 1 until --known-gap names it. A CA with several bridges has a log of each; those that the ledger knows and that are not given are named
+as not shown. Without a ledger the log is only compared with itself: whoever can write it can make another one.
 
-Exit status 0 means that the log is what it was, 1 that it differs or has a gap. docs/operators-log.md has the format.`,
+Exit status 0 means that each log given is what it was, 1 that one differs or has a gap, with --all also that one is not shown. docs/operators-log.md has the format.`,
 		Example: `  certanchor audit operators --dir pki/ca --config auditor.yaml
   certanchor audit operators --dir pki/ca --socket pki/ledger/ledger.sock --since 24h --actor alice --json
+  certanchor audit operators --dir ca --dir ca2 --config auditor.yaml --all           # of all bridges
   certanchor audit operators --file 0.log --ca-id 5f0c... --config auditor.yaml      # a copy`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.caDir, "dir", "", "the CA's directory")
+	fs.StringArrayVar(&f.caDirs, "dir", nil, "the CA's directory; several times for the CA's further bridges")
+	fs.BoolVar(&f.all, "all", false, "exit status 1 if the ledger has a log of the CA that is not given")
 	fs.StringArrayVar(&f.files, "file", nil, "a file of the log, instead of those in --dir; one for each generation")
 	fs.StringVar(&f.caID, "ca-id", "", "the CA's ID, instead of that of the certificate in --dir")
 	fs.StringVar(&f.configFile, "config", "", "YAML configuration with the section ledger")
@@ -71,6 +74,13 @@ Exit status 0 means that the log is what it was, 1 that it differs or has a gap.
 
 // operatorsReport is what --json prints.
 type operatorsReport struct {
+	auditedLog
+	More     []auditedLog `json:"more,omitempty"` // further bridges' logs
+	NotShown []unshownLog `json:"not_shown"`      // null without a ledger and with --newest: nobody looked
+}
+
+// auditedLog is one log.
+type auditedLog struct {
 	*oplog.Report
 	Anchors int           `json:"anchors"`
 	Records []shownRecord `json:"records,omitempty"`
@@ -95,7 +105,11 @@ type shownRecord struct {
 const noOutcome = "unknown: no outcome is recorded"
 
 func (f *operatorsFlags) run(cmd *cobra.Command) error {
-	files, id, err := f.log()
+	compared := f.configFile != "" || f.ledger != "" || f.socket != ""
+	if f.all && (!compared || f.newest) {
+		return fmt.Errorf("%w: --all needs a ledger's blocks: --config, --ledger or --socket, without --newest", errUsage)
+	}
+	logs, id, err := f.logs()
 	if err != nil {
 		return err
 	}
@@ -103,71 +117,84 @@ func (f *operatorsFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	compared := f.configFile != "" || f.ledger != "" || f.socket != ""
-	var history []oplog.Anchor
+	var histories map[string][]oplog.Anchor
 	if compared {
-		if history, err = f.history(cmd, id); err != nil {
+		if histories, err = f.histories(cmd, id, logs); err != nil {
 			return err
 		}
 	}
-	var shown []shownRecord
-	show := func(uint64, *oplog.Record) error { return nil }
-	if f.records || f.since != "" || f.until != "" || f.actor != "" || f.action != "" {
-		show = (&collector{pick: pick, to: &shown, waiting: map[uint64]int{}}).add
+	var audited []auditedLog
+	for _, l := range logs {
+		var shown []shownRecord
+		show := func(uint64, *oplog.Record) error { return nil }
+		if f.records || f.since != "" || f.until != "" || f.actor != "" || f.action != "" {
+			show = (&collector{pick: pick, to: &shown, waiting: map[uint64]int{}}).add
+		}
+		report, err := oplog.Verify(l.files, id, l.name, compared, histories[l.name], show)
+		if err != nil {
+			return err
+		}
+		audited = append(audited, auditedLog{report, len(histories[l.name]), shown})
 	}
-	report, err := oplog.Verify(files, id, compared, history, show)
-	if err != nil {
-		return err
+	var missing []unshownLog
+	if compared && !f.newest {
+		missing = unshown(logs, histories)
 	}
 	if f.json {
-		err = printJSON(cmd.OutOrStdout(), operatorsReport{report, len(history), shown})
+		err = printJSON(cmd.OutOrStdout(), operatorsReport{audited[0], audited[1:], missing})
 	} else {
-		err = printOperators(cmd.OutOrStdout(), report, len(history), shown)
+		err = printLogs(cmd.OutOrStdout(), audited, missing)
 	}
 	if err != nil {
 		return err
 	}
-	return f.verdict(report)
+	for _, l := range audited {
+		if err := f.verdict(l.Report); err != nil {
+			return err
+		}
+	}
+	if f.all && len(missing) > 0 {
+		return fmt.Errorf("%s; the first %s", plural(uint64(len(missing)), "operators' log of the CA is not shown", "operators' logs of the CA are not shown"), missing[0])
+	}
+	return nil
 }
 
-// verdict is the exit status.
-func (f *operatorsFlags) verdict(r *oplog.Report) error {
-	if n := len(r.Differences); n > 0 {
-		return fmt.Errorf("%s; the first: %s", differences(n), r.Differences[0])
+func printLogs(out io.Writer, audited []auditedLog, missing []unshownLog) error {
+	for i, l := range audited {
+		if i > 0 {
+			fmt.Fprintln(out)
+		}
+		if err := printOperators(out, l.Report, l.Anchors, l.Records); err != nil {
+			return err
+		}
 	}
-	for _, g := range r.Gaps {
-		if !slices.Contains(f.knownGaps, uint(g.Before)) {
-			return fmt.Errorf("RECORDS ARE LOST: %s (--known-gap %d if that is dealt with)", g, g.Before)
+	for _, u := range missing {
+		if _, err := fmt.Fprintln(out, u); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// log returns the files and whose they must be.
-func (f *operatorsFlags) log() (files []string, id wire.CAID, err error) {
-	switch {
-	case f.caID != "":
-		if id, err = wire.ParseCAID(f.caID); err != nil {
-			return nil, id, fmt.Errorf("%w: --ca-id: %w", errUsage, err)
-		}
-	case f.caDir == "":
-		return nil, id, fmt.Errorf("%w: --ca-id: must be set with --file, unless --dir is", errUsage)
-	default:
-		certs, err := pemcert.Read(filepath.Join(f.caDir, "ca.pem"))
-		if err != nil {
-			return nil, id, fmt.Errorf("--dir: %w", err)
-		}
-		id = wire.CAIDOf(certs[0].RawSubjectPublicKeyInfo)
+// verdict is the exit status.
+func (f *operatorsFlags) verdict(r *oplog.Report) error {
+	of := ""
+	if r.Name != "" {
+		of = r.Name + ": "
 	}
-	if len(f.files) > 0 {
-		return f.files, id, nil
+	if n := len(r.Differences); n > 0 {
+		return fmt.Errorf("%s%s; the first: %s", of, differences(n), r.Differences[0])
 	}
-	files, err = oplog.Files(f.caDir)
-	return files, id, err
+	for _, g := range r.Gaps {
+		if !slices.Contains(f.knownGaps, uint(g.Before)) {
+			return fmt.Errorf("%sRECORDS ARE LOST: %s (--known-gap %d if that is dealt with)", of, g, g.Before)
+		}
+	}
+	return nil
 }
 
-// history asks the ledger for the anchored heads.
-func (f *operatorsFlags) history(cmd *cobra.Command, id wire.CAID) (_ []oplog.Anchor, err error) {
+// histories asks the ledger for the anchored heads: of all logs of the CA, or with --newest of those given.
+func (f *operatorsFlags) histories(cmd *cobra.Command, id wire.CAID, logs []logFiles) (_ map[string][]oplog.Anchor, err error) {
 	conf, err := f.configuration()
 	if err != nil {
 		return nil, err
@@ -178,16 +205,22 @@ func (f *operatorsFlags) history(cmd *cobra.Command, id wire.CAID) (_ []oplog.An
 	}
 	defer func() { err = closing(err, ledger) }()
 	if f.newest {
-		a, err := oplog.Newest(cmd.Context(), ledger, id)
-		if err != nil || a == nil {
-			return nil, err
+		all := map[string][]oplog.Anchor{}
+		for _, l := range logs {
+			a, err := oplog.Newest(cmd.Context(), ledger, id, l.name)
+			if err != nil {
+				return nil, err
+			}
+			if a != nil {
+				all[l.name] = []oplog.Anchor{*a}
+			}
 		}
-		return []oplog.Anchor{*a}, nil
+		return all, nil
 	}
 	bar := newProgressBar(cmd.ErrOrStderr())
 	defer bar.end()
 	began := time.Now()
-	all, err := oplog.History(cmd.Context(), ledger, id, func(done, of uint64) {
+	all, err := oplog.Histories(cmd.Context(), ledger, id, func(done, of uint64) {
 		if time.Since(began) > time.Second {
 			bar.show(session.Progress{Stage: "blocks", Done: done, Of: of})
 		}
@@ -291,6 +324,9 @@ func printOperators(out io.Writer, r *oplog.Report, anchors int, shown []shownRe
 		fmt.Fprintln(w)
 	}
 	fmt.Fprintf(w, "CA\t%s\n", r.CAID)
+	if r.Name != "" {
+		fmt.Fprintf(w, "log\t%s\n", r.Name)
+	}
 	for _, p := range r.Parts {
 		fmt.Fprintf(w, "generation %d\t%s, %s to %s, %d without outcome, root %s\n", p.Generation, plural(p.Records, "record", "records"),
 			p.First.Format(time.RFC3339), p.Last.Format(time.RFC3339), p.Unfinished, p.Root)

@@ -292,7 +292,7 @@ lacks, as after certanchor ca restore. The CA must not run; the one whose newer 
 			if err != nil {
 				return err
 			}
-			err = oplog.MarkRestored(dir, oplog.Restored{Restored: time.Now().UTC().Truncate(time.Second), From: "said by " + localUser()})
+			err = oplog.MarkRestored(dir, oplog.Restored{Restored: time.Now().UTC().Truncate(time.Second), From: "said by " + localUser(), Name: log.Name()})
 			return closing(err, log)
 		},
 	}

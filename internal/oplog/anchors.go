@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/network"
@@ -18,30 +19,36 @@ type Anchor struct {
 
 var errAllRead = errors.New("all blocks read")
 
-// History reads every anchored head of a CA's log from the ledger's blocks up to its present height, in their order. progress may be nil.
+// Histories reads every anchored head of a CA's logs, by their names, from the ledger's blocks up to its present height, in their order. progress may be nil.
 // Errors: the ledger's; a head that does not follow the one before by the contract's rules.
-func History(ctx context.Context, ledger network.Ledger, id wire.CAID, progress func(done, of uint64)) ([]Anchor, error) {
+func Histories(ctx context.Context, ledger network.Ledger, id wire.CAID, progress func(done, of uint64)) (map[string][]Anchor, error) {
 	height, err := ledger.Height(ctx)
 	if err != nil || height == 0 {
 		return nil, err
 	}
-	var all []Anchor
-	key := wire.OperatorsKey(id)
+	all := map[string][]Anchor{}
 	err = ledger.Blocks(ctx, 0, func(b *network.Block) error {
 		for i := range b.Txs {
 			tx := &b.Txs[i]
 			for _, w := range tx.Writes {
-				if !tx.Valid || w.Key != key {
+				if !tx.Valid || !strings.HasPrefix(w.Key, wire.OperatorsPrefix) {
+					continue
+				}
+				of, name, err := wire.ParseOperatorsKey(w.Key)
+				if err != nil {
+					return fmt.Errorf("block %d, transaction %s: %w", b.Number, tx.ID, err)
+				}
+				if of != id {
 					continue
 				}
 				a := Anchor{Block: b.Number, TxID: tx.ID}
 				if err := wire.Decode(w.Value, &a.OperatorsRecord); err != nil {
 					return fmt.Errorf("block %d, transaction %s: %w", b.Number, tx.ID, err)
 				}
-				if err := follows(all, &a); err != nil {
+				if err := follows(all[name], &a); err != nil {
 					return fmt.Errorf("block %d, transaction %s: %w", b.Number, tx.ID, err)
 				}
-				all = append(all, a)
+				all[name] = append(all[name], a)
 			}
 		}
 		if progress != nil {
@@ -72,9 +79,9 @@ func follows(all []Anchor, a *Anchor) error {
 	return nil
 }
 
-// Newest is the newest anchored head, from the ledger's state; nil: none.
-func Newest(ctx context.Context, ledger network.Ledger, id wire.CAID) (*Anchor, error) {
-	answer, err := ledger.Evaluate(ctx, wire.FnRead, wire.Encode(&wire.ReadArg{V: wire.Version, Keys: []string{wire.OperatorsKey(id)}}))
+// Newest is the newest anchored head of the log of a name, from the ledger's state; nil: none.
+func Newest(ctx context.Context, ledger network.Ledger, id wire.CAID, name string) (*Anchor, error) {
+	answer, err := ledger.Evaluate(ctx, wire.FnRead, wire.Encode(&wire.ReadArg{V: wire.Version, Keys: []string{wire.OperatorsKey(id, name)}}))
 	if err != nil {
 		return nil, err
 	}

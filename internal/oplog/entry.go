@@ -68,8 +68,9 @@ type Record struct {
 
 	CAID       []byte              `cbor:"13,keyasint,omitempty" json:"-"` // Begins
 	Generation uint64              `cbor:"14,keyasint,omitempty" json:"generation,omitempty"`
-	Lost       *wire.OperatorsHead `cbor:"15,keyasint,omitempty" json:"-"` // Begins, generation above 0: the last anchored head, which it does not continue
-	Kept       *wire.OperatorsHead `cbor:"16,keyasint,omitempty" json:"-"` // and what there is of the generations before; nil: nothing
+	Lost       *wire.OperatorsHead `cbor:"15,keyasint,omitempty" json:"-"`              // Begins, generation above 0: the last anchored head, which it does not continue
+	Kept       *wire.OperatorsHead `cbor:"16,keyasint,omitempty" json:"-"`              // and what there is of the generations before; nil: nothing
+	Name       string              `cbor:"17,keyasint,omitempty" json:"name,omitempty"` // Begins: that the log is anchored under; empty: that of the first bridge
 }
 
 const recordVersion = 1
@@ -118,6 +119,9 @@ func decode(data []byte) (*Record, error) {
 	}
 	if r.V != recordVersion {
 		return nil, fmt.Errorf("record has format version %d, this program reads %d", r.V, recordVersion)
+	}
+	if err := wire.CheckOperatorsName(r.Name); err != nil {
+		return nil, fmt.Errorf("name of the log %q: %w", r.Name, err)
 	}
 	return &r, nil
 }

@@ -45,6 +45,10 @@ type Options struct {
 	Now func() time.Time // default time.Now
 	Log *slog.Logger     // default slog.Default
 
+	// Name is what the log must be called, for wire.CheckOperatorsName; nil: as it says itself, and one that is made here has that of the
+	// backup, or none.
+	Name *string
+
 	// Each gets every record of the newest generation while it is read.
 	Each func(*Record)
 }
@@ -61,6 +65,7 @@ type Log struct {
 	mu       sync.Mutex
 	frames   *framelog.Log
 	restored bool // the file RestoredFile is there
+	name     string
 	tree     *tree
 	last     []byte             // leaf hash of the newest record
 	newest   *framelog.Pending  // nil: everything was durable when the log was opened
@@ -98,6 +103,9 @@ func OpenWith(dir string, o Options) (_ *Log, err error) {
 	}()
 	all, err := generations(l.dir)
 	if err != nil {
+		return nil, err
+	}
+	if err := l.settleName(dir, o.Name, all); err != nil {
 		return nil, err
 	}
 	if len(all) == 0 {
@@ -150,13 +158,14 @@ func fileName(generation uint64) string { return strconv.FormatUint(generation, 
 
 // create makes the file of a generation with its first record; it appears whole or not at all.
 func (l *Log) create(first *Record) error {
-	first.V, first.Kind, first.Prev, first.Time, first.CAID = recordVersion, Begins, noRecord, wire.MillisOf(l.now()), l.caID[:]
+	first.V, first.Kind, first.Prev, first.Time, first.CAID, first.Name = recordVersion, Begins, noRecord, wire.MillisOf(l.now()), l.caID[:], l.name
 	return keyfile.WriteNew(filepath.Join(l.dir, fileName(first.Generation)), frameMagic.Encode(0, [][]byte{encode(first)}), 0o600)
 }
 
 // load opens a generation and makes it the log's.
 func (l *Log) load(generation uint64) error {
 	c := newChain(l.caID[:], generation)
+	c.name = &l.name
 	path := filepath.Join(l.dir, fileName(generation))
 	frames, err := framelog.Open(path, "operators' log", frameMagic, l.log, func(data []byte, pos framelog.Position) error {
 		r, err := c.add(data, pos)
@@ -179,6 +188,7 @@ func (l *Log) load(generation uint64) error {
 type chain struct {
 	caID       []byte // nil: of any CA
 	generation uint64
+	name       *string // nil: any
 	tree       *tree
 	last       []byte
 	begin      *Record
@@ -208,6 +218,10 @@ func (c *chain) add(data []byte, pos framelog.Position) (*Record, error) {
 		return nil, damaged("the first record, and no other, must begin the log")
 	case r.Kind == Begins && c.caID != nil && !bytes.Equal(r.CAID, c.caID):
 		return nil, fmt.Errorf("the log belongs to the CA %x, not to %x", r.CAID, c.caID)
+	case r.Kind == Begins && c.name != nil && r.Name != *c.name:
+		return nil, fmt.Errorf("the log is called %q, not %q", r.Name, *c.name)
+	case r.Kind != Begins && r.Name != "":
+		return nil, damaged("it has a name, which only the first record has")
 	case r.Kind == Begins && r.Generation != c.generation:
 		return nil, damaged("it begins generation %d, not %d", r.Generation, c.generation)
 	case r.Kind == Ends && c.open[r.Of] == nil:
@@ -303,6 +317,9 @@ func (l *Log) Health() error {
 
 // CAID is whose log it is.
 func (l *Log) CAID() wire.CAID { return l.caID }
+
+// Name is that under which the log is anchored; empty: that of the CA's first bridge.
+func (l *Log) Name() string { return l.name }
 
 // Size is the number of records, of which the newest may not be durable yet.
 func (l *Log) Size() uint64 {

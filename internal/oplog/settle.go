@@ -19,7 +19,8 @@ type Restored struct {
 	V        uint      `json:"version"`
 	Taken    time.Time `json:"taken,omitzero"` // when the backup was made; zero: not known
 	Restored time.Time `json:"restored"`
-	From     string    `json:"from"` // name of the backup's file, or who else restored it
+	From     string    `json:"from"`           // name of the backup's file, or who else restored it
+	Name     string    `json:"name,omitempty"` // of the operators' log; see Log.Name
 }
 
 // MarkRestored has the CA bridge ask the ledger, before anything else, what the CA in dir does not know. It is done once the file is there.
@@ -63,14 +64,21 @@ func IsRestored(dir string) (bool, error) {
 
 // BehindError: the log does not contain the newest head that is anchored in the ledger.
 type BehindError struct {
+	Name     string // of the log
 	Log      wire.OperatorsHead
 	Anchored wire.OperatorsHead
 	Why      string
 }
 
 func (e *BehindError) Error() string {
-	return fmt.Sprintf("operators' log %s: must contain the head anchored in the ledger, %s: %s; if it comes from a backup, stop the CA bridge and run certanchor ca restored",
-		e.Log, e.Anchored, e.Why)
+	key, name := "", "another one"
+	if e.Name != "" {
+		key = fmt.Sprintf(" under the name %q", e.Name)
+	} else {
+		name = "one"
+	}
+	return fmt.Sprintf("operators' log %s: must contain the head anchored in the ledger%s, %s: %s; if this is a further bridge of the CA, stop it and set ca.operators_log.name to %s, such as bridge-2; "+
+		"if the directory comes from a backup, stop the CA bridge and run certanchor ca restored", e.Log, key, e.Anchored, e.Why, name)
 }
 
 // Settle compares the log with the newest head that is anchored in the ledger, nil if there is none, and must come before the first record
@@ -92,7 +100,7 @@ func (l *Log) Settle(anchored *wire.OperatorsHead) error {
 	case why == "" && !restored:
 		return nil
 	case why != "" && !restored:
-		return &BehindError{h, *anchored, why}
+		return &BehindError{l.name, h, *anchored, why}
 	}
 	e := Entry{How: "local", Action: "restored", Target: l.caID.String(), Detail: map[string]string{"kept": h.String()}, Outcome: Done}
 	if why != "" {

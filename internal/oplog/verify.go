@@ -64,6 +64,7 @@ type Part struct {
 // Report is what Verify found.
 type Report struct {
 	CAID        string       `json:"ca_id"`
+	Name        string       `json:"name"` // empty: the log of the CA's first bridge
 	Compared    bool         `json:"compared_with_ledger"`
 	Parts       []Part       `json:"generations"`
 	Gaps        []Gap        `json:"gaps"`
@@ -90,9 +91,9 @@ func Files(dir string) ([]string, error) {
 // Verify reads the generations of a log, which may be written meanwhile, and compares them with the heads that the ledger has anchored;
 // compared: history is all of them, or the newest. fn, if it is not nil, gets every record that follows from the one before. Errors are about
 // files that cannot be read; what is wrong with the log is in the report.
-func Verify(files []string, id wire.CAID, compared bool, history []Anchor, fn func(generation uint64, r *Record) error) (*Report, error) {
+func Verify(files []string, id wire.CAID, name string, compared bool, history []Anchor, fn func(generation uint64, r *Record) error) (*Report, error) {
 	v := &verifier{id: id, fn: fn, history: history, parts: map[uint64]*Part{}, begins: map[uint64]*Record{},
-		report: &Report{CAID: id.String(), Compared: compared, Gaps: []Gap{}, Differences: []Difference{}}}
+		report: &Report{CAID: id.String(), Name: name, Compared: compared, Gaps: []Gap{}, Differences: []Difference{}}}
 	for _, file := range files {
 		if err := v.file(file); err != nil {
 			return nil, err
@@ -173,6 +174,10 @@ func (s *generationScan) record(data []byte) error {
 			s.chain.generation, s.part.Generation = r.Generation, r.Generation
 			if r.Kind == Begins && !bytes.Equal(r.CAID, s.id[:]) {
 				s.differs(KindOther, r.Generation, 0, "it is the log of the CA %x, not of %s", r.CAID, s.id)
+				return errStop
+			}
+			if r.Kind == Begins && r.Name != s.report.Name {
+				s.differs(KindOther, r.Generation, 0, "it is the log called %q, not %q", r.Name, s.report.Name)
 				return errStop
 			}
 			for _, a := range s.history {

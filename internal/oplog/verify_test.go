@@ -96,7 +96,7 @@ func (a *anchored) verify() *Report {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	r, err := Verify(files, a.id, true, a.history, nil)
+	r, err := Verify(files, a.id, "", true, a.history, nil)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -330,7 +330,7 @@ func FuzzVerify(f *testing.F) {
 			t.Fatal(err)
 		}
 		var seen [][]byte
-		r, err := Verify([]string{path}, l.CAID(), true, history, func(_ uint64, r *Record) error { seen = append(seen, encode(r)); return nil })
+		r, err := Verify([]string{path}, l.CAID(), "", true, history, func(_ uint64, r *Record) error { seen = append(seen, encode(r)); return nil })
 		if err != nil {
 			t.Fatal(err)
 		}

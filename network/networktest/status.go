@@ -252,7 +252,7 @@ func rootOf(b *bench, leaves [][]byte) tlog.Hash {
 
 func testOperators(b *bench) {
 	log, fork := cctest.NewOperatorsLog(0, "x", 9), cctest.NewOperatorsLog(0, "other", 12)
-	key := wire.OperatorsKey(b.ca.ID)
+	key := wire.OperatorsKey(b.ca.ID, "")
 	head := func() *wire.OperatorsRecord {
 		b.Helper()
 		var rec wire.OperatorsRecord
@@ -265,14 +265,22 @@ func testOperators(b *bench) {
 		b.Errorf("the head is %+v", got)
 	}
 	again := b.insist(b.operator, wire.FnAnchorOperators, log.AnchorArg(b, b.ca, 4, 9))
-	var first, second wire.AnchorOperatorsResult
-	cctest.Decode(b, r.Result, &first)
-	cctest.Decode(b, again.Result, &second)
-	if !second.Head.Equal(first.Head) || second.Time != first.Time || second.Changed {
-		b.Errorf("the same again gave %+v, before it was %+v", second, first)
+	var before, after wire.AnchorOperatorsResult
+	cctest.Decode(b, r.Result, &before)
+	cctest.Decode(b, again.Result, &after)
+	if !after.Head.Equal(before.Head) || after.Time != before.Time || after.Changed {
+		b.Errorf("the same again gave %+v, before it was %+v", after, before)
 	}
 	if _, err := b.operator.Submit(b.ctx, wire.FnAnchorOperators, fork.AnchorArg(b, b.ca, 9, 12)); !network.IsRejected(err) {
 		b.Errorf("a fork gave %v, want a RejectedError", err)
+	}
+	second := cctest.NewOperatorsLog(0, "of another bridge", 3)
+	second.Name = "bridge-2"
+	b.insist(b.operator, wire.FnAnchorOperators, second.AnchorArg(b, b.ca, 0, 3))
+	var named wire.OperatorsRecord
+	cctest.Decode(b, b.read(wire.OperatorsKey(b.ca.ID, second.Name))[0], &named)
+	if got := head(); !got.Head.Equal(log.Head(9)) || !named.Head.Equal(second.Head(3)) {
+		b.Errorf("the heads are %+v and %+v", got, named)
 	}
 	next, lost := cctest.NewOperatorsLog(1, "y", 2), log.Head(9)
 	b.insist(b.operator, wire.FnAnchorOperators, cctest.AnchorArg(wire.AnchorOperatorsArg{CAID: b.ca.ID, Head: next.Head(2), Lost: &lost}))

@@ -8,7 +8,7 @@ import (
 // applyOperators looks at an anchored head of an operators' log and keeps nothing of it: no certificate's status depends on it, and
 // certanchor audit operators reads it from the blocks.
 func (a *applier) applyOperators(w network.Write) error {
-	id, err := wire.ParseOperatorsKey(w.Key)
+	id, _, err := wire.ParseOperatorsKey(w.Key)
 	if err != nil {
 		return a.diverges("key", w.Key, "%v", err)
 	}

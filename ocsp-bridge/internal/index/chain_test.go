@@ -236,7 +236,7 @@ func (c *chain) rule(from, to wire.Millis) network.Tx {
 // anchor is what an operators' head leaves on the ledger.
 func (c *chain) anchor() network.Tx {
 	rec := &wire.OperatorsRecord{V: 1, Head: wire.OperatorsHead{Size: 1, Root: make([]byte, 32)}, Time: wire.MillisOf(c.now)}
-	return network.Tx{Function: wire.FnAnchorOperators, Writes: []network.Write{{Key: wire.OperatorsKey(c.ca.ID), Value: wire.Encode(rec)}}}
+	return network.Tx{Function: wire.FnAnchorOperators, Writes: []network.Write{{Key: wire.OperatorsKey(c.ca.ID, ""), Value: wire.Encode(rec)}}}
 }
 
 func (c *chain) suspend() network.Tx {

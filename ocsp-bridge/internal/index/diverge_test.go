@@ -238,10 +238,13 @@ var contradictions = map[string]spoiled{
 	}},
 
 	"operators of another CA": {func(c *chain) network.Tx { return c.anchor() }, func(_ *testing.T, _ *chain, b *network.Block) {
-		b.Txs[0].Writes[0].Key = wire.OperatorsKey(wire.CAID{9})
+		b.Txs[0].Writes[0].Key = wire.OperatorsKey(wire.CAID{9}, "")
 	}},
 	"operators of no CA": {func(c *chain) network.Tx { return c.anchor() }, func(_ *testing.T, _ *chain, b *network.Block) {
 		b.Txs[0].Writes[0].Key = wire.OperatorsPrefix + "x"
+	}},
+	"operators with a name that is none": {func(c *chain) network.Tx { return c.anchor() }, func(_ *testing.T, c *chain, b *network.Block) {
+		b.Txs[0].Writes[0].Key = wire.OperatorsKey(c.ca.ID, "Bridge 2")
 	}},
 	"operators unreadable": {func(c *chain) network.Tx { return c.anchor() }, func(_ *testing.T, _ *chain, b *network.Block) {
 		b.Txs[0].Writes[0].Value = []byte("x")
