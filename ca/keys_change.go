@@ -134,15 +134,16 @@ func (s *Server) neededUntil(ctx context.Context) (time.Time, error) {
 	return last, nil
 }
 
-// lastExpiry reads the journal's certificates that are on the ledger, or may be; n is how many entries of the log they are.
+// lastExpiry reads the journal's certificates that are on the ledger, or may be; n is how many entries of the log they have, or may have.
 func (s *Server) lastExpiry() (last time.Time, n uint64, err error) {
 	s.book.mu.Lock()
 	entries := make([]*entry, 0, len(s.book.bySerial))
 	for _, e := range s.book.bySerial {
 		if e.state == stateSigned || e.state == stateAnchored {
 			entries = append(entries, e)
-			if n++; e.need > 0 && e.state == stateAnchored {
-				n++ // its precertificate
+			n++
+			if e.need > 0 && e.stage > stagePreAnchored { // its precertificate has one, too
+				n++
 			}
 		}
 	}

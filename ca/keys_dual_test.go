@@ -9,6 +9,7 @@ import (
 	"github.com/certanchor/certanchor/internal/caapi"
 	"github.com/certanchor/certanchor/internal/dual"
 	"github.com/certanchor/certanchor/internal/keystate"
+	"github.com/certanchor/certanchor/internal/oplog"
 )
 
 // askResume asks for a suspended key to be resumed, which must need approvals.
@@ -80,7 +81,7 @@ func TestKeyOfACAThatDoesNotRun(t *testing.T) {
 		_, err := ChangeKeyOffline(w.dir, "", c)
 		return err
 	}
-	if err := change(KeyChange{To: keystate.Suspended}); !errors.Is(err, keystate.ErrLocked) || !strings.Contains(err.Error(), "--ca-url") {
+	if err := change(KeyChange{To: keystate.Suspended}); !errors.Is(err, oplog.ErrLocked) || !strings.Contains(err.Error(), "--ca-url") {
 		t.Fatalf("changed behind the running CA's back: %v", err)
 	}
 	if err := w.server.Close(); err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/certanchor/certanchor/internal/oplog"
 )
 
-// ChangeKeyOffline is Server.ChangeKey for the CA in dir while it does not run. caID may be empty where there is one generation. Errors: keystate.ErrLocked when it
+// ChangeKeyOffline is Server.ChangeKey for the CA in dir while it does not run. caID may be empty where there is one generation. Errors: oplog.ErrLocked when it
 // runs; a change that needs several operators, who sign over the running CA's API.
 func ChangeKeyOffline(dir, caID string, c KeyChange) (k *caapi.Key, err error) {
 	g, err := generationIn(dir, caID)
@@ -60,11 +60,7 @@ func changeKeyOffline(dir string, g *generationDir, c KeyChange) (_ *caapi.Key, 
 	if last.To == keystate.Destroyed && c.To == keystate.Destroyed { // and the process died before the key was gone
 		return g.describe(states), eraseKey(g.dir)
 	}
-	change := keystate.Change{To: c.To, By: c.By, How: c.How, Why: c.Why, At: now}
-	if err := states.Check(change); err != nil {
-		return nil, err
-	}
-	if _, err := states.Change(change); err != nil {
+	if _, err := states.Change(keystate.Change{To: c.To, By: c.By, How: c.How, Why: c.Why, At: now}); err != nil {
 		return nil, err
 	}
 	if c.To == keystate.Destroyed {

@@ -63,8 +63,10 @@ func serve(t *testing.T, authority *cctest.CA, changes ...func(*config.File)) *s
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Join(state, "ca", "ca.key")); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"ca.key", "key.states"} { // both of a key that this CA will not have
+		if err := os.Remove(filepath.Join(state, "ca", name)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := keyfile.Save(filepath.Join(state, "ca", "ca.key"), authority.Key, []byte(passphrase)); err != nil {
 		t.Fatal(err)
