@@ -13,8 +13,8 @@ import (
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/anchor/anchortest"
-	"github.com/certanchor/certanchor/internal/cabackup"
 	"github.com/certanchor/certanchor/internal/caapi"
+	"github.com/certanchor/certanchor/internal/cabackup"
 	"github.com/certanchor/certanchor/internal/keystate"
 	"github.com/certanchor/certanchor/internal/oplog"
 )
@@ -189,7 +189,7 @@ func TestStatusTellsTheStateOfTheKey(t *testing.T) {
 		to     keystate.State
 		usable bool
 	}{{keystate.Suspended, false}, {keystate.Active, true}, {keystate.Retired, false}} {
-		if err := w.server.ChangeKey(t.Context(), KeyChange{To: c.to, By: "alice", Why: "a test"}); err != nil {
+		if err := w.server.ChangeKey(t.Context(), KeyChange{To: c.to, By: "alice", How: "token", Why: "a test"}); err != nil {
 			t.Fatal(err)
 		}
 		st := w.server.Status(t.Context())

@@ -57,7 +57,7 @@ func TestRootSignsNothingThatCannotBeWritten(t *testing.T) {
 		}
 		return out
 	}
-	must("ca", "root", "init", "--dir", at("root"), "--subject", "CN=Root", "--passphrase-file", at("pass"), "--yes")
+	must("ca", "root", "init", "--dir", at("root"), "--subject", "CN=Root", "--passphrase-file", at("pass"))
 	must("ca", "init", "--dir", at("sub"), "--subject", "CN=Sub", "--passphrase-file", at("pass"), "--csr-out", at("sub.csr"))
 	before := must("ca", "root", "show", "--dir", at("root"), "--json")
 	for _, out := range []string{at("pass"), at("nowhere/x.pem")} {
