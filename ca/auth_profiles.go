@@ -28,6 +28,9 @@ func (s *Server) approvedProfiles(dir string) error {
 	if err != nil {
 		return err
 	}
+	if err := keysPutIn(data); err != nil { // before a digest that cannot be right is complained of
+		return fmt.Errorf("%s: %w", path, err)
+	}
 	if err := s.dual.policy.Load().CheckProfiles(data); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
@@ -56,6 +59,9 @@ func (s *Server) postProfiles(w http.ResponseWriter, r *http.Request, c *client)
 	data, err := readFile(w, r, maxProfilesFile)
 	if err != nil {
 		return err
+	}
+	if err := keysPutIn(data); err != nil {
+		return invalid("profiles", "", "%v", err)
 	}
 	if _, err := parseProfiles(data); err != nil {
 		return invalid("profiles", "", "%v", err)

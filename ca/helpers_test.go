@@ -137,6 +137,7 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 	dir, _ := newDir(t)
 	w := startWorld(t, dir, change)
 	register(t, w.node, dir)
+	waitFor(t, "comparison with the ledger", w.server.operators.settled.Load) // so that faults that a test plans are about what it does
 	return w
 }
 

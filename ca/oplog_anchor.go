@@ -52,19 +52,18 @@ func (o *operators) run(ctx context.Context) {
 	}
 }
 
-// settle compares the log with the ledger; true: it goes on where that ends.
+// settle compares the log with the ledger; true: it goes on where that ends, and the ledger has its head. Without the second of two copies of a directory
+// that were started one after the other each would be as good as the other, and both could go on.
 func (o *operators) settle(ctx context.Context) bool {
-	generation := o.log.Generation()
 	head, err := o.anchoredHead(ctx)
-	if err == nil && o.log.IsRestored() {
-		for _, g := range o.server.line.list() {
-			if err == nil {
-				err = g.catchUp(ctx, o.say)
-			}
-		}
+	if err == nil {
+		err = o.server.catchUpAll(ctx, o.log.IsRestored(), o.say)
 	}
 	if err == nil {
 		err = o.log.Settle(head)
+	}
+	if err == nil && (head == nil || o.log.Generation() != head.Generation || o.log.Size() != head.Size) {
+		err = o.tryAnchor(ctx)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -75,11 +74,13 @@ func (o *operators) settle(ctx context.Context) bool {
 		o.problem = err
 		return false
 	}
-	o.problem, o.anchored = nil, head
-	if o.log.Generation() != generation {
+	if o.problem = nil; o.anchored == nil {
+		o.anchored = head
+	}
+	if o.log.Generation() != o.generation {
 		o.left = nil // in a file that nothing is added to any more
 	}
-	if head == nil || o.log.Generation() != head.Generation || o.log.Size() > head.Size {
+	if head := o.anchored; o.since.IsZero() && (head == nil || o.log.Generation() != head.Generation || o.log.Size() > head.Size) {
 		o.since = o.server.now()
 	}
 	o.settled.Store(true)

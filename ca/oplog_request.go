@@ -131,7 +131,7 @@ func (b *heldBody) describe() map[string]string {
 	if len(b.begin) > maxDescribed || json.Unmarshal(b.begin, &fields) != nil {
 		return detail
 	}
-	for _, name := range []string{"serial", "reason", "profile", "invalidity_date", "state", "name", "keys"} {
+	for _, name := range []string{"serial", "reason", "profile", "invalidity_date", "state", "name", "keys", "supersedes", "overlap"} {
 		var text string
 		if json.Unmarshal(fields[name], &text) == nil && text != "" {
 			detail[name] = text

@@ -123,6 +123,9 @@ func TestRevocationsReachEveryGeneration(t *testing.T) {
 		st.Generations[0].Journal.Issued != 5 || st.Generations[1].Journal.Issued != 7 || st.Generations[1].Ledger == nil {
 		t.Fatalf("%+v, %v", st, err)
 	}
+	if now := st.Generations[1]; st.CAID != now.CAID || st.Key.State != "active" || !st.Key.Usable || st.Journal != now.Journal || *st.Ledger != *now.Ledger || st.Last == nil {
+		t.Errorf("the status is not that of the generation that issues: %+v", st)
+	}
 	for _, name := range []string{blockedFile, supersededFile, bulkDir} {
 		if _, err := os.Stat(filepath.Join(w.dir, nextDir, name)); err == nil {
 			t.Errorf("the later generation has a %s of its own", name)

@@ -80,6 +80,8 @@ type Server struct {
 	told       bool         // the operators' log tells that this generation's key was taken up; of the goroutine of succeed
 	revoking
 
+	lags chan struct{} // closed once the journal has what the ledger has of a restored generation; nil: this one is not marked as restored by itself
+
 	registered atomic.Bool  // seen on the trust list with this organisation as its operator; never unset
 	reached    atomic.Int64 // when the ledger last answered, Unix milliseconds
 
@@ -160,7 +162,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 	// An old copy of the directory submits nothing and signs nothing, and what a restored journal lacks comes before what is added to it.
 	settled := func(fn func(context.Context)) func() {
 		return func() {
-			if s.operators.awaitSettled(ctx) {
+			if s.operators.awaitSettled(ctx) && s.awaitCaughtUp(ctx) {
 				fn(ctx)
 			}
 		}
@@ -182,7 +184,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 		s.background.Go(settled(s.tellPolicy))
 	}
 	if cfg.line == nil && cfg.OpenKey != nil {
-		s.background.Go(func() { s.succeed(ctx, cfg) })
+		s.background.Go(settled(func(ctx context.Context) { s.succeed(ctx, cfg) })) // what is taken up before is there when a restored CA catches up
 	}
 	return s, nil
 }
@@ -194,6 +196,9 @@ func (s *Server) load(cfg Config) (err error) {
 		return err
 	}
 	s.dir = cfg.Dir
+	if err := s.findMark(cfg); err != nil {
+		return err
+	}
 	home := cmp.Or(cfg.home, cfg.Dir)
 	if err := s.loadDual(cfg); err != nil {
 		return err

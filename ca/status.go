@@ -3,10 +3,12 @@ package ca
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/caapi"
+	"github.com/certanchor/certanchor/internal/keystate"
 )
 
 // statusWait is how long a status waits for responders.
@@ -18,10 +20,11 @@ func (s *Server) getStatus(w http.ResponseWriter, r *http.Request, _ *client) er
 
 // Status tells how the CA is. It never fails: what cannot be found out is among the problems.
 func (s *Server) Status(ctx context.Context) *caapi.CAStatus {
-	cert := s.issuer.cert
+	issuing := s.issuing()
+	cert := issuing.issuer.cert
 	st := &caapi.CAStatus{
-		CAID: s.issuer.id.String(), Subject: cert.Subject.String(), NotBefore: cert.NotBefore.UTC().Format(time.RFC3339), NotAfter: cert.NotAfter.UTC().Format(time.RFC3339),
-		Profiles: len(s.issuer.policy.Profiles), Ready: s.Ready(ctx), CRLs: s.CRLs(), BlockedKeys: s.blocked.count(), Superseding: s.superseded.count(),
+		CAID: issuing.issuer.id.String(), Subject: cert.Subject.String(), NotBefore: cert.NotBefore.UTC().Format(time.RFC3339), NotAfter: cert.NotAfter.UTC().Format(time.RFC3339),
+		Profiles: len(s.issuer.policy.Profiles), Ready: s.Ready(ctx), CRLs: issuing.CRLs(), BlockedKeys: s.blocked.count(), Superseding: s.superseded.count(),
 		Responders: []caapi.Responder{}, Problems: []string{},
 	}
 	problem := func(err error) {
@@ -29,14 +32,18 @@ func (s *Server) Status(ctx context.Context) *caapi.CAStatus {
 			st.Problems = append(st.Problems, err.Error())
 		}
 	}
-	err := s.keyUsable()
+	last := issuing.custody.states.Last()
+	st.Key.State, st.Key.Since = string(last.To), last.Time.Format(caapi.TimeFormat)
+	err := issuing.keyUsable()
+	if err == nil {
+		err = issuing.custody.usable(keystate.Certificates)
+	}
 	if st.Key.Usable = err == nil; err != nil {
 		st.Key.Detail = err.Error()
 		problem(err)
 	}
 	problem(s.clockSound())
-	problem(s.catalogue.Err())
-	st.Journal, st.Last = s.book.summary()
+	st.Journal, st.Last = issuing.book.summary()
 	for _, j := range s.bulks.all() {
 		switch v, _ := j.view(); v.State {
 		case caapi.BulkPlanned:
@@ -48,12 +55,13 @@ func (s *Server) Status(ctx context.Context) *caapi.CAStatus {
 	for _, g := range s.line.list() {
 		one, err := g.generationStatus(ctx)
 		problem(err)
+		problem(g.catalogue.Err())
 		st.Generations = append(st.Generations, *one)
-		if g == s {
+		if g == issuing {
 			st.Ledger = one.Ledger
 		}
 	}
-	st.Catalogue.Height = s.catalogue.Height()
+	st.Catalogue.Height = issuing.catalogue.Height()
 	if h := st.Ready.Height; h > 0 {
 		st.Catalogue.Behind = h - min(h, st.Catalogue.Height)
 		ctx, cancel := context.WithTimeout(ctx, statusWait)
@@ -64,7 +72,7 @@ func (s *Server) Status(ctx context.Context) *caapi.CAStatus {
 			st.Responders = append(st.Responders, caapi.Responder{URL: r.Name(), Error: "not asked: the ledger does not answer"})
 		}
 	}
-	if !st.Ready.Ready {
+	if !st.Ready.Ready && !slices.Contains(st.Problems, st.Ready.Detail) {
 		st.Problems = append(st.Problems, st.Ready.Detail)
 	}
 	return st

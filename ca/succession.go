@@ -90,6 +90,9 @@ func (s *Server) adopt(cfg Config) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if err := g.caughtUp(s.running); err != nil {
+		return false, errors.Join(err, g.Close())
+	}
 	s.line.add(g)
 	s.log.Info("the next generation of the CA's key is there", "ca_id", g.issuer.id.String(), "state", string(g.custody.state()))
 	return true, nil

@@ -30,7 +30,7 @@ type CAStatus struct {
 	Responders []Responder `json:"responders"` // whether each has applied the newest block
 	CRLs       *CRLs       `json:"crls"`
 
-	Generations []GenerationStatus `json:"generations"` // of the CA's key, oldest first; what stands above is about the first, blocked keys, superseding and bulks about all
+	Generations []GenerationStatus `json:"generations"` // of the CA's key, oldest first; what stands above is about the one that issues, profiles, blocked keys, superseding and bulks are of all
 
 	Problems []string `json:"problems"`
 }
@@ -59,9 +59,11 @@ type OnLedger struct {
 	LogSize     uint64 `json:"log_size"`     // entries of its issuance log
 }
 
-// KeyStatus is what the CA's key may do.
+// KeyStatus is what the key that issues may do.
 type KeyStatus struct {
-	Usable bool   `json:"usable"`
+	State  string `json:"state"` // generated, active, suspended, retired or destroyed
+	Since  string `json:"since"`
+	Usable bool   `json:"usable"`           // it signs certificates
 	Detail string `json:"detail,omitempty"` // why not
 }
 

@@ -490,6 +490,89 @@ func TestBackupWhileTheCAWrites(t *testing.T) {
 	}
 }
 
+// Keys of clients in profiles are keys; what names a variable or a file is none. Nothing else of the text changes.
+func TestKeysInProfilesAreKeys(t *testing.T) {
+	const secret, other = "00112233445566778899aabbccddeeff", `\u0030011223344556677"\\8899aabbccddeeff`
+	const profiles = `{ "Auth_Keys": {"a": {"type":"standard", "key" : "` + secret + `"}, "b": {"KEY":"` + other + `","key":"env:X"},
+		"c": {"key":"file:/etc/key"}}, "auth_keys": {"d": {"key": "` + secret + `"}}, "signing": {"profiles": {"x": {"key": "kept", "n": [1.50, {}]}}} }` + "\n"
+	escaped := strings.Replace(profiles, `7"\\8`, `7\"\\8`, 1)
+	dir := newCA(t)
+	for name, text := range map[string]string{"profiles.json": escaped, "profiles.json.old": escaped, "dual/operations/1.payload": escaped, "dual/operations/2.payload": "0a\n0b\n"} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := strings.ReplaceAll(escaped, secret, LeftOutKey)
+	want = strings.Replace(want, strings.Replace(other, `7"`, `7\"`, 1), LeftOutKey, 1)
+	for _, with := range [][]byte{nil, passphrase} {
+		file, m := backup(t, dir, with)
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := unpacked(t, raw); strings.Contains(text, secret) || strings.Contains(text, "8899aabb") {
+			t.Fatal("the backup has a key in clear")
+		}
+		if got := strings.Join(m.AuthKeys, " "); got != "auth_keys.a auth_keys.b auth_keys.d" {
+			t.Errorf("keys %q", got)
+		}
+		if left := strings.Join(m.LeftOut, " "); with == nil && left != "ca.key clients dual/operations/1.payload keys/old.pem profiles.json profiles.json.old" {
+			t.Errorf("left out: %q", left)
+		}
+		target := filepath.Join(t.TempDir(), "ca")
+		if _, err := Restore(file, target, RestoreOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		got := files(t, target)
+		if _, there := got["dual/operations/1.payload"]; there || got["profiles.json"] != want || got["profiles.json.old"] != want || got["dual/operations/2.payload"] != "0a\n0b\n" {
+			t.Errorf("%q", got)
+		}
+		if missing := strings.Join(MissingKeys([]byte(got["profiles.json"])), " "); missing != "auth_keys.a auth_keys.b auth_keys.d" {
+			t.Errorf("missing %q", missing)
+		}
+		if with == nil {
+			continue
+		}
+		target = filepath.Join(t.TempDir(), "ca")
+		if _, err := Restore(file, target, RestoreOptions{Passphrase: with}); err != nil {
+			t.Fatal(err)
+		}
+		if got := files(t, target); got["profiles.json"] != escaped || got["dual/operations/1.payload"] != escaped || MissingKeys([]byte(got["profiles.json"])) != nil {
+			t.Errorf("%q", got)
+		}
+	}
+}
+
+// FuzzInlineKeys: whatever encoding/json takes for a key, this finds, too.
+func FuzzInlineKeys(f *testing.F) {
+	for _, s := range []string{`{"auth_keys":{"a":{"key":"00"}}}`, `{"AUTH_KEYS":{"a":{"Key":"\u0030\"x\\"}},"auth_keys":{"b":{"key":"env:X"}}}`, `{"auth_keys":[{"key":"1"}]}`, `{"auth_keys":{"a":{"key":{"key":"1"}}}}`, `{`, `[]`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		public, _ := publicProfiles(profilesName, text)
+		if public == nil {
+			return
+		}
+		var doc struct {
+			AuthKeys map[string]struct {
+				Key string `json:"key"`
+			} `json:"auth_keys"`
+		}
+		if json.Unmarshal(public, &doc) != nil && json.Valid(text) && !json.Valid(public) {
+			t.Fatalf("%q became %q", text, public)
+		}
+		for name, k := range doc.AuthKeys {
+			if k.Key != "" && k.Key != LeftOutKey && !strings.HasPrefix(k.Key, "env:") && !strings.HasPrefix(k.Key, "file:") {
+				t.Fatalf("%q: the key %s is left in %q", text, name, public)
+			}
+		}
+	})
+}
+
 // What a running CA has sent becomes a file with the keys of its directory, and only if all of it has arrived.
 func TestCopyOfASentBackup(t *testing.T) {
 	dir := newCA(t)

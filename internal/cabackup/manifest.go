@@ -24,7 +24,7 @@ const (
 	version      = 1
 
 	maxManifest = 16 << 20
-	maxKeys     = 4 << 20
+	maxKeys     = 32 << 20
 	maxFiles    = 100_000
 )
 
@@ -40,7 +40,11 @@ type Manifest struct {
 	Keys    string    `json:"keys"` // "none", or "wrapped"; keys in a PKCS #11 token are never in a backup, their URIs are
 	LeftOut []string  `json:"left_out,omitempty"`
 	OpLog   string    `json:"operators_log,omitempty"` // name of the operators' log; empty: that of the CA's first bridge
-	Files   []File    `json:"files"`
+
+	// AuthKeys are the keys of clients in profiles.json that stand there as LeftOutKey, as "auth_keys.NAME", unless they are restored with the keys.
+	AuthKeys []string `json:"auth_keys,omitempty"`
+
+	Files []File `json:"files"`
 }
 
 // What Manifest.Keys says.

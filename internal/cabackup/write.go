@@ -62,7 +62,7 @@ const (
 	caName       = "ca.pem"
 	catalogueDir = "catalogue/"
 
-	maxSmall = 1 << 20 // a file up to this size is looked into for a key
+	maxSmall = 4 << 20 // a file up to this size is looked into for a key
 )
 
 // archive is what is being written.
@@ -283,16 +283,22 @@ func (s *snapshot) small(name string) (data []byte, mode fs.FileMode, err error)
 
 // split keeps what is a key, or has one, and returns what is none; nil: nothing.
 func (s *snapshot) split(name string, mode fs.FileMode, data []byte) (public []byte) {
-	public = data
-	if name == clientsName {
+	switch {
+	case name == clientsName:
 		left := false
 		if public, left = publicClients(data); !left {
 			return public
 		}
-	} else if !isKeyFile(name, data) {
-		return append([]byte{}, data...) // not nil
-	} else {
-		public = nil
+	case isKeyFile(name, data):
+	default:
+		var keys []string
+		public, keys = publicProfiles(name, data)
+		if public != nil && len(keys) == 0 {
+			return append([]byte{}, public...) // not nil
+		}
+		if name == profilesName {
+			s.m.AuthKeys = keys
+		}
 	}
 	s.secrets = append(s.secrets, secret{name, mode.Perm(), data})
 	return public

@@ -98,6 +98,9 @@ func (f *backupFlags) run(cmd *cobra.Command) error {
 	fmt.Fprintf(cmd.OutOrStdout(), "%s\n  CA ID  %s\n  taken  %s\n  files  %d, %d bytes\n  keys   %s\n", f.out, m.CAID, m.Taken.Format(time.RFC3339), len(m.Files), size, m.Keys)
 	if len(m.LeftOut) > 0 {
 		fmt.Fprintf(cmd.OutOrStdout(), "  left out, for they are or have keys: %s\n", strings.Join(m.LeftOut, ", "))
+		if len(m.AuthKeys) > 0 {
+			fmt.Fprintf(cmd.OutOrStdout(), "  of profiles.json only the keys are left out: %s\n", strings.Join(m.AuthKeys, ", "))
+		}
 	}
 	return nil
 }
@@ -253,6 +256,9 @@ otherwise put the key in its place, or give it with the same token. docs/backup.
 				what = "is whole"
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n  CA ID  %s\n  taken  %s\n  files  %d\n  keys   %s\n", args[0], what, m.CAID, m.Taken.Format(time.RFC3339), len(m.Files), m.Keys)
+			if !check && !withKey && len(m.AuthKeys) > 0 {
+				fmt.Fprintf(cmd.OutOrStdout(), "  to do  put these keys into profiles.json again, or the CA does not start: %s\n", strings.Join(m.AuthKeys, ", "))
+			}
 			return nil
 		},
 	}

@@ -197,7 +197,7 @@ func TestCAIssueRevokeAndStatus(t *testing.T) {
 	})
 	t.Run("status", func(t *testing.T) {
 		out := o.must("status")
-		for _, want := range []string{"CN=Office CA", "may sign", "active since", "7 issued, 0 unresolved, 0 refused", "1 keys are blocked", "1 certificates will be superseded", "CRLs        none"} {
+		for _, want := range []string{"CN=Office CA", "key         active since", "7 issued, 0 unresolved, 0 refused", "1 keys are blocked", "1 certificates will be superseded", "CRLs        none"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("no %q in\n%s", want, out)
 			}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/big"
 	"net"
 	"os"
@@ -126,6 +127,9 @@ The certificate is in the register before it is written, and can be got out agai
 			}
 			o.By, o.Passphrase, o.Confirm = operatorName(o.By), rootPassphrase(passphrase), confirm(cmd, yes)
 			o.PolicyNotice = func(s string) { fmt.Fprintln(cmd.ErrOrStderr(), s) }
+			if err := mayWriteOut(out); err != nil {
+				return err
+			}
 			root, err := caroot.Open(dir, nil)
 			if err != nil {
 				return err
@@ -135,7 +139,10 @@ The certificate is in the register before it is written, and can be got out agai
 			if err != nil {
 				return err
 			}
-			return writeCertificate(cmd, out, cert, asJSON)
+			if err := writeCertificate(cmd, out, cert, asJSON); err != nil {
+				return fmt.Errorf("%w; the certificate is in the register: certanchor ca root show --dir %s --serial %s", err, dir, cert.SerialNumber.Text(16))
+			}
+			return nil
 		},
 	}
 	f := cmd.Flags()
@@ -217,6 +224,9 @@ func newRootCRLCommand() *cobra.Command {
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			o.By, o.Passphrase, o.Confirm = operatorName(o.By), rootPassphrase(passphrase), confirm(cmd, yes)
+			if err := mayWriteOut(out); err != nil {
+				return err
+			}
 			root, err := caroot.Open(dir, nil)
 			if err != nil {
 				return err
@@ -358,6 +368,20 @@ func parseOID(text string) (asn1.ObjectIdentifier, error) {
 		return nil, fmt.Errorf("%w: --policy %q: must be an object identifier such as 2.23.140.1.2.1", errUsage, text)
 	}
 	return oid, nil
+}
+
+// mayWriteOut refuses what writeOut would, before something is signed that is to be written.
+func mayWriteOut(path string) error {
+	if path == "" {
+		return nil
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("--out %s: %w; nothing was signed", path, fs.ErrExist)
+	}
+	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("--out %s: %w; nothing was signed", path, err)
+	}
+	return nil
 }
 
 // writeOut writes to a new file, durably, or to standard output.

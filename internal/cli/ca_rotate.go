@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"crypto/x509"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -98,6 +99,15 @@ func printRotation(cmd *cobra.Command, below *subordinateFlags, dir string, r *c
 	case r.State == keystate.Active && r.OldState == keystate.Active:
 		id = idOf(r.Certificate)
 		next = "the new key is trusted; the bridge waits until the OCSP responders have its certificates, two minutes at most"
+	case r.State == keystate.Suspended:
+		id = idOf(r.Certificate)
+		next = suspended("new", r.Certificate)
+	case r.State == keystate.Active && r.OldState == keystate.Suspended:
+		id = idOf(r.Certificate)
+		next = suspended("old", r.Old)
+	case over(r.State):
+		id = idOf(r.Certificate)
+		next = fmt.Sprintf("the new key is %s, too: certanchor ca rotate --dir %s makes another one", r.State, dir)
 	default:
 		id = idOf(r.Certificate)
 		next = "nothing: the rotation is over; certanchor ca key destroy --ca-id " + idOf(r.Old) + " once the old certificates have ended"
@@ -112,3 +122,11 @@ func printRotation(cmd *cobra.Command, below *subordinateFlags, dir string, r *c
 	fmt.Fprintf(cmd.OutOrStdout(), "old key  %s, %s\nnew key  %s, %s, in %s\nnext     %s\n", idOf(r.Old), r.OldState, id, r.State, r.Dir, next)
 	return nil
 }
+
+// suspended says what ends a suspension that every request is refused for.
+func suspended(which string, cert *x509.Certificate) string {
+	id := idOf(cert)
+	return fmt.Sprintf("nothing is issued: the %s key is suspended; certanchor ca key resume --ca-id %s, or certanchor ca key retire --ca-id %s", which, id, id)
+}
+
+func over(s keystate.State) bool { return s == keystate.Retired || s == keystate.Destroyed }

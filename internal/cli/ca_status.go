@@ -52,9 +52,9 @@ func printCAStatus(w io.Writer, st *caapi.CAStatus) error {
 	row("CA", "%s", st.Subject)
 	row("CA ID", "%s", st.CAID)
 	row("valid", "%s to %s", st.NotBefore, st.NotAfter)
-	key := "may sign"
+	key := fmt.Sprintf("%s since %s", st.Key.State, st.Key.Since)
 	if !st.Key.Usable {
-		key = "signs nothing: " + st.Key.Detail
+		key += ", no certificates are signed: " + st.Key.Detail
 	}
 	row("key", "%s", key)
 	row("profiles", "%d", st.Profiles)
@@ -74,12 +74,16 @@ func printCAStatus(w io.Writer, st *caapi.CAStatus) error {
 		row("log", "%d entries", l.LogSize)
 	}
 	if len(st.Generations) > 1 {
-		for _, g := range st.Generations {
+		for _, g := range st.Generations { // what is above and below is about the one that issues
+			name := "generation"
+			if g.CAID == st.CAID {
+				name = "this one"
+			}
 			ledger := "not on the ledger"
 			if l := g.Ledger; l != nil {
 				ledger = fmt.Sprintf("%s on the ledger, %d log entries", l.State, l.LogSize)
 			}
-			row("generation", "%s, key %s since %s, %s, %d issued, %d unresolved, valid to %s", g.CAID, g.KeyState, g.Since, ledger, g.Journal.Issued, g.Journal.Unresolved, g.NotAfter)
+			row(name, "%s, key %s since %s, %s, %d issued, %d unresolved, valid to %s", g.CAID, g.KeyState, g.Since, ledger, g.Journal.Issued, g.Journal.Unresolved, g.NotAfter)
 		}
 	}
 	row("blocks", "%d on the ledger, %d read for queries", st.Ready.Height, st.Catalogue.Height)
