@@ -393,7 +393,7 @@ func TestDestroyedIsForEver(t *testing.T) {
 func TestDestructionIsFinishedAfterACrash(t *testing.T) {
 	w := newKeyWorld(t, nil)
 	w.key("suspended", "compromised")
-	_, err := w.server.custody.change(keystate.Change{To: keystate.Destroyed, By: "a", How: "test", Why: "x", At: time.Now()}, func() error { return nil })
+	_, err := w.server.custody.change(keystate.Change{To: keystate.Destroyed, By: "a", How: "test", Why: "x", At: time.Now()}, 0, func() error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
