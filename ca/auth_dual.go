@@ -74,9 +74,24 @@ func (d *dualControl) reload(all bool) error {
 		return nil
 	}
 	d.stamp = stamp
+	return d.use()
+}
+
+// use takes the policy that is in place now, if it came after the one in force by approvals or by dual.Abandon: files that were taken away, also with all that
+// dual control keeps beside them, switch nothing off. Errors: dual.ErrRemoved, and those of dual.LoadPolicy.
+func (d *dualControl) use() error {
 	p, err := dual.LoadPolicy(d.dir)
 	if err != nil {
 		return err
+	}
+	if before := d.policy.Load(); before != nil && (p == nil || p.Digest() != before.Digest()) {
+		ok, err := dual.Succeeds(d.dir, before.Digest())
+		if err == nil && !ok {
+			err = fmt.Errorf("%s: must exist, with SHA-256 %s and the state beside it that says so: %w", filepath.Join(d.dir, dual.PolicyFile), before.Digest(), dual.ErrRemoved)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	d.policy.Store(p)
 	return nil
@@ -95,21 +110,28 @@ func (s *Server) underDual(w http.ResponseWriter, c *client, kind string, n int,
 			return false, err
 		}
 	}
+	return true, s.askApprovals(w, c, kind, params, contents)
+}
+
+func (s *Server) askApprovals(w http.ResponseWriter, c *client, kind string, params map[string]string, contents []byte) error {
 	all := dual.ContentParams(contents)
 	for name, v := range params {
 		all[name] = v
 	}
 	op, err := dual.New(s.issuer.id, kind, all, s.now(), 0)
 	if err != nil {
-		return true, err
+		return err
 	}
-	return true, s.propose(w, c, op, contents)
+	return s.propose(w, c, op, contents)
 }
 
 // propose keeps an operation and answers with it.
 func (s *Server) propose(w http.ResponseWriter, c *client, op dual.Operation, contents []byte) error {
 	rec, err := s.dual.store.Propose(op, c.name, contents)
 	if err != nil {
+		return err
+	}
+	if err := s.blockWaiting(rec, contents); err != nil {
 		return err
 	}
 	s.log.Info("approvals are needed", "client", c.name, "operation", rec.Operation.ID(), "kind", rec.Operation.Kind)

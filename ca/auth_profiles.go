@@ -2,7 +2,6 @@ package ca
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -21,20 +20,18 @@ const (
 	inForceStart = "from the next start on"
 )
 
-// approvedProfiles refuses profiles that the dual-control policy wants approved and that nobody approved.
-func (s *Server) approvedProfiles(dir string) error {
-	path := filepath.Join(dir, profilesFile)
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err
+// approvedProfiles reads the profiles, and refuses those that the dual-control policy wants approved and that nobody approved. Generations of the key have those of the
+// first one, as that one read them: a file that was changed since is in force from the next start on, for all of them.
+func (s *Server) approvedProfiles(dir string) (*profiles, error) {
+	if first := s.first(); first != s {
+		return first.issuer.policy, nil
 	}
-	if err := keysPutIn(data); err != nil { // before a digest that cannot be right is complained of
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if err := s.dual.policy.Load().CheckProfiles(data); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
+	return loadProfiles(filepath.Join(dir, profilesFile), func(data []byte) error {
+		if err := keysPutIn(data); err != nil { // before a digest that cannot be right is complained of
+			return err
+		}
+		return s.dual.policy.Load().CheckProfiles(data)
+	})
 }
 
 // getProfiles answers with the file as it is: what a change is made from.
@@ -109,20 +106,11 @@ func (s *Server) postDualControl(w http.ResponseWriter, r *http.Request, c *clie
 	if err := dual.Adopt(s.dual.dir, data); err != nil {
 		return err
 	}
-	if err := s.usePolicy(); err != nil {
+	if err := s.dual.use(); err != nil {
 		return err
 	}
 	s.log.Info("dual control is in force", "client", c.name, "sha256", dual.Digest(data))
 	return s.answer(w, http.StatusOK, caapi.Applied{SHA256: dual.Digest(data), InForce: inForceNow})
-}
-
-// usePolicy takes the policy that is in place now.
-func (s *Server) usePolicy() error {
-	p, err := dual.LoadPolicy(s.dual.dir)
-	if err == nil {
-		s.dual.policy.Store(p)
-	}
-	return err
 }
 
 // replaceApproved puts approved profiles or an approved policy in place.
@@ -137,7 +125,7 @@ func (s *Server) replaceApproved(_ context.Context, op dual.Operation, contents 
 	}
 	inForce := inForceStart
 	if op.Kind == dual.KindPolicy {
-		if err := s.usePolicy(); err != nil {
+		if err := s.dual.use(); err != nil {
 			return nil, err
 		}
 		inForce = inForceNow

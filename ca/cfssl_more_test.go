@@ -337,7 +337,7 @@ func TestARevocationUnderDualControlIsNotOneYet(t *testing.T) {
 	if err := dual.Adopt(w.dir, []byte(policy)); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.server.usePolicy(); err != nil {
+	if err := w.server.dual.use(); err != nil {
 		t.Fatal(err)
 	}
 	code, h, b := w.call("POST", cfsslPrefix+"revoke", body(t, map[string]any{"serial": serial, "authority_key_id": w.cfsslAKI(), "reason": "superseded"}), nil)

@@ -53,7 +53,7 @@
 //	ca.csr          the request of a CA below a root; there is no ca.pem until Finish has put it in
 //	next            the next generation of the key: a directory like this one, whose clients, profiles and policy are those of the first
 //	revocations     lists of certificates that were revoked in bulk, and what became of them
-//	blocked-keys    keys that nothing is issued for
+//	blocked-keys    keys that nothing is issued for, for good or while an operation under dual control waits
 //	superseded      which certificates replace which
 //	catalogue       the CA's certificates on the ledger, for queries; derived, and made again when it is not there
 //

@@ -15,6 +15,7 @@ import (
 	"github.com/zmap/zlint/v3"
 	"github.com/zmap/zlint/v3/lint"
 
+	"github.com/certanchor/certanchor/internal/dual"
 	"github.com/certanchor/certanchor/internal/keyfile"
 )
 
@@ -49,7 +50,7 @@ func TestInitMakesAConformingCA(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			policy, err := loadProfiles(filepath.Join(dir, profilesFile))
+			policy, err := loadProfiles(filepath.Join(dir, profilesFile), (*dual.Policy)(nil).CheckProfiles)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -163,7 +164,7 @@ func TestShortLivedCAGetsProfilesThatFit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	policy, err := loadProfiles(filepath.Join(dir, profilesFile))
+	policy, err := loadProfiles(filepath.Join(dir, profilesFile), (*dual.Policy)(nil).CheckProfiles)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -103,6 +103,9 @@ func (s *Server) issueNew(ctx context.Context, r Request, request, key digest) (
 	if err != nil {
 		return nil, err
 	}
+	if err := s.maySupersede(r, rec.Cert); err != nil {
+		return nil, err
+	}
 	rec.Request = request[:]
 	if r.IdempotencyKey != "" {
 		rec.Key = key[:]

@@ -101,14 +101,17 @@ func (c *custody) state() keystate.State {
 	return last.To
 }
 
-// change puts the key into another state. When it returns no signature is in progress that the new state does not allow. erase is called after a
-// destruction is recorded.
-func (c *custody) change(ch keystate.Change, erase func() error) (keystate.Record, error) {
+// change puts the key into another state. When it returns no signature is in progress that the new state does not allow. A suspension ends only by a change that was
+// decided, by as many operators as it takes, about that one: ends is the number of its record. erase is called after a destruction is recorded.
+func (c *custody) change(ch keystate.Change, ends uint64, erase func() error) (keystate.Record, error) {
 	if err := c.states.Check(ch); err != nil { // before anybody has to wait
 		return keystate.Record{}, err
 	}
 	c.signing.Lock()
 	defer c.signing.Unlock()
+	if last := c.states.Last(); resumes(last.To, ch.To) && last.Seq != ends {
+		return keystate.Record{}, wire.Errorf(wire.FailedPrecondition, "ca.key", string(last.To), "%s, after the change to %s was asked for: ask again", last.String(), ch.To)
+	}
 	r, err := c.states.Change(ch)
 	if we := new(wire.Error); err != nil && !errors.As(err, &we) && ch.To == keystate.Suspended {
 		// Who suspends a key fears for it: until somebody restarts the CA it signs nothing.

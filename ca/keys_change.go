@@ -47,7 +47,9 @@ func (s *Server) postKey(w http.ResponseWriter, r *http.Request, c *client) erro
 	default:
 		return invalid("force", req.Force, "must be true or false")
 	}
-	if g.resumes(change) {
+	last := g.custody.states.Last()
+	if resumes(last.To, change.To) {
+		change.ends = last.Seq
 		if asked, err := s.resumeUnderDual(w, c, g, change); asked || err != nil {
 			return err
 		}
@@ -68,6 +70,8 @@ type KeyChange struct {
 	By, How, Why string
 	Confirm      string // to destroy: the CA ID
 	Force        bool   // to destroy: although certificates may still need CRLs
+
+	ends uint64 // number of the record of the suspension that it ends; 0: it ends none
 }
 
 // ChangeKey changes the state of the CA's key and returns when that is durable and nothing that the new state forbids is being signed any more. Whether
@@ -82,7 +86,7 @@ func (s *Server) ChangeKey(ctx context.Context, c KeyChange) error {
 			return err
 		}
 	}
-	r, err := s.custody.change(s.stateChange(c), func() error { return eraseKey(s.dir) })
+	r, err := s.custody.change(s.stateChange(c), c.ends, func() error { return eraseKey(s.dir) })
 	if err != nil {
 		s.log.Warn("the state of the CA's key was not changed", "to", string(c.To), "by", c.By, "error", err)
 		return err

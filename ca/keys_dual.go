@@ -11,9 +11,9 @@ import (
 	"github.com/certanchor/certanchor/internal/keystate"
 )
 
-// resumes reports whether the change brings a suspended key back into use. To destroy it needs no second operator: whoever fears for a key does not have to ask.
-func (s *Server) resumes(c KeyChange) bool {
-	return s.custody.state() == keystate.Suspended && (c.To == keystate.Active || c.To == keystate.Retired)
+// resumes reports whether a change brings a suspended key back into use. To destroy it needs no second operator: whoever fears for a key does not have to ask.
+func resumes(from, to keystate.State) bool {
+	return from == keystate.Suspended && (to == keystate.Active || to == keystate.Retired)
 }
 
 // resumption is what an operation of the kind key-resume is about.
@@ -62,7 +62,7 @@ func (s *Server) resumeApproved(ctx context.Context, _ dual.Operation, contents 
 	if last.Seq != r.Seq {
 		return nil, fmt.Errorf("the key is %s: what was approved is the end of an earlier suspension", last.String())
 	}
-	if err := g.ChangeKey(ctx, KeyChange{To: to, By: r.By, How: r.How + ", approved", Why: r.Why}); err != nil {
+	if err := g.ChangeKey(ctx, KeyChange{To: to, By: r.By, How: r.How + ", approved", Why: r.Why, ends: r.Seq}); err != nil {
 		return nil, err
 	}
 	return g.Key(ctx)

@@ -15,7 +15,7 @@ func TestPromisesOfAKeyOutOfUse(t *testing.T) {
 			var changed error
 			done := false
 			become := func(to keystate.State) error {
-				return w.server.ChangeKey(t.Context(), KeyChange{To: to, By: "alice", How: "test", Why: "test"})
+				return w.server.ChangeKey(t.Context(), KeyChange{To: to, ends: w.server.custody.states.Last().Seq, By: "alice", How: "test", Why: "test"})
 			}
 			w, p := ctWorld(t, 1, 1, func(c *Config) {
 				c.step = func(s string) {

@@ -268,7 +268,7 @@ func TestSuspensionUnderLoad(t *testing.T) {
 		})
 	}
 	change := func(to keystate.State) {
-		if err := w.server.ChangeKey(t.Context(), KeyChange{To: to, By: "a", How: "test", Why: "x"}); err != nil {
+		if err := w.server.ChangeKey(t.Context(), KeyChange{To: to, By: "a", How: "test", Why: "x", ends: w.server.custody.states.Last().Seq}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -312,7 +312,7 @@ func TestSuspendedOrDestroyedKeySignsNoCRL(t *testing.T) {
 	waitFor(t, "a delta", func() bool { return cw.bridges[0].crlAt("delta.crl") != nil })
 	set := func(to keystate.State) {
 		t.Helper()
-		if err := cw.server.ChangeKey(t.Context(), KeyChange{To: to, By: "administrator", How: "test", Why: "x"}); err != nil {
+		if err := cw.server.ChangeKey(t.Context(), KeyChange{To: to, By: "administrator", How: "test", Why: "x", ends: cw.server.custody.states.Last().Seq}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -393,7 +393,7 @@ func TestDestroyedIsForEver(t *testing.T) {
 func TestDestructionIsFinishedAfterACrash(t *testing.T) {
 	w := newKeyWorld(t, nil)
 	w.key("suspended", "compromised")
-	_, err := w.server.custody.change(keystate.Change{To: keystate.Destroyed, By: "a", How: "test", Why: "x", At: time.Now()}, func() error { return nil })
+	_, err := w.server.custody.change(keystate.Change{To: keystate.Destroyed, By: "a", How: "test", Why: "x", At: time.Now()}, 0, func() error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

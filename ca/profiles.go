@@ -103,11 +103,14 @@ func defaultProfiles(o *InitOptions, life time.Duration) []byte {
 	return b.Bytes()
 }
 
-// loadProfiles reads profiles.json.
-func loadProfiles(path string) (*profiles, error) {
+// loadProfiles reads profiles.json, of which what is used is what check has seen.
+func loadProfiles(path string, check func([]byte) error) (*profiles, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
+	}
+	if err := check(data); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	s, err := parseProfiles(data)
 	if err != nil {

@@ -142,7 +142,7 @@ func (s *Server) postBulkStart(w http.ResponseWriter, r *http.Request, c *client
 // sweepConfirmed makes a sweep of a list by a compromised key: what is recorded with the key after the list was made is revoked too.
 func (s *Server) sweepConfirmed(ctx context.Context, by string, j *bulk) error {
 	v, _ := j.view()
-	if v.State != caapi.BulkPlanned || v.SPKI == "" || v.Operation != caapi.OperationRevoke || v.Reason != wire.KeyCompromise.String() {
+	if v.State != caapi.BulkPlanned || !isSweep(v) {
 		return nil
 	}
 	key, change, err := s.sweepOf(v)

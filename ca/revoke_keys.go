@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,8 @@ type blockedKey struct {
 	Sweep bool   `json:"sweep,omitempty"` // every certificate with it is to be revoked, those recorded later too
 
 	Invalidity wire.Millis `json:"invalidity,omitempty"` // of a sweep
+
+	Operation string `json:"operation,omitempty"` // under dual control: the key is blocked while this one waits or is carried out, by this line
 }
 
 // blockedKeys keeps compromised keys out: those of certificates that were revoked for keyCompromise here, which are in its file before the
@@ -35,16 +38,18 @@ type blockedKey struct {
 type blockedKeys struct {
 	file  *lines
 	known func(catalogue.Key) bool // on the ledger
+	waits func(operation string) bool
 	now   func() time.Time
 
 	mu      sync.Mutex
 	keys    map[catalogue.Key]blockedKey
-	issuing map[catalogue.Key]int // requests that are under way
-	left    chan struct{}         // closed, and replaced, when one of these ends
+	waiting map[catalogue.Key][]string // operations that have not ended when last looked at
+	issuing map[catalogue.Key]int      // requests that are under way
+	left    chan struct{}              // closed, and replaced, when one of these ends
 }
 
-func openBlockedKeys(dir string, now func() time.Time, known func(catalogue.Key) bool) (*blockedKeys, error) {
-	b := &blockedKeys{known: known, now: now, keys: map[catalogue.Key]blockedKey{}, issuing: map[catalogue.Key]int{}, left: make(chan struct{})}
+func openBlockedKeys(dir string, now func() time.Time, known func(catalogue.Key) bool, waits func(string) bool) (*blockedKeys, error) {
+	b := &blockedKeys{known: known, waits: waits, now: now, keys: map[catalogue.Key]blockedKey{}, waiting: map[catalogue.Key][]string{}, issuing: map[catalogue.Key]int{}, left: make(chan struct{})}
 	var err error
 	b.file, err = openLines(filepath.Join(dir, blockedFile), func(line []byte) error {
 		var l blockedKey
@@ -63,6 +68,12 @@ func openBlockedKeys(dir string, now func() time.Time, known func(catalogue.Key)
 
 // note requires mu, or that nobody else has b yet.
 func (b *blockedKeys) note(k catalogue.Key, l blockedKey) {
+	if l.Operation != "" {
+		if !slices.Contains(b.waiting[k], l.Operation) {
+			b.waiting[k] = append(b.waiting[k], l.Operation)
+		}
+		return
+	}
 	if old, ok := b.keys[k]; ok && old.Sweep {
 		return
 	}
@@ -97,8 +108,59 @@ func (b *blockedKeys) block(by string, sweep bool, invalidity wire.Millis, keys 
 	return nil
 }
 
+// blockWhile keeps keys out while an operation under dual control waits or is carried out; durable when it returns. Blocks that are there for other reasons stay.
+func (b *blockedKeys) blockWhile(by, operation string, keys ...catalogue.Key) error {
+	var add []any
+	var adding []blockedKey
+	var fresh []catalogue.Key
+	seen := map[catalogue.Key]bool{}
+	b.mu.Lock()
+	for _, k := range keys {
+		if seen[k] || slices.Contains(b.waiting[k], operation) {
+			continue
+		}
+		seen[k] = true
+		l := blockedKey{SPKI: k.String(), Time: b.now().UTC().Format(caapi.TimeFormat), By: by, Operation: operation}
+		add, adding, fresh = append(add, l), append(adding, l), append(fresh, k)
+	}
+	b.mu.Unlock()
+	if len(add) == 0 {
+		return nil
+	}
+	if err := b.file.add(add...); err != nil {
+		return fmt.Errorf("couldn't block a key: %w", err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i, k := range fresh {
+		b.note(k, adding[i])
+	}
+	return nil
+}
+
+// waitsFor returns an operation that blocks a key, "" if there is none. It looks before the key's other blocks are looked at: an operation that ends well leaves one.
+func (b *blockedKeys) waitsFor(k catalogue.Key) string {
+	b.mu.Lock()
+	operations := slices.Clone(b.waiting[k])
+	b.mu.Unlock()
+	for _, id := range operations {
+		if b.waits(id) {
+			return id
+		}
+		b.mu.Lock()
+		if b.waiting[k] = slices.DeleteFunc(b.waiting[k], func(other string) bool { return other == id }); len(b.waiting[k]) == 0 {
+			delete(b.waiting, k)
+		}
+		b.mu.Unlock()
+	}
+	return ""
+}
+
 // check refuses a blocked key.
 func (b *blockedKeys) check(k catalogue.Key) error {
+	if id := b.waitsFor(k); id != "" {
+		return invalid("csr.public_key", "SHA-256 "+k.String(), "must not be a key whose revocation for keyCompromise waits for operators' signatures (operation %s); make a new key", id)
+	}
 	b.mu.Lock()
 	_, listed := b.keys[k]
 	b.mu.Unlock()

@@ -35,8 +35,8 @@ func (s *Server) plan(ctx context.Context, by string, r *bulkRequest) (*bulkHead
 	if err := s.clockSound(); err != nil {
 		return nil, nil, err
 	}
-	if r.key != nil && change.Op == wire.OpRevoke && change.Reason == wire.KeyCompromise && !r.DryRun {
-		// Not a sweep before it starts, which other operators may have to agree to: this keeps the list complete.
+	if r.key != nil && change.Op == wire.OpRevoke && change.Reason == wire.KeyCompromise && !r.DryRun && !s.sweepNeedsApproval() {
+		// Not a sweep before it starts: this keeps the list complete. One that operators have to agree to blocks the key while it waits, and sweeps what its list lacks.
 		if err := s.sweepBegins(ctx, by, false, *r.key, change.Invalidity); err != nil {
 			return nil, nil, err
 		}

@@ -248,6 +248,8 @@ func (s *Server) foreseen(item *bulkItem, rec *wire.CertRecord) *caapi.BulkResul
 	switch {
 	case c.Op == wire.OpHold && rec.State == wire.CertRevoked, c.Op == wire.OpRelease && rec.State == wire.CertRevoked:
 		return failed(r, final)
+	case c.Op == wire.OpRelease && rec.State == wire.CertHeld && rec.Change != item.Base: // a later hold is somebody else's, and may have other reasons
+		return failed(r, wire.Errorf(wire.FailedPrecondition, "operation", r.Operation, "the certificate was put on hold after the list was made: make a new list"))
 	case c.Op == wire.OpRelease && rec.State == wire.CertValid && rec.Change == 0:
 		return failed(r, wire.Errorf(wire.FailedPrecondition, "operation", r.Operation, "the certificate is not on hold and never was"))
 	case c.Op == wire.OpHold && rec.State == wire.CertHeld, c.Op == wire.OpRelease && rec.State == wire.CertValid,

@@ -43,7 +43,7 @@ func (s *Server) openRevoking(cfg Config) (err error) {
 		s.blocked, s.superseded, s.bulks = first.blocked, first.superseded, first.bulks
 		return nil
 	}
-	if s.blocked, err = openBlockedKeys(dir, s.now, s.compromised); err != nil {
+	if s.blocked, err = openBlockedKeys(dir, s.now, s.compromised, s.waits); err != nil {
 		return err
 	}
 	if s.superseded, err = openSupersessions(dir); err != nil {

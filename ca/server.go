@@ -1,7 +1,6 @@
 package ca
 
 import (
-	"cmp"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -199,14 +198,10 @@ func (s *Server) load(cfg Config) (err error) {
 	if err := s.findMark(cfg); err != nil {
 		return err
 	}
-	home := cmp.Or(cfg.home, cfg.Dir)
 	if err := s.loadDual(cfg); err != nil {
 		return err
 	}
-	if err := s.approvedProfiles(home); err != nil {
-		return err
-	}
-	policy, err := loadProfiles(filepath.Join(home, profilesFile))
+	policy, err := s.approvedProfiles(cfg.Dir)
 	if err != nil {
 		return err
 	}

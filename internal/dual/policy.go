@@ -201,6 +201,9 @@ func (p *Policy) asks(kind string) bool {
 	return true // KindPolicy, and what nobody has said anything about
 }
 
+// Asks reports whether operations of this kind may need approvals at all.
+func (p *Policy) Asks(kind string) bool { return p != nil && p.asks(kind) }
+
 // Needs reports whether an operation of this kind on n objects needs approvals, by itself; Store.Needs also counts those that went before.
 func (p *Policy) Needs(kind string, n int) bool {
 	return p != nil && p.asks(kind) && (kind != KindRevoke || n > *p.rules.RevokeMoreThan)
