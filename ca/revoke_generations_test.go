@@ -40,6 +40,10 @@ func TestRevocationsReachEveryGeneration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	lost, err := keyfile.Generate(keyfile.P256)
+	if err != nil {
+		t.Fatal(err)
+	}
 	spki, err := x509.MarshalPKIXPublicKey(leaked.Public())
 	if err != nil {
 		t.Fatal(err)
@@ -68,6 +72,10 @@ func TestRevocationsReachEveryGeneration(t *testing.T) {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	waitFor(t, "the old generation's certificate to be superseded", func() bool { return w.status(replaced) == "revoked superseded" })
+	if _, err := supersede(w, "operator", got.Serial, ""); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the new generation's certificate to be superseded", func() bool { return w.status(got.Serial) == "revoked superseded" })
 
 	if b := w.bulkOf(caapi.TypeCSV, "", list("cessationOfOperation", listed, freshListed)); b.Changed != 2 || !b.Acknowledged {
 		t.Fatalf("%+v, %+v", b, w.results(b.ID))
@@ -84,13 +92,16 @@ func TestRevocationsReachEveryGeneration(t *testing.T) {
 			t.Errorf("%s: %+v", serial, res)
 		}
 	}
-	// One certificate of the old key: the new key certifies its key no more.
-	if code, _, b := w.call("POST", caapi.PathRevocations, body(t, caapi.RevokeRequest{Serial: oldOther, Reason: "keyCompromise"}), nil); code != http.StatusOK {
-		t.Fatalf("%d %s", code, b)
+	// One certificate of the old key: the new key certifies its key no more. And one of the new key.
+	freshLost := issue(newCSR(t, lost))
+	for _, serial := range []string{oldOther, freshLost} {
+		if code, _, b := w.call("POST", caapi.PathRevocations, body(t, caapi.RevokeRequest{Serial: serial, Reason: "keyCompromise"}), nil); code != http.StatusOK {
+			t.Fatalf("%d %s", code, b)
+		}
 	}
 	want := map[string]string{
 		oldLeaked: "revoked keyCompromise", freshLeaked: "revoked keyCompromise", listed: "revoked cessationOfOperation", freshListed: "revoked cessationOfOperation",
-		queried: "revoked affiliationChanged", freshQueried: "revoked affiliationChanged", oldOther: "revoked keyCompromise", freshOther: "valid",
+		queried: "revoked affiliationChanged", freshQueried: "revoked affiliationChanged", oldOther: "revoked keyCompromise", freshOther: "valid", freshLost: "revoked keyCompromise", got.Serial: "revoked superseded",
 	}
 	check := func() {
 		t.Helper()
@@ -99,7 +110,7 @@ func TestRevocationsReachEveryGeneration(t *testing.T) {
 				t.Errorf("%s is %q, must be %q", serial, got, state)
 			}
 		}
-		for _, key := range []string{newCSR(t, leaked), newCSR(t, other)} {
+		for _, key := range []string{newCSR(t, leaked), newCSR(t, other), newCSR(t, lost)} {
 			if _, err := ask(key); err == nil || !strings.Contains(err.Error(), "keyCompromise") {
 				t.Errorf("certified a key in other hands: %v", err)
 			}
@@ -108,8 +119,8 @@ func TestRevocationsReachEveryGeneration(t *testing.T) {
 	check()
 
 	st, err := w.client("operator").Status(t.Context())
-	if err != nil || len(st.Generations) != 2 || st.BlockedKeys != 2 || !st.Generations[1].Issues || st.Generations[0].KeyState != "retired" ||
-		st.Generations[0].Journal.Issued != 5 || st.Generations[1].Journal.Issued != 5 || st.Generations[1].Ledger == nil {
+	if err != nil || len(st.Generations) != 2 || st.BlockedKeys != 3 || !st.Generations[1].Issues || st.Generations[0].KeyState != "retired" ||
+		st.Generations[0].Journal.Issued != 5 || st.Generations[1].Journal.Issued != 7 || st.Generations[1].Ledger == nil {
 		t.Fatalf("%+v, %v", st, err)
 	}
 	for _, name := range []string{blockedFile, supersededFile, bulkDir} {
@@ -140,11 +151,18 @@ func TestRevocationsReachEveryGeneration(t *testing.T) {
 	if err := w.server.Close(); err != nil {
 		t.Fatal(err)
 	}
+	// Which keys are in other hands the ledger tells too, of every generation.
+	if err := os.Remove(filepath.Join(w.dir, blockedFile)); err != nil {
+		t.Fatal(err)
+	}
 	s, err := New(Config{Dir: w.dir, Key: prepared.key, OpenKey: openTestKey, Log: quiet}, w.ledger)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.serve(s)
+	if err := s.upToDate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	check()
 }
 
