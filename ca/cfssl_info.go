@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
@@ -61,7 +62,7 @@ func (s *Server) infoFor(w http.ResponseWriter, body []byte) error {
 		usages, expiry = append(usages, p.Usage...), p.ExpiryString
 	}
 	// cfssl's certificate is without the line end.
-	return s.answerCFSSL(w, map[string]any{"certificate": strings.TrimSpace(string(encodeCert(s.issuer.cert.Raw))), "usages": usages, "expiry": expiry})
+	return s.answerCFSSL(w, map[string]any{"certificate": strings.TrimSpace(string(encodeCert(s.issuing().issuer.cert.Raw))), "usages": usages, "expiry": expiry})
 }
 
 func (s *Server) cfsslCertInfo(w http.ResponseWriter, r *http.Request, _ *client) error {
@@ -74,7 +75,7 @@ func (s *Server) cfsslCertInfo(w http.ResponseWriter, r *http.Request, _ *client
 		return err
 	}
 	if q.certificate == "" {
-		if err := s.checkAKI(q.aki); err != nil {
+		if err := s.checkAKI(r.Context(), q.aki, q.serial); err != nil {
 			return err
 		}
 		got, err := s.Certificate(r.Context(), q.serial)
@@ -92,21 +93,42 @@ func (s *Server) cfsslCertInfo(w http.ResponseWriter, r *http.Request, _ *client
 	return s.answerCFSSL(w, certinfo.ParseCertificate(certs[0]))
 }
 
-// checkAKI: cfssl names a certificate by serial number and the key identifier of its issuer, in hexadecimal with or without colons.
-func (s *Server) checkAKI(aki string) error {
+// checkAKI: cfssl names a certificate by serial number and the key identifier of its issuer, in hexadecimal with or without colons: that of the generation
+// whose certificate it is.
+func (s *Server) checkAKI(ctx context.Context, aki string, serial wire.Serial) error {
 	id, err := hex.DecodeString(strings.ReplaceAll(aki, ":", ""))
-	if own := s.issuer.cert.SubjectKeyId; err != nil || len(own) == 0 || !slices.Equal(id, own) {
-		return invalid("authority_key_id", aki, "must be this CA's subject key identifier in hexadecimal, %x", own)
+	known := func(g *Server) bool { return len(id) > 0 && slices.Equal(id, g.issuer.cert.SubjectKeyId) }
+	all := s.line.list()
+	if err != nil || !slices.ContainsFunc(all, known) {
+		var own []string
+		for _, g := range all {
+			own = append(own, hex.EncodeToString(g.issuer.cert.SubjectKeyId))
+		}
+		return invalid("authority_key_id", aki, "must be the subject key identifier of this CA, or of a generation of its key, in hexadecimal: %s", strings.Join(own, ", "))
 	}
-	return nil
+	if len(all) == 1 {
+		return nil
+	}
+	g, err := s.holder(ctx, serial)
+	if err == nil && !known(g) {
+		err = invalid("authority_key_id", aki, "must be that of the certificate's issuer, %x", g.issuer.cert.SubjectKeyId)
+	}
+	return err
 }
 
-// cfsslCRL gives the newest complete CRL as cfssl does, DER in base64. cfssl makes one for each request.
+// cfsslCRL gives the newest complete CRL of the generation that issues, or of ca_id, which cfssl does not have, as cfssl does: DER in base64. cfssl makes one for each request.
 func (s *Server) cfsslCRL(w http.ResponseWriter, r *http.Request, _ *client) error {
 	for name, values := range r.URL.Query() {
+		if name == "ca_id" {
+			continue
+		}
 		if name != "expiry" || strings.Join(values, "") != "" {
 			return invalid(name, strings.Join(values, ", "), "must not be given: the CA makes its CRLs by itself, and its configuration says how long they are valid (ca.crl)")
 		}
+	}
+	s, err := s.generation(r.URL.Query().Get("ca_id"))
+	if err != nil {
+		return err
 	}
 	if s.crls == nil {
 		return wire.Errorf(wire.FailedPrecondition, "ca.crl", "", "must be set for this CA to make CRLs")
@@ -137,9 +159,10 @@ func (s *Server) cfsslHealth(w http.ResponseWriter, r *http.Request, _ *client) 
 		&cfsslAnswer{Result: healthy, Errors: []cfsslMessage{{http.StatusServiceUnavailable, ready.Detail}}, Messages: []cfsslMessage{}})
 }
 
-// bundle is a certificate with its chain in the form of cfssl's bundle. There is one chain: the CA's own.
-func (s *Server) bundle(der []byte) (map[string]any, error) {
-	cert, err := x509.ParseCertificate(der)
+// bundle is a certificate with its chain in the form of cfssl's bundle. There is one chain: that of the generation that issued it.
+func (s *Server) bundle(got *Issued) (map[string]any, error) {
+	s = s.issuerOf(got.Serial)
+	cert, err := x509.ParseCertificate(got.DER)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,8 @@ import (
 	"github.com/cloudflare/cfssl/config"
 	"github.com/cloudflare/cfssl/signer"
 	"github.com/cloudflare/cfssl/signer/local"
+
+	"github.com/certanchor/certanchor/chaincode/wire"
 )
 
 // override is what cfssl's API puts in the place of what the CSR says. An authenticated client decides about it, but within the profile's
@@ -99,6 +101,10 @@ func digestOf(r *Request) digest {
 		}
 		sum := sha256.Sum256(text)
 		text = append(sum[:], more...)
+	}
+	if r.CA != (wire.CAID{}) { // zero is not told, so that requests of earlier versions are known again
+		sum := sha256.Sum256(text)
+		text = fmt.Appendf(sum[:], "ca %s", r.CA)
 	}
 	return sha256.Sum256(text)
 }

@@ -20,7 +20,7 @@ func (s *Server) cfsslRevoke(w http.ResponseWriter, r *http.Request, c *client) 
 	if err != nil {
 		return err
 	}
-	if err := s.checkAKI(q.aki); err != nil {
+	if err := s.checkAKI(r.Context(), q.aki, q.serial); err != nil {
 		return err
 	}
 	req := caapi.RevokeRequest{Serial: q.serial.String(), Reason: q.reason.String()}

@@ -69,8 +69,10 @@ func (s *Server) profileFor(name string) (string, error) {
 
 // checkLabel: a cfssl server of several CAs chooses one by label. This one may be called by the names that it has.
 func (s *Server) checkLabel(label string) error {
-	if cert := s.issuer.cert; label == "" || label == cert.Subject.CommonName || label == s.issuer.id.String() {
-		return nil
+	for _, g := range s.line.list() { // a client's configuration outlives a rotation
+		if label == "" || label == g.issuer.cert.Subject.CommonName || label == g.issuer.id.String() {
+			return nil
+		}
 	}
 	return invalid("label", label, "must be empty, or this CA's common name or ID: it is the only one here")
 }
@@ -126,7 +128,7 @@ func (s *Server) signFor(w http.ResponseWriter, r *http.Request, c *client, body
 	}
 	result := map[string]any{"certificate": string(encodeCert(got.DER))}
 	if q.bundle {
-		if result["bundle"], err = s.bundle(got.DER); err != nil {
+		if result["bundle"], err = s.bundle(got); err != nil {
 			return err
 		}
 	}
@@ -195,7 +197,7 @@ func (s *Server) cfsslNewCert(w http.ResponseWriter, r *http.Request, c *client)
 		"sums": map[string]map[string]string{"certificate_request": sumsOf(request), "certificate": sumsOf(cert)},
 	}
 	if q.bundle {
-		if result["bundle"], err = s.bundle(got.DER); err != nil {
+		if result["bundle"], err = s.bundle(got); err != nil {
 			return err
 		}
 	}

@@ -72,16 +72,14 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // door turns away what the ledger has no time for: to verify signatures of what is refused afterwards would take the time that those need
 // who are let in. A request gets its place in the queue when its body is here: a slow one must not keep a place from others.
 func (f *front) door(w http.ResponseWriter, r *http.Request) (_ *http.Request, release func(), err error) {
-	ctx := anchor.WithCaller(r.Context(), "host "+hostOf(r.RemoteAddr))
+	ctx := callerOf(r)
 	release = func() {}
-	if err := f.server.anchor.Full(ctx); err != nil {
+	if err := f.full(r); err != nil {
 		return r, release, err
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSubmission))
-	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+	body, err := readSubmission(w, r)
+	if err != nil {
 		return r, release, err
-	} else if err != nil {
-		return r, release, invalid("body", "", "must be readable: %v", err)
 	}
 	if ctx, release, err = f.server.anchor.Admit(ctx); err != nil {
 		return r, release, err
@@ -89,6 +87,21 @@ func (f *front) door(w http.ResponseWriter, r *http.Request) (_ *http.Request, r
 	r = r.WithContext(ctx)
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	return r, release, nil
+}
+
+func callerOf(r *http.Request) context.Context {
+	return anchor.WithCaller(r.Context(), "host "+hostOf(r.RemoteAddr))
+}
+
+// full returns why the ledger has no time for a submission, before it is read.
+func (f *front) full(r *http.Request) error { return f.server.anchor.Full(callerOf(r)) }
+
+func readSubmission(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSubmission))
+	if tooLarge := new(http.MaxBytesError); err != nil && !errors.As(err, &tooLarge) {
+		return nil, invalid("body", "", "must be readable: %v", err)
+	}
+	return body, err
 }
 
 // hostOf is who shares the queue with others: an IPv4 address, or the /64 that an IPv6 client has to itself.

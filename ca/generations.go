@@ -55,17 +55,13 @@ func (s *Server) issuing() *Server {
 
 func (s *Server) issues() bool { return s.issuing() == s && s.custody.state() == keystate.Active }
 
-// successor is where a request for a certificate goes on: to s itself, or to the generation after it. id is that of the CA that is asked, zero for the one that issues.
-func (s *Server) successor(id wire.CAID) (*Server, error) {
-	if id == s.issuer.id || id == (wire.CAID{}) && !over(s.custody.state()) {
-		return s, nil
-	}
-	all := s.line.list()
-	if i := slices.Index(all, s); i >= 0 && i+1 < len(all) {
-		return all[i+1], nil
-	}
+// issuerFor is the generation that a request for a certificate goes to. id is that of the CA that is asked, zero for the one that issues.
+func (s *Server) issuerFor(id wire.CAID) (*Server, error) {
 	if id == (wire.CAID{}) {
-		return s, nil // which says that its key is retired
+		return s.issuing(), nil
+	}
+	if g := s.Generation(id); g != nil {
+		return g, nil
 	}
 	return nil, wire.Errorf(wire.NotFound, "ca_id", id.String(), "must be this CA, or a generation of its key")
 }

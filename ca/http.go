@@ -48,7 +48,7 @@ func (s *Server) Handler() http.Handler {
 	route(caapi.PathReady, map[string]http.HandlerFunc{"GET": s.getReady})
 	route(caapi.PathMetrics, map[string]http.HandlerFunc{"GET": s.metrics.Handler().ServeHTTP})
 	if s.front != nil {
-		mux.Handle("/ct/v1/", s.metrics.HTTP("/ct/v1/", s.front))
+		mux.Handle("/ct/v1/", s.metrics.HTTP("/ct/v1/", http.HandlerFunc(s.serveCT)))
 	}
 	s.routeCFSSL(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -57,6 +57,7 @@ const (
 func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.settings.IssueTimeout)
 	defer cancel()
+	s = s.first() // one lock and one answer for an idempotency key, whichever generation's CA is asked
 	request := digestOf(&r)
 	var key digest
 	if r.IdempotencyKey != "" {
@@ -66,17 +67,17 @@ func (s *Server) Issue(ctx context.Context, r Request) (*Issued, error) {
 			return nil, &network.UnavailableError{Stage: "wait for the same request", Err: err}
 		}
 		defer release()
-		if e := s.book.findKey(key); e != nil {
-			return s.repeat(ctx, e, request)
+		for _, g := range s.line.list() {
+			if e := g.book.findKey(key); e != nil {
+				return g.repeat(ctx, e, request)
+			}
 		}
 	}
-	if g, err := s.successor(r.CA); err != nil || g != s {
-		if err != nil {
-			return nil, err
-		}
-		return g.Issue(ctx, r)
+	g, err := s.issuerFor(r.CA)
+	if err != nil {
+		return nil, err
 	}
-	return s.issueNew(ctx, r, request, key)
+	return g.issueNew(ctx, r, request, key)
 }
 
 // issueNew carries out a request that has no certificate yet. key is zero without an idempotency key.
@@ -237,7 +238,7 @@ func (s *Server) recordAnchored(e *entry, place wire.LogEntry, receipt network.R
 func (s *Server) repeat(ctx context.Context, e *entry, request digest) (*Issued, error) {
 	if e.request != request {
 		return nil, problem.New(http.StatusUnprocessableEntity, string(wire.InvalidArgument), caapi.IdempotencyKey, "",
-			"must not be used again for another request: an earlier one with this key had a different csr or profile")
+			"must not be used again for another request: an earlier one with this key had a different csr, profile or ca_id")
 	}
 	return s.await(ctx, e)
 }

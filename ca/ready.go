@@ -107,6 +107,8 @@ func (s *Server) Ready(ctx context.Context) caapi.Ready {
 	}
 	if err != nil {
 		r.Detail = err.Error()
+	} else if waits := s.rotationWaits(); waits != nil {
+		r.Detail = "the rotation of the CA's key waits: " + waits.Error()
 	}
 	r.Ready = err == nil
 	return r

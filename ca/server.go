@@ -16,6 +16,7 @@ import (
 	"github.com/certanchor/certanchor/chaincode/wire"
 	"github.com/certanchor/certanchor/internal/anchor"
 	"github.com/certanchor/certanchor/internal/metrics"
+	"github.com/certanchor/certanchor/internal/sct"
 	"github.com/certanchor/certanchor/internal/weakkey"
 	"github.com/certanchor/certanchor/network"
 )
@@ -38,6 +39,9 @@ type Config struct {
 	// OpenKey opens the key of the generation of the CA's key that Rotate made in dir; nil: none is looked for. Join, if it is not nil, may put that one on the trust list.
 	OpenKey func(dir string) (crypto.Signer, error)
 	Join    func(ctx context.Context, cert *x509.Certificate, chain []*x509.Certificate) error
+	// NextCT gives, if CT is not nil, the key of the log of a generation after the first; nil, or a nil *sct.Key: that one takes no submissions, and its SCTs are only
+	// those of Fronts. The old key is not retired while profiles would become unusable by that.
+	NextCT func(caID wire.CAID) (*sct.Key, error)
 
 	line *lineage // of a generation after the first
 	home string   // directory of the first generation
@@ -125,7 +129,7 @@ func New(cfg Config, ledger network.Ledger) (_ *Server, err error) {
 		return nil, fmt.Errorf("CA in %s: %w", cfg.Dir, err)
 	}
 	defer func() {
-		if err != nil {
+		if err != nil && s.stop == nil { // else Close has done it
 			err = errors.Join(err, s.closeRevoking(), s.journal.close(), s.custody.close(), s.closeOperators())
 		}
 	}()

@@ -2,6 +2,7 @@ package ca
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,7 +34,7 @@ func (s *Server) begin(cfg Config) error {
 		if err != nil {
 			// One that was in use must not be missing; one that was not may come later.
 			if used, serr := s.nextUsed(); used || serr != nil {
-				return errors.Join(err, serr)
+				return fmt.Errorf("the next generation of the CA's key, which was in use, cannot be: %w", errors.Join(err, serr))
 			}
 			s.log.Warn("the next generation of the CA's key cannot be used yet", "error", err)
 			return nil
@@ -75,7 +76,7 @@ func (s *Server) adopt(cfg Config) (bool, error) {
 	}
 	key, err := cfg.OpenKey(dir)
 	if err != nil {
-		return false, fmt.Errorf("CA in %s: %w", dir, err)
+		return false, fmt.Errorf("CA in %s: key of %s: %w", dir, keyName(cert), err)
 	}
 	if cfg.Join != nil {
 		if err := cfg.Join(s.running, cert, chain); err != nil {
@@ -83,7 +84,10 @@ func (s *Server) adopt(cfg Config) (bool, error) {
 		}
 	}
 	next := cfg
-	next.Dir, next.Key, next.CT, next.line, next.home = dir, key, nil, s.line, s.dir
+	next.Dir, next.Key, next.line, next.home = dir, key, s.line, s.dir
+	if next.CT, err = cfg.nextCT(cert); err != nil {
+		return false, fmt.Errorf("CA in %s: key of its log: %w", dir, err)
+	}
 	next.KeyUsable = nil // it is about the first one's key
 	next.Metrics = s.metrics.Sub("generation", keyName(cert))
 	g, err := New(next, s.ledger)
@@ -96,6 +100,18 @@ func (s *Server) adopt(cfg Config) (bool, error) {
 	s.line.add(g)
 	s.log.Info("the next generation of the CA's key is there", "ca_id", g.issuer.id.String(), "state", string(g.custody.state()))
 	return true, nil
+}
+
+// nextCT is Config.CT of a generation after the first.
+func (c *Config) nextCT(cert *x509.Certificate) (*Submissions, error) {
+	if c.CT == nil || c.NextCT == nil {
+		return nil, nil
+	}
+	key, err := c.NextCT(wire.CAIDOf(cert.RawSubjectPublicKeyInfo))
+	if err != nil || key == nil {
+		return nil, err
+	}
+	return &Submissions{Key: key, Prefix: c.CT.Prefix}, nil
 }
 
 // succeed takes up new generations and puts them in the place of those before, until ctx ends.
@@ -137,6 +153,9 @@ func (s *Server) advance(ctx context.Context) error {
 			}
 			s.step(stepActivated)
 		case state == keystate.Active && before == keystate.Active && next.answered():
+			if err := old.bereft(next); err != nil {
+				return err
+			}
 			why := "succeeded by " + next.issuer.id.String()
 			if err := s.rotated(ctx, old, KeyChange{To: keystate.Retired, By: bySuccession, How: "rotation", Why: why}); err != nil {
 				return err

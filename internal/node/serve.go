@@ -99,6 +99,7 @@ func newCA(file string, section *config.CA, ledger network.Ledger, responders []
 			return nil, err
 		}
 		conf.CT = &ca.Submissions{Key: log, Prefix: cmp.Or(ct.PublicURL, listenURL(section.Listen, section.TLS))}
+		conf.NextCT = nextLogKeys(section)
 	}
 	return ca.New(conf, ledger)
 }
