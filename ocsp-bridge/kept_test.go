@@ -115,6 +115,9 @@ func TestNoAnswerFromBeforeAnAppliedBlockIsGiven(t *testing.T) {
 				der := request(t, w.ca.Cert, nil, certs[i])
 				if mu[i].TryRLock() {
 					got := ask(t, handler, der)
+					for deadline := time.Now().Add(20 * time.Second); got == "tryLater" && time.Now().Before(deadline); { // no answer is no old answer
+						got = ask(t, handler, der)
+					}
 					if got != want[i] {
 						t.Errorf("certificate %d: %s, want %s", i, got, want[i])
 					}
