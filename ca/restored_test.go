@@ -189,7 +189,7 @@ func TestStatusTellsTheStateOfTheKey(t *testing.T) {
 		to     keystate.State
 		usable bool
 	}{{keystate.Suspended, false}, {keystate.Active, true}, {keystate.Retired, false}} {
-		if err := w.server.ChangeKey(t.Context(), KeyChange{To: c.to, By: "alice", How: "token", Why: "a test"}); err != nil {
+		if err := w.server.ChangeKey(t.Context(), KeyChange{To: c.to, ends: w.server.custody.states.Last().Seq, By: "alice", How: "token", Why: "a test"}); err != nil {
 			t.Fatal(err)
 		}
 		st := w.server.Status(t.Context())
