@@ -18,10 +18,14 @@ import (
 func (w *world) furtherDir() string {
 	w.t.Helper()
 	dir := w.t.TempDir()
-	for _, name := range []string{"ca.pem", "profiles.json", "clients"} {
-		data, err := os.ReadFile(filepath.Join(w.dir, name))
+	tokens, err := filepath.Glob(filepath.Join(w.dir, "*.token"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, file := range append(tokens, filepath.Join(w.dir, "ca.pem"), filepath.Join(w.dir, "profiles.json"), filepath.Join(w.dir, "clients")) {
+		data, err := os.ReadFile(file)
 		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name), data, 0o600)
+			err = os.WriteFile(filepath.Join(dir, filepath.Base(file)), data, 0o600)
 		}
 		if err != nil {
 			w.t.Fatal(err)

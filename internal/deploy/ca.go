@@ -134,7 +134,7 @@ func (d *Deployment) register(ctx context.Context, c *CA) error {
 }
 
 // AddCABridge starts another bridge of the first CA, a service of the given name: the same key, profiles, clients and log key, and a
-// directory, journal and operators' log of its own, which has that name. It makes no CRLs. Besides the organisation's first OCSP bridge, its revocations wait for those at responders.
+// directory, journal and operators' log of its own, named after it. It makes no CRLs. Besides the organisation's first OCSP bridge, its revocations wait for those at responders.
 func (d *Deployment) AddCABridge(ctx context.Context, name string, responders ...string) (*CA, error) {
 	addrs, err := freeAddresses(1)
 	if err != nil {
@@ -156,7 +156,7 @@ func (d *Deployment) AddCABridge(ctx context.Context, name string, responders ..
 	}
 	section := d.caSection(&c)
 	section.CRL = &ca.CRLSettings{Disabled: true} // the first one makes them
-	section.OperatorsLog.Name = name
+	section.OperatorsLog.Name = strings.ReplaceAll(name, ".", "-")
 	section.Responders = append([]string{d.Orgs[c.Org-1].URL}, responders...)
 	file, err := d.writeConfig(name, &config.File{Ledger: d.ledgerOf(c.Org), CA: section})
 	if err != nil {

@@ -71,14 +71,12 @@ type BehindError struct {
 }
 
 func (e *BehindError) Error() string {
-	key, name := "", "another one"
+	under, name := "", "a name, such as bridge-2"
 	if e.Name != "" {
-		key = fmt.Sprintf(" under the name %q", e.Name)
-	} else {
-		name = "one"
+		under, name = fmt.Sprintf(" under the name %q", e.Name), "a name of its own"
 	}
-	return fmt.Sprintf("operators' log %s: must contain the head anchored in the ledger%s, %s: %s; if this is a further bridge of the CA, stop it and set ca.operators_log.name to %s, such as bridge-2; "+
-		"if the directory comes from a backup, stop the CA bridge and run certanchor ca restored", e.Log, key, e.Anchored, e.Why, name)
+	return fmt.Sprintf("operators' log: must be the one anchored in the ledger%s: a further bridge of the CA sets ca.operators_log.name to %s; for a copy from a backup, "+
+		"stop the CA bridge and run certanchor ca restored; the log: %s; anchored: %s: %s", under, name, e.Log, e.Anchored, e.Why)
 }
 
 // Settle compares the log with the newest head that is anchored in the ledger, nil if there is none, and must come before the first record
