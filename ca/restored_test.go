@@ -55,7 +55,7 @@ func TestLostDirectoryCannotGoOnAfterARestore(t *testing.T) {
 	}
 	w.serve(s)
 	_, err = w.client("requester").Issue(t.Context(), caapi.IssueRequest{CSR: newCSR(t, nil), Profile: "server"}, "")
-	if err == nil || !strings.Contains(err.Error(), "must contain the head anchored in the ledger") {
+	if err == nil || !strings.Contains(err.Error(), "must be the one anchored in the ledger") {
 		t.Fatalf("two copies of one CA go on: %v", err)
 	}
 	if err := s.Close(); err != nil {
