@@ -31,6 +31,9 @@ type custody struct {
 // takeCustody opens the history of the key in cfg.Dir. A destroyed key that is still there, since the process died in between, is removed.
 func takeCustody(cfg Config, cert *x509.Certificate, now func() time.Time) (*custody, error) {
 	states, err := keystate.Open(filepath.Join(cfg.Dir, keystate.File), keyName(cert))
+	if errors.Is(err, keystate.ErrLocked) {
+		return nil, fmt.Errorf("another process is running this CA: %w", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w (if another key was put into this directory on purpose, move its file %s away)", err, keystate.File)
 	}
